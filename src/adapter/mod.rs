@@ -1,0 +1,1 @@
+//! Immutable adapter versions: LoRA + user model + manifest.

@@ -1,0 +1,1 @@
+//! The only place where engine, store, adapters, user models and text meet.

@@ -1,0 +1,1 @@
+//! Configuration in two stages: what was typed, and what it means.

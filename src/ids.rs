@@ -1,0 +1,197 @@
+//! Identifiers. Each is a newtype that can only hold a checked value.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest user id, in characters (OpenAI's bound for `safety_identifier`).
+pub const MAX_USER_ID_CHARS: usize = 64;
+
+/// The tenant of a server that runs without API keys.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// Why a string is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The string is empty.
+    #[error("{what} must not be empty")]
+    Empty {
+        /// The kind of identifier.
+        what: &'static str,
+    },
+    /// The string is longer than the bound.
+    #[error("{what} must be at most {max} characters, got {got}")]
+    TooLong {
+        /// The kind of identifier.
+        what: &'static str,
+        /// The bound, in characters.
+        max: usize,
+        /// The length of the string, in characters.
+        got: usize,
+    },
+    /// The string has a character that this kind of identifier does not allow.
+    #[error("{what} {value:?} is malformed: {expected}")]
+    Malformed {
+        /// The kind of identifier.
+        what: &'static str,
+        /// The string.
+        value: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+}
+
+/// Who owns an API key; user ids are scoped by it. 1 to 64 of `a-z A-Z 0-9 _ - .`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tenant(String);
+
+/// A person, as the chat app names them: 1 to 64 characters of any text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UserId(String);
+
+/// A person of a tenant: the key under which user rows and records are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UserKey {
+    /// The tenant of the API key.
+    pub tenant: Tenant,
+    /// The id inside that tenant.
+    pub user: UserId,
+}
+
+/// The name of an immutable adapter version: the SHA-256 of its content, 64 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AdapterVersion(String);
+
+/// The name of an alias, for example `attune`. 1 to 64 of `a-z A-Z 0-9 _ - .`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Alias(String);
+
+fn check_word(what: &'static str, value: &str) -> Result<(), IdError> {
+    check_length(what, value, 64)?;
+    let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if value.chars().all(ok) {
+        Ok(())
+    } else {
+        Err(IdError::Malformed {
+            what,
+            value: value.to_owned(),
+            expected: "use letters, digits, '_', '-' and '.'",
+        })
+    }
+}
+
+fn check_length(what: &'static str, value: &str, max: usize) -> Result<(), IdError> {
+    let got = value.chars().count();
+    if got == 0 {
+        Err(IdError::Empty { what })
+    } else if got > max {
+        Err(IdError::TooLong { what, max, got })
+    } else {
+        Ok(())
+    }
+}
+
+impl Tenant {
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Empty, longer than 64, or a character outside `a-z A-Z 0-9 _ - .`.
+    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
+        let value = value.into();
+        check_word("tenant", &value)?;
+        Ok(Self(value))
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self(DEFAULT_TENANT.to_owned())
+    }
+}
+
+impl UserId {
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Empty, or longer than [`MAX_USER_ID_CHARS`].
+    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
+        let value = value.into();
+        check_length("user", &value, MAX_USER_ID_CHARS)?;
+        Ok(Self(value))
+    }
+}
+
+impl AdapterVersion {
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Anything but 64 lower-case hex digits.
+    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
+        let value = value.into();
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if value.len() == 64 && value.bytes().all(hex) {
+            Ok(Self(value))
+        } else {
+            Err(IdError::Malformed {
+                what: "adapter version",
+                value,
+                expected: "use the 64 hex digits that `attune adapter list` prints",
+            })
+        }
+    }
+
+    /// The first 12 hex digits: enough for people to tell versions apart.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl Alias {
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Empty, longer than 64, or a character outside `a-z A-Z 0-9 _ - .`.
+    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
+        let value = value.into();
+        check_word("alias", &value)?;
+        Ok(Self(value))
+    }
+}
+
+macro_rules! string_newtype {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The checked string.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(value: String) -> Result<Self, IdError> {
+                Self::new(value)
+            }
+        }
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(value: &str) -> Result<Self, IdError> {
+                Self::new(value)
+            }
+        }
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.0
+            }
+        }
+    )*};
+}
+string_newtype!(Tenant, UserId, AdapterVersion, Alias);

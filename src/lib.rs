@@ -1,0 +1,28 @@
+//! attune: OpenAI-compatible chat inference that answers each user the way that user prefers.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`config`] | what was typed (raw) and what it means (resolved) |
+//! | [`text`] | strings and token ids: tokenizer, chat template, detokenizer, stop strings |
+//! | [`model`] | one decoder for every family: weights in, packed rows through, logits out |
+//! | [`user_model`] | a user id becomes soft-prompt rows |
+//! | [`adapter`] | immutable versions (LoRA + user model), aliases, leases |
+//! | [`engine`] | continuous batching: schedule, run, postprocess |
+//! | [`store`] | versioned records in sled |
+//! | [`app`] | the only place where the parts above meet |
+//! | [`api`] | HTTP: the OpenAI surface |
+//!
+//! Dependencies run one way, from the bottom of this table to the top; ARCHITECTURE.md says how,
+//! and `tests/tidy.rs` checks it.
+
+pub mod adapter;
+pub mod api;
+pub mod app;
+pub mod config;
+pub mod engine;
+pub mod ids;
+pub mod model;
+pub mod store;
+pub mod telemetry;
+pub mod text;
+pub mod user_model;

@@ -1,0 +1,1 @@
+//! One decoder for every family: weights in, packed rows through, logits out.

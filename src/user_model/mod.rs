@@ -1,0 +1,1 @@
+//! A user id becomes soft-prompt rows.
