@@ -9,6 +9,7 @@
 //! | [`decoder`] | the decoder |
 //! | [`layers`], [`linear`], [`lora`], [`attention`] | its parts |
 //! | [`kernels`] | CPU kernels whose rows do not see each other |
+//! | [`hub`] | named models, fetched and verified |
 //! | [`input`] | the packed rows of one pass |
 //! | [`weights`] | GGUF and safetensors |
 //! | [`load`] | a path becomes a decoder |
@@ -17,6 +18,7 @@ pub mod attention;
 pub mod config;
 pub mod decoder;
 pub mod error;
+pub mod hub;
 pub mod input;
 pub mod kernels;
 pub mod layers;
