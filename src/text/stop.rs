@@ -182,7 +182,9 @@ mod tests {
         for end in 1..=text.len() {
             let complete = stops
                 .iter()
-                .filter(|stop| !stop.is_empty() && text.as_bytes()[..end].ends_with(stop.as_bytes()))
+                .filter(|stop| {
+                    !stop.is_empty() && text.as_bytes()[..end].ends_with(stop.as_bytes())
+                })
                 .max_by_key(|stop| stop.len());
             if let Some(stop) = complete {
                 return (text[..end - stop.len()].to_owned(), Some(stop.clone()));

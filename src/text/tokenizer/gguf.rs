@@ -130,16 +130,16 @@ fn checked(vocabulary: &GgufVocabulary) -> Result<Vec<Token<'_>>, TextError> {
         }
     }
     let is_role = |id: u32| roles.iter().any(|&(_, role)| role == Some(id));
-    let token = |(id, text): (u32, &'_ String)| -> Token<'_> {
+    let token = |(id, text): (u32, _)| {
         let number = vocabulary.token_types.get(id as usize).copied();
-        // The life time is the vocabulary's.
         Token {
             id,
-            text: vocabulary.tokens[id as usize].as_str(),
+            text,
             kind: kind(number.unwrap_or(1), text, is_role(id)),
         }
     };
-    Ok((0u32..).zip(&vocabulary.tokens).map(token).collect())
+    let texts = vocabulary.tokens.iter().map(String::as_str);
+    Ok((0u32..).zip(texts).map(token).collect())
 }
 
 fn kind(number: u32, text: &str, is_role: bool) -> Kind {

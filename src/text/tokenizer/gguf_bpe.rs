@@ -22,10 +22,7 @@ const WORDS_BY_CASE: &str = concat!(
 const SPACES: &str = r"\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// See [`super::gguf::load`].
-pub(super) fn build(
-    vocabulary: &GgufVocabulary,
-    tokens: &[Token<'_>],
-) -> Result<Built, TextError> {
+pub(super) fn build(vocabulary: &GgufVocabulary, tokens: &[Token<'_>]) -> Result<Built, TextError> {
     let family = Family::of(vocabulary.pre.as_deref())?;
     let failed = |e: tokenizers::Error| TextError::Tokenizer(e.to_string());
     let vocab: Vocab = tokens

@@ -17,10 +17,7 @@ use super::TextError;
 const SPACE: &str = "\u{2581}";
 
 /// See [`super::gguf::load`].
-pub(super) fn build(
-    vocabulary: &GgufVocabulary,
-    tokens: &[Token<'_>],
-) -> Result<Built, TextError> {
+pub(super) fn build(vocabulary: &GgufVocabulary, tokens: &[Token<'_>]) -> Result<Built, TextError> {
     let (scores, count) = (vocabulary.scores.len(), tokens.len());
     if scores != count {
         return Err(TextError::Tokenizer(format!(

@@ -25,7 +25,7 @@ use std::path::Path;
 pub use gguf::GgufVocabulary;
 use pieces::Pieces;
 use plain::PlainEncoder;
-use special::{Segment, SpecialStrings};
+pub(in crate::text) use special::{Segment, SpecialStrings};
 
 /// The longest text that is encoded, in bytes. No context holds as much; the bound keeps the
 /// regular expressions of pre-tokenizers far from the limits at which they give up.

@@ -90,10 +90,7 @@ pub(super) struct Pieces {
 impl Pieces {
     /// Later pieces of the same id win. `strips_leading_space`: encoding puts a space before a
     /// text, so decoding takes one away.
-    pub(super) fn new(
-        pieces: impl IntoIterator<Item = Piece>,
-        strips_leading_space: bool,
-    ) -> Self {
+    pub(super) fn new(pieces: impl IntoIterator<Item = Piece>, strips_leading_space: bool) -> Self {
         let mut all = Self {
             bytes: Vec::new(),
             special: Vec::new(),

@@ -24,9 +24,8 @@ pub(super) struct Config {
 
 impl Config {
     pub(super) fn read(directory: &Path) -> Result<Self, TextError> {
-        let file = |name: &str| {
-            read_json(&directory.join(name)).map(|json| json.unwrap_or(Value::Null))
-        };
+        let file =
+            |name: &str| read_json(&directory.join(name)).map(|json| json.unwrap_or(Value::Null));
         let tokenizer = file("tokenizer_config.json")?;
         let generation = file("generation_config.json")?;
         let model = file("config.json")?;
@@ -144,7 +143,10 @@ mod tests {
     #[test]
     fn names_are_strings_or_objects() {
         assert_eq!(token_name(&json!("<s>")).as_deref(), Some("<s>"));
-        assert_eq!(token_name(&json!({"content": "<s>"})).as_deref(), Some("<s>"));
+        assert_eq!(
+            token_name(&json!({"content": "<s>"})).as_deref(),
+            Some("<s>")
+        );
         assert_eq!(token_name(&Value::Null), None);
     }
 
@@ -153,14 +155,20 @@ mod tests {
         let list = json!([{"name": "rag", "template": "R"}, {"name": "default", "template": "D"}]);
         assert_eq!(chat_template(&list).as_deref(), Some("D"));
         assert_eq!(chat_template(&json!("T")).as_deref(), Some("T"));
-        assert_eq!(chat_template(&json!([{"name": "rag", "template": "R"}])), None);
+        assert_eq!(
+            chat_template(&json!([{"name": "rag", "template": "R"}])),
+            None
+        );
     }
 
     #[test]
     fn a_template_file_wins_and_broken_files_are_named() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        write("tokenizer_config.json", r#"{"chat_template": "old", "bos_token": {"content": "<s>"}}"#);
+        write(
+            "tokenizer_config.json",
+            r#"{"chat_template": "old", "bos_token": {"content": "<s>"}}"#,
+        );
         write("chat_template.jinja", "new");
         write("generation_config.json", r#"{"eos_token_id": [7, 9]}"#);
         write("config.json", r#"{"eos_token_id": 2}"#);

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn metaspace_follows_its_scheme() {
         let metaspace = |scheme: &str| {
-            let decoder = json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme});
+            let decoder =
+                json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme});
             Decoding::parse(&decoder)
         };
         assert_eq!(metaspace("always"), Ok(text(false, true)));
