@@ -4,4 +4,5 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod smollm2;
+mod text;
 mod tiny;
