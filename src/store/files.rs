@@ -28,9 +28,11 @@ const CONF_CHECKSUM: usize = 4;
 /// A locked store directory.
 pub(super) struct Dir {
     path: PathBuf,
-    /// Locked until dropped.
-    _lock: File,
+    _lock: Locked,
 }
+
+/// A file whose lock we have, until this is dropped.
+pub(super) struct Locked(pub(super) File);
 
 /// How far the creation of a store came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Dir {
         match lock.try_lock() {
             Ok(()) => Ok(Dir {
                 path: path.to_owned(),
-                _lock: lock,
+                _lock: Locked(lock),
             }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
                 dir: path.to_owned(),
@@ -137,6 +139,16 @@ impl Dir {
         StoreError::Damaged {
             dir: self.path.clone(),
             problems,
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked while a process that was forked just now, and has not
+        // come to its exec, holds a copy of the handle.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "a lock on the store stays until this process ends");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::store::files::{Dir, Marker};
+use crate::store::files::{Dir, Locked, Marker};
 use crate::store::meta::{self, Meta, State};
 use crate::store::migrate::{self, SCHEMA};
 use crate::store::migrations::MIGRATIONS;
@@ -207,21 +207,24 @@ impl Drop for Inner {
             return;
         };
         // A store whose write failed stays unsealed: the next open looks at every record.
-        let sound = trees.check().is_ok();
+        let sound = trees.check();
         let schema = current_meta(&trees).map(|meta| meta.schema);
         drop(trees);
-        if let (true, Ok(schema)) = (sound, schema) {
-            if let Err(error) = seal(&self.dir, schema) {
-                tracing::warn!(%error, "the store was closed without a seal, and is verified when it is opened");
-            }
+        let sealed = let_go(&self.dir).and_then(|_db| {
+            sound?;
+            Seal::of(&self.dir, schema?)?.write(&self.dir)
+        });
+        if let Err(error) = sealed {
+            tracing::warn!(%error, "the store was closed without a seal; it is verified when it is opened");
         }
     }
 }
 
-fn seal(dir: &Dir, schema: u32) -> Result<(), StoreError> {
+/// Waits until sled's threads, which may have some work left after the database was dropped, let go
+/// of its files. They are ours until the result is dropped.
+fn let_go(dir: &Dir) -> Result<Locked, StoreError> {
     let path = dir.sled().join("db");
     let db = File::open(&path).map_err(StoreError::io("open", &path))?;
-    // sled's threads may finish some work after the database was dropped; they hold its lock.
     let deadline = Instant::now() + SEAL_PATIENCE;
     while let Err(error) = db.try_lock() {
         if Instant::now() > deadline {
@@ -229,5 +232,5 @@ fn seal(dir: &Dir, schema: u32) -> Result<(), StoreError> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    Seal::of(dir, schema)?.write(dir)
+    Ok(Locked(db))
 }

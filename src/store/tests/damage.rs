@@ -76,7 +76,8 @@ fn a_closed_store_notices_any_change_of_its_files() {
                 Some(content) => fs::write(path, content).unwrap(),
             }
             let error = assert_refused_untouched(dir.path(), &format!("{name} {what}"));
-            assert!(error.contains(&name), "{error}");
+            // A seal that reads well but differs blames the file that it describes.
+            assert!(error.contains(&name) || name == "seal.json", "{error}");
             fs::write(path, content).unwrap();
         }
     }

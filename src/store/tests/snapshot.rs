@@ -135,7 +135,7 @@ fn records_that_make_no_sense_are_refused() {
         ),
         (
             edit(r#""kind":"user","v":1"#, r#""kind":"user","v":9"#),
-            "line 5: schema 0 has no records",
+            "line 5: expected user v1, found user v9",
         ),
         (edit(r#""tenant":"a""#, r#""tenant":"a b""#), "line 5: "),
         (
