@@ -11,7 +11,7 @@ use crate::store::trees::{Edit, Trees};
 use crate::store::{keys, StoreError};
 
 /// The schema that this build writes.
-pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
+pub const SCHEMA: u32 = MIGRATIONS[MIGRATIONS.len() - 1].to;
 
 /// Edits that are applied, and made durable, at a time.
 pub(super) const BATCH: usize = 1000;
@@ -68,6 +68,10 @@ fn is_of(step: &Migration, record: &RawRecord) -> bool {
 pub(super) fn finish(record: &RawRecord) -> Result<(&'static Kind, Canonical), String> {
     let kind = Kind::named(&record.kind)
         .ok_or_else(|| format!("there is no kind of record named {:?}", record.kind))?;
+    if record.v != kind.version {
+        let (kind, known, v) = (kind.kind, kind.version, record.v);
+        return Err(format!("expected {kind} v{known}, found {kind} v{v}"));
+    }
     let text = serde_json::to_vec(record).map_err(|error| error.to_string())?;
     Ok((kind, (kind.canonical)(&text)?))
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
@@ -85,15 +84,7 @@ impl Trees {
             .path(path)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        // sled asserts, rather than fails, on some damaged files.
-        let Ok(opened) = catch_unwind(AssertUnwindSafe(|| config.open())) else {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "its files make no sense");
-            return Err(StoreError::Backend {
-                what: "open",
-                source,
-            });
-        };
-        let db = opened.map_err(backend("open"))?;
+        let db = config.open().map_err(backend("open"))?;
         let meta = db.open_tree(meta::TREE).map_err(backend("open"))?;
         let mut by_name = BTreeMap::new();
         for kind in KINDS {
