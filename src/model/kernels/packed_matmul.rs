@@ -1,7 +1,7 @@
-//! y = x W^T with W packed once into panels of 32 outputs.
+//! y = x W^T with W packed once into panels of 16 outputs.
 //!
-//! A panel holds the 32 weights of input 0, then those of input 1, and so on: one panel streams
-//! through the caches once for every 8 rows of x, and 32 sums a row stay in registers. Each y is
+//! A panel holds the 16 weights of input 0, then those of input 1, and so on: one panel streams
+//! from memory once for all rows of x, 6 rows at a time, whose sums stay in registers. Each y is
 //! one sum over the inputs in ascending order, whatever the number of rows or threads: that is what
 //! makes a batch row bit-identical to the same row alone. (The gemm crate takes another path for one
 //! row, and another split of the sum for wide batches; docs/experiments.md has the comparison.)
@@ -9,13 +9,14 @@
 use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use wide::f32x8;
 
-use super::math::fma;
-
-/// Outputs of a panel.
-const PANEL: usize = 32;
-/// Rows of x that share one pass over a panel.
-const ROWS: usize = 8;
+/// Numbers of a vector.
+const LANES: usize = 8;
+/// Outputs of a panel: two vectors.
+const PANEL: usize = 2 * LANES;
+/// Rows of x that share one pass over a panel, at most.
+const ROWS: usize = 6;
 
 /// The type in which weights are kept. Arithmetic is in f32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,46 +143,62 @@ fn multiply<T: Copy + Sync>(
 fn multiply_panel<T: Copy>(
     panel: &[T],
     n_in: usize,
-    x: &[f32],
-    out: &mut [f32],
+    mut x: &[f32],
+    mut out: &mut [f32],
     widen: impl Fn(T) -> f32 + Copy,
 ) {
-    for (x, out) in x.chunks(ROWS * n_in).zip(out.chunks_mut(ROWS * PANEL)) {
-        match x.len() / n_in {
-            1 => multiply_tile::<T, 1>(panel, n_in, x, out, widen),
-            2 => multiply_tile::<T, 2>(panel, n_in, x, out, widen),
-            3 => multiply_tile::<T, 3>(panel, n_in, x, out, widen),
-            4 => multiply_tile::<T, 4>(panel, n_in, x, out, widen),
-            5 => multiply_tile::<T, 5>(panel, n_in, x, out, widen),
-            6 => multiply_tile::<T, 6>(panel, n_in, x, out, widen),
-            7 => multiply_tile::<T, 7>(panel, n_in, x, out, widen),
-            _ => multiply_tile::<T, ROWS>(panel, n_in, x, out, widen),
+    while !x.is_empty() {
+        // 8 rows go as 4 + 4, not 6 + 2.
+        let left = x.len() / n_in;
+        let n_rows = left.div_ceil(left.div_ceil(ROWS));
+        let (tile, rest) = x.split_at(n_rows * n_in);
+        let (sums, rest_out) = std::mem::take(&mut out).split_at_mut(n_rows * PANEL);
+        match n_rows {
+            1 => multiply_tile::<T, 1>(panel, n_in, tile, sums, widen),
+            2 => multiply_tile::<T, 2>(panel, n_in, tile, sums, widen),
+            3 => multiply_tile::<T, 3>(panel, n_in, tile, sums, widen),
+            4 => multiply_tile::<T, 4>(panel, n_in, tile, sums, widen),
+            5 => multiply_tile::<T, 5>(panel, n_in, tile, sums, widen),
+            _ => multiply_tile::<T, ROWS>(panel, n_in, tile, sums, widen),
         }
+        (x, out) = (rest, rest_out);
     }
 }
 
+/// 2 * R vectors of sums, 2 of weights and 1 of x fit the 16 registers of AVX2.
 #[inline(always)]
 fn multiply_tile<T: Copy, const R: usize>(
     panel: &[T],
     n_in: usize,
     x: &[f32],
     out: &mut [f32],
-    widen: impl Fn(T) -> f32,
+    widen: impl Fn(T) -> f32 + Copy,
 ) {
     let rows: [&[f32]; R] = std::array::from_fn(|r| &x[r * n_in..(r + 1) * n_in]);
-    let mut sums = [[0f32; PANEL]; R];
+    let mut sums = [[f32x8::ZERO; 2]; R];
     for (i, weights) in panel.chunks_exact(PANEL).enumerate().take(n_in) {
-        let weights: [f32; PANEL] = std::array::from_fn(|o| widen(weights[o]));
+        let (low, high) = weights.split_at(LANES);
+        let (low, high) = (load(low, widen), load(high, widen));
         for (row, sums) in rows.iter().zip(&mut sums) {
-            let value = row[i];
-            for (sum, weight) in sums.iter_mut().zip(&weights) {
-                *sum = fma(value, *weight, *sum);
-            }
+            let value = f32x8::splat(row[i]);
+            sums[0] = value.mul_add(low, sums[0]);
+            sums[1] = value.mul_add(high, sums[1]);
         }
     }
     for (out, sums) in out.chunks_exact_mut(PANEL).zip(&sums) {
-        out.copy_from_slice(sums);
+        let (low, high) = out.split_at_mut(LANES);
+        low.copy_from_slice(&sums[0].to_array());
+        high.copy_from_slice(&sums[1].to_array());
     }
+}
+
+#[inline(always)]
+fn load<T: Copy>(weights: &[T], widen: impl Fn(T) -> f32) -> f32x8 {
+    let mut values = [0f32; LANES];
+    for (value, weight) in values.iter_mut().zip(weights) {
+        *value = widen(*weight);
+    }
+    f32x8::new(values)
 }
 
 struct Product<'a>(&'a PackedMatrix);
