@@ -13,7 +13,9 @@ use crate::text::tokenizer::GgufVocabulary;
 pub fn gguf_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, ModelError> {
     let keys = Keys(file);
     Ok(GgufVocabulary {
-        model: keys.string("ggml.model")?.ok_or_else(|| keys.bad("ggml.model", "is missing"))?,
+        model: keys
+            .string("ggml.model")?
+            .ok_or_else(|| keys.bad("ggml.model", "is missing"))?,
         pre: keys.string("ggml.pre")?,
         tokens: keys.list("ggml.tokens", string)?,
         token_types: keys.list("ggml.token_type", number)?,
@@ -41,7 +43,11 @@ impl Keys<'_> {
         ModelError::Config(format!("GGUF key tokenizer.{key} {what}"))
     }
 
-    fn one<T>(&self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, ModelError> {
+    fn one<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, ModelError> {
         let read = |v| read(v).ok_or_else(|| self.bad(key, "has an unexpected type"));
         self.value(key).map(read).transpose()
     }
@@ -51,7 +57,13 @@ impl Keys<'_> {
     }
 
     fn list<T>(&self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, ModelError> {
-        let list = |v: &Value| v.to_vec().ok()?.iter().map(&read).collect::<Option<Vec<T>>>();
+        let list = |v: &Value| {
+            v.to_vec()
+                .ok()?
+                .iter()
+                .map(&read)
+                .collect::<Option<Vec<T>>>()
+        };
         Ok(self.one(key, list)?.unwrap_or_default())
     }
 }

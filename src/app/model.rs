@@ -69,17 +69,29 @@ pub fn load(choice: &ModelConfigChoice) -> Result<BaseModel, LoadError> {
     let tokenizer = Arc::new(tokenizer(&files)?);
     let vocab_size = decoder.config().vocab_size;
     if tokenizer.len() > vocab_size {
-        return Err(LoadError::Vocabulary { ids: tokenizer.len(), vocab_size });
+        return Err(LoadError::Vocabulary {
+            ids: tokenizer.len(),
+            vocab_size,
+        });
     }
-    let template = tokenizer.chat_template().map(|_| ChatTemplate::of(&tokenizer)).transpose()?;
-    Ok(BaseModel { id: id(choice.name()), sha256: files.sha256()?, decoder, tokenizer, template })
+    let template = tokenizer
+        .chat_template()
+        .map(|_| ChatTemplate::of(&tokenizer))
+        .transpose()?;
+    Ok(BaseModel {
+        id: id(choice.name()),
+        sha256: files.sha256()?,
+        decoder,
+        tokenizer,
+        template,
+    })
 }
 
 fn tokenizer(files: &ModelFiles) -> Result<Tokenizer, LoadError> {
     match files {
-        ModelFiles::Gguf(path) => {
-            Ok(Tokenizer::from_gguf(&gguf_vocabulary(&GgufFile::open(path)?)?)?)
-        }
+        ModelFiles::Gguf(path) => Ok(Tokenizer::from_gguf(&gguf_vocabulary(&GgufFile::open(
+            path,
+        )?)?)?),
         ModelFiles::Directory(directory) => Ok(Tokenizer::from_directory(directory)?),
     }
 }
@@ -89,9 +101,21 @@ fn id(name: &str) -> String {
     if hub::find(name).is_some() {
         return name.to_owned();
     }
-    let last = Path::new(name).file_name().map_or_else(|| name.into(), |n| n.to_string_lossy());
-    let word = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-    last.trim_end_matches(".gguf").chars().map(word).collect::<String>().to_ascii_lowercase()
+    let last = Path::new(name)
+        .file_name()
+        .map_or_else(|| name.into(), |n| n.to_string_lossy());
+    let word = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    last.trim_end_matches(".gguf")
+        .chars()
+        .map(word)
+        .collect::<String>()
+        .to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -54,7 +54,10 @@ impl ServeConfig {
         if raw.api_keys.is_none() && !raw.host.is_loopback() {
             return Err(ConfigError {
                 setting: "--host",
-                problem: format!("{} can be reached by others: give --api-keys FILE, or use 127.0.0.1", raw.host),
+                problem: format!(
+                    "{} can be reached by others: give --api-keys FILE, or use 127.0.0.1",
+                    raw.host
+                ),
             });
         }
         let counts = [
@@ -69,13 +72,20 @@ impl ServeConfig {
             }
         }
         if raw.max_queued_tokens == 0 {
-            return Err(ConfigError { setting: "--max-queued-tokens", problem: "0 takes no request".into() });
+            return Err(ConfigError {
+                setting: "--max-queued-tokens",
+                problem: "0 takes no request".into(),
+            });
         }
         Ok(Self {
             address: SocketAddr::new(raw.host, raw.port),
             model: ModelConfigChoice::new(&raw.model)?,
             data_dir: data_dir(&raw.data)?,
-            threads: if raw.threads == 0 { available_threads() } else { raw.threads.min(1024) },
+            threads: if raw.threads == 0 {
+                available_threads()
+            } else {
+                raw.threads.min(1024)
+            },
             kv_bytes: parse_bytes("--kv-memory", &raw.kv_memory)?,
             engine: EngineConfig {
                 max_running: raw.max_running,
@@ -153,7 +163,10 @@ impl ModelConfigChoice {
             Some(kind) => LinearFormat::Quantized(kind),
             None => LinearFormat::Packed(kept_as),
         };
-        Ok(Self { name: raw.model.clone(), format })
+        Ok(Self {
+            name: raw.model.clone(),
+            format,
+        })
     }
 
     /// A known name or a path.
@@ -173,10 +186,13 @@ impl ModelConfigChoice {
 /// None was typed and this system has none.
 pub fn data_dir(raw: &DataDir) -> Result<PathBuf, ConfigError> {
     let usual = || dirs::data_dir().map(|d| d.join("attune"));
-    raw.data_dir.clone().or_else(usual).ok_or_else(|| ConfigError {
-        setting: "--data-dir",
-        problem: "this system has no data directory; name one".into(),
-    })
+    raw.data_dir
+        .clone()
+        .or_else(usual)
+        .ok_or_else(|| ConfigError {
+            setting: "--data-dir",
+            problem: "this system has no data directory; name one".into(),
+        })
 }
 
 fn available_threads() -> usize {
@@ -184,30 +200,37 @@ fn available_threads() -> usize {
 }
 
 fn quantization(name: &str) -> Result<Option<IsqType>, ConfigError> {
-    Ok(Some(match name.to_ascii_lowercase().replace("_k", "k").as_str() {
-        "none" => return Ok(None),
-        "q4_0" => IsqType::Q4_0,
-        "q4_1" => IsqType::Q4_1,
-        "q5_0" => IsqType::Q5_0,
-        "q5_1" => IsqType::Q5_1,
-        "q8_0" => IsqType::Q8_0,
-        "q2k" => IsqType::Q2K,
-        "q3k" => IsqType::Q3K,
-        "q4k" => IsqType::Q4K,
-        "q5k" => IsqType::Q5K,
-        "q6k" => IsqType::Q6K,
-        _ => {
-            let problem = format!("{name:?} is not one of none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k");
-            return Err(ConfigError { setting: "--quant", problem });
-        }
-    }))
+    Ok(Some(
+        match name.to_ascii_lowercase().replace("_k", "k").as_str() {
+            "none" => return Ok(None),
+            "q4_0" => IsqType::Q4_0,
+            "q4_1" => IsqType::Q4_1,
+            "q5_0" => IsqType::Q5_0,
+            "q5_1" => IsqType::Q5_1,
+            "q8_0" => IsqType::Q8_0,
+            "q2k" => IsqType::Q2K,
+            "q3k" => IsqType::Q3K,
+            "q4k" => IsqType::Q4K,
+            "q5k" => IsqType::Q5K,
+            "q6k" => IsqType::Q6K,
+            _ => {
+                let problem = format!("{name:?} is not one of none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k");
+                return Err(ConfigError {
+                    setting: "--quant",
+                    problem,
+                });
+            }
+        },
+    ))
 }
 
 /// `1GiB`, `512 MiB`, `1.5GB`, `1000000`.
 fn parse_bytes(setting: &'static str, text: &str) -> Result<usize, ConfigError> {
     let problem = || format!("{text:?} is not a size; write for example 512MiB or 2GiB");
     let trimmed = text.trim();
-    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let split = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(split);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -217,12 +240,20 @@ fn parse_bytes(setting: &'static str, text: &str) -> Result<usize, ConfigError> 
         "k" | "kib" => 1024.0,
         "m" | "mib" => 1024.0 * 1024.0,
         "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(ConfigError { setting, problem: problem() }),
+        _ => {
+            return Err(ConfigError {
+                setting,
+                problem: problem(),
+            })
+        }
     };
     let bytes = number.parse::<f64>().map(|n| n * factor);
     match bytes {
         Ok(bytes) if (1.0..=1e15).contains(&bytes) => Ok(bytes as usize),
-        _ => Err(ConfigError { setting, problem: problem() }),
+        _ => Err(ConfigError {
+            setting,
+            problem: problem(),
+        }),
     }
 }
 
@@ -235,7 +266,9 @@ mod tests {
 
     fn serve(arguments: &[&str]) -> Result<ServeConfig, ConfigError> {
         let typed = ["attune", "serve"].iter().chain(arguments);
-        let Command::Serve(raw) = Cli::parse_from(typed).command else { panic!("not serve") };
+        let Command::Serve(raw) = Cli::parse_from(typed).command else {
+            panic!("not serve")
+        };
         ServeConfig::new(&raw)
     }
 
@@ -249,7 +282,10 @@ mod tests {
         let config = serve(&["--data-dir", "d"]).unwrap();
         assert_eq!(config.address().to_string(), "127.0.0.1:8080");
         assert_eq!(config.kv_bytes(), 1 << 30);
-        assert_eq!(config.model().format(), LinearFormat::Packed(WeightType::F32));
+        assert_eq!(
+            config.model().format(),
+            LinearFormat::Packed(WeightType::F32)
+        );
         assert!(config.engine().token_budget >= config.engine().max_running);
     }
 
@@ -279,7 +315,11 @@ mod tests {
 
     #[test]
     fn sizes_and_quantizations_have_several_spellings() {
-        for (text, bytes) in [("512MiB", 512 << 20), ("1.5 GB", 1_500_000_000), ("4096", 4096)] {
+        for (text, bytes) in [
+            ("512MiB", 512 << 20),
+            ("1.5 GB", 1_500_000_000),
+            ("4096", 4096),
+        ] {
             assert_eq!(parse_bytes("--kv-memory", text).unwrap(), bytes);
         }
         assert_eq!(quantization("Q4_K").unwrap(), Some(IsqType::Q4K));

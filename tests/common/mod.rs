@@ -48,7 +48,9 @@ pub fn smollm2_gguf() -> PathBuf {
 /// SmolLM2, loaded once a test binary.
 pub fn smollm2() -> Arc<Decoder> {
     static MODEL: OnceLock<Arc<Decoder>> = OnceLock::new();
-    MODEL.get_or_init(|| Arc::new(load(&smollm2_gguf()))).clone()
+    MODEL
+        .get_or_init(|| Arc::new(load(&smollm2_gguf())))
+        .clone()
 }
 
 /// A model from a path.
@@ -91,7 +93,13 @@ impl<'a> Solo<'a> {
     pub fn new(decoder: &'a Decoder, positions: usize, lora: Option<Arc<LoraSet>>) -> Self {
         let n_blocks = positions.div_ceil(BLOCK_SIZE);
         let kv = KvCache::with_blocks(decoder.config(), n_blocks);
-        Self { decoder, kv, block_table: (0..n_blocks as u32).collect(), past: 0, lora }
+        Self {
+            decoder,
+            kv,
+            block_table: (0..n_blocks as u32).collect(),
+            past: 0,
+            lora,
+        }
     }
 
     /// Feeds rows; logits of every one, (rows, vocab).
@@ -103,7 +111,11 @@ impl<'a> Solo<'a> {
                 Row::Soft(embeddings, index) => {
                     input.token_ids.push(0);
                     let embeddings = embeddings.clone();
-                    input.soft_rows.push(SoftRow { row, embeddings, index: *index });
+                    input.soft_rows.push(SoftRow {
+                        row,
+                        embeddings,
+                        index: *index,
+                    });
                 }
             }
         }

