@@ -30,7 +30,9 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A filter that does not parse.
-    #[error("the log filter {filter:?} does not parse: {reason}; an example is `info,attune=debug`")]
+    #[error(
+        "the log filter {filter:?} does not parse: {reason}; an example is `info,attune=debug`"
+    )]
     Filter {
         /// What was given.
         filter: String,
@@ -122,7 +124,10 @@ mod tests {
         one.record(|| metrics::histogram!("wait_seconds").record(0.03));
         let text = one.render();
         assert!(text.contains("things_total{kind=\"a\"} 3"), "{text}");
-        assert!(text.contains("wait_seconds_bucket{le=\"0.04\"} 1"), "{text}");
+        assert!(
+            text.contains("wait_seconds_bucket{le=\"0.04\"} 1"),
+            "{text}"
+        );
         assert_eq!(two.render(), "");
     }
 

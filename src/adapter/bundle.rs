@@ -95,11 +95,7 @@ pub fn bundle_dir(parent: &Path, version: &AdapterVersion) -> PathBuf {
 ///
 /// # Errors
 /// The first thing that does not fit; see [`AdapterError`].
-pub fn read(
-    dir: &Path,
-    config: &ModelConfig,
-    base_sha256: &str,
-) -> Result<Adapter, AdapterError> {
+pub fn read(dir: &Path, config: &ModelConfig, base_sha256: &str) -> Result<Adapter, AdapterError> {
     let files = Files::read(dir)?;
     let manifest = Manifest::parse(&files.manifest)?;
     if manifest.base.sha256 != base_sha256 {
@@ -155,7 +151,10 @@ impl BundleContents {
         for (name, tensor) in &self.tensors {
             super::tensors::check_finite(name, &tensor.values)?;
         }
-        let tables = self.tensors.iter().filter(|(n, _)| parse_lora_name(n).is_none());
+        let tables = self
+            .tensors
+            .iter()
+            .filter(|(n, _)| parse_lora_name(n).is_none());
         let mut tables = tables.map(|(n, t)| (n.clone(), t.clone())).collect();
         user_model(&self.manifest, &mut tables).map(|_| ())
     }

@@ -71,7 +71,9 @@ struct RequestWatch {
 impl RequestWatch {
     fn start(state: Arc<AppState>, request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>();
-        state.metrics.record(|| metrics::gauge!("http_requests_in_flight").increment(1.0));
+        state
+            .metrics
+            .record(|| metrics::gauge!("http_requests_in_flight").increment(1.0));
         Self {
             _token: state.work.token(),
             state,
@@ -85,7 +87,9 @@ impl RequestWatch {
     }
 
     fn count(&self, seconds: f64) {
-        let status = self.status.map_or("none".to_owned(), |s| s.as_u16().to_string());
+        let status = self
+            .status
+            .map_or("none".to_owned(), |s| s.as_u16().to_string());
         let method = method_label(&self.method);
         let route = self.route.clone();
         metrics::counter!("http_requests_total", "route" => route.clone(), "method" => method,
@@ -97,7 +101,11 @@ impl RequestWatch {
     }
 
     fn log(&self, seconds: f64) {
-        let id = self.id.as_ref().and_then(|id| id.0.to_str().ok()).unwrap_or_default();
+        let id = self
+            .id
+            .as_ref()
+            .and_then(|id| id.0.to_str().ok())
+            .unwrap_or_default();
         let status = self.status.map(|s| s.as_u16());
         let (method, route, outcome) = (&self.method, &self.route, self.outcome.as_str());
         if QUIET.contains(&route.as_str()) {

@@ -63,7 +63,12 @@ pub(super) async fn create_chat_completion(
             usage: includes_usage.then(|| Usage::new(running.prompt_tokens, 0, 0)),
             head,
         };
-        return Ok(sse::respond(running.answers, chunks, http.ping_interval, headers));
+        return Ok(sse::respond(
+            running.answers,
+            chunks,
+            http.ping_interval,
+            headers,
+        ));
     }
     let answers = answer::collect_all(running.answers).await?;
     let body = completion(head, running.prompt_tokens, answers);
@@ -73,16 +78,19 @@ pub(super) async fn create_chat_completion(
 fn completion(head: AnswerHead, prompt_tokens: usize, answers: Vec<WholeAnswer>) -> ChatCompletion {
     let mut usage = Usage::new(prompt_tokens, 0, 0);
     answers.iter().for_each(|answer| usage.add(&answer.end));
-    let choices = answers.into_iter().enumerate().map(|(index, answer)| ChatChoice {
-        index,
-        message: AnswerMessage {
-            role: "assistant",
-            content: answer.text,
-            refusal: None,
-        },
-        logprobs: answer.tokens.map(Into::into),
-        finish_reason: answer.end.reason.into(),
-    });
+    let choices = answers
+        .into_iter()
+        .enumerate()
+        .map(|(index, answer)| ChatChoice {
+            index,
+            message: AnswerMessage {
+                role: "assistant",
+                content: answer.text,
+                refusal: None,
+            },
+            logprobs: answer.tokens.map(Into::into),
+            finish_reason: answer.end.reason.into(),
+        });
     ChatCompletion {
         object: "chat.completion",
         choices: choices.collect(),

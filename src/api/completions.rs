@@ -61,7 +61,12 @@ pub(super) async fn create_completion(
             echoes,
             head,
         };
-        return Ok(sse::respond(running.answers, chunks, http.ping_interval, headers));
+        return Ok(sse::respond(
+            running.answers,
+            chunks,
+            http.ping_interval,
+            headers,
+        ));
     }
     let answers = answer::collect_all(running.answers).await?;
     let body = completion(head, running.prompt_tokens, echoes, answers);
@@ -133,7 +138,10 @@ impl Chunks for CompletionChunks {
     }
 
     fn piece(&mut self, index: usize, piece: AnswerPiece) -> Vec<Completion> {
-        self.usage.iter_mut().zip(piece.end).for_each(|(usage, end)| usage.add(&end));
+        self.usage
+            .iter_mut()
+            .zip(piece.end)
+            .for_each(|(usage, end)| usage.add(&end));
         let tokens = piece.tokens.filter(|tokens| !tokens.is_empty());
         vec![self.chunk(vec![CompletionChoice {
             text: piece.text,

@@ -71,7 +71,13 @@ impl ApiError {
         param: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, Some(code), message).about(param)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            INVALID_REQUEST,
+            Some(code),
+            message,
+        )
+        .about(param)
     }
 
     /// 400: the body is not a JSON object.
@@ -255,15 +261,72 @@ mod tests {
     fn every_meaning_has_its_status_type_code_and_param() {
         let after = Duration::from_millis(1500);
         let table = [
-            (AppError::Invalid { field: "prompt", message: "m".into() }, 400, INVALID_REQUEST, "invalid_value", Some("prompt")),
-            (AppError::ContextLength { field: "messages", context: 8, soft: 2, prompt: 7, answer: 1 }, 400, INVALID_REQUEST, "context_length_exceeded", Some("messages")),
-            (AppError::ModelNotFound("x".into()), 404, INVALID_REQUEST, "model_not_found", Some("model")),
-            (AppError::UserNotAllowed, 403, "permission_error", "insufficient_permissions", Some("user")),
-            (AppError::RoleMissing("admin"), 403, "permission_error", "insufficient_permissions", None),
-            (AppError::Overloaded { retry_after: after }, 503, "overloaded_error", "engine_overloaded", None),
+            (
+                AppError::Invalid {
+                    field: "prompt",
+                    message: "m".into(),
+                },
+                400,
+                INVALID_REQUEST,
+                "invalid_value",
+                Some("prompt"),
+            ),
+            (
+                AppError::ContextLength {
+                    field: "messages",
+                    context: 8,
+                    soft: 2,
+                    prompt: 7,
+                    answer: 1,
+                },
+                400,
+                INVALID_REQUEST,
+                "context_length_exceeded",
+                Some("messages"),
+            ),
+            (
+                AppError::ModelNotFound("x".into()),
+                404,
+                INVALID_REQUEST,
+                "model_not_found",
+                Some("model"),
+            ),
+            (
+                AppError::UserNotAllowed,
+                403,
+                "permission_error",
+                "insufficient_permissions",
+                Some("user"),
+            ),
+            (
+                AppError::RoleMissing("admin"),
+                403,
+                "permission_error",
+                "insufficient_permissions",
+                None,
+            ),
+            (
+                AppError::Overloaded { retry_after: after },
+                503,
+                "overloaded_error",
+                "engine_overloaded",
+                None,
+            ),
             (AppError::ShuttingDown, 503, SERVER, "shutting_down", None),
-            (AppError::Deadline(after), 504, "timeout_error", "request_timeout", None),
-            (AppError::Internal("at 0x7f secret".into()), 500, SERVER, "internal_error", None),
+            (
+                AppError::Deadline(after),
+                504,
+                "timeout_error",
+                "request_timeout",
+                None,
+            ),
+            (
+                AppError::Internal("at 0x7f secret".into()),
+                500,
+                SERVER,
+                "internal_error",
+                None,
+            ),
         ];
         for (error, status, kind, code, param) in table {
             let api = ApiError::from(error.clone());
@@ -284,6 +347,9 @@ mod tests {
             assert_eq!(headers["retry-after-ms"], millis);
         }
         assert_eq!(ApiError::shutting_down().headers()["connection"], "close");
-        assert_eq!(ApiError::unauthorized("m").headers()["www-authenticate"], "Bearer");
+        assert_eq!(
+            ApiError::unauthorized("m").headers()["www-authenticate"],
+            "Bearer"
+        );
     }
 }

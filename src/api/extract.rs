@@ -36,15 +36,25 @@ impl FromRequest<ApiState> for JsonBody {
             // The place only: the text around it is the caller's.
             .map_err(|e| {
                 let (line, column) = (e.line(), e.column());
-                let what = if e.is_eof() { "ends too early" } else { "is not valid JSON" };
+                let what = if e.is_eof() {
+                    "ends too early"
+                } else {
+                    "is not valid JSON"
+                };
                 ApiError::malformed_body(format!("the body {what} (line {line}, column {column})"))
             })
     }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let essence = value.unwrap_or_default().split(';').next().unwrap_or_default();
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok());
+    let essence = value
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
     let essence = essence.trim().to_ascii_lowercase();
     essence == "application/json"
         || essence.starts_with("application/") && essence.ends_with("+json")
@@ -94,7 +104,9 @@ impl<S: Sync> FromRequestParts<S> for UserHeader {
         let mut values = parts.headers.get_all("x-user-id").iter();
         let (first, second) = (values.next(), values.next());
         if second.is_some() {
-            return Err(invalid("the header X-User-Id stands there twice".to_owned()));
+            return Err(invalid(
+                "the header X-User-Id stands there twice".to_owned(),
+            ));
         }
         let Some(value) = first else {
             return Ok(Self(None));

@@ -84,7 +84,9 @@ impl Fields {
     /// Another type, or longer.
     pub fn string(&mut self, name: &str, max: usize) -> Parsed<Option<String>> {
         let path = self.path(name);
-        self.take(name).map(|value| string(value, &path, max)).transpose()
+        self.take(name)
+            .map(|value| string(value, &path, max))
+            .transpose()
     }
 
     /// True or false.
@@ -105,7 +107,9 @@ impl Fields {
     /// Another type, or out of range.
     pub fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Parsed<Option<i64>> {
         let path = self.path(name);
-        self.take(name).map(|value| integer(&value, &path, range)).transpose()
+        self.take(name)
+            .map(|value| integer(&value, &path, range))
+            .transpose()
     }
 
     /// An integer in `range`, as a size.
@@ -125,7 +129,9 @@ impl Fields {
     /// Another type, or out of range.
     pub fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Parsed<Option<f64>> {
         let path = self.path(name);
-        self.take(name).map(|value| number(&value, &path, range)).transpose()
+        self.take(name)
+            .map(|value| number(&value, &path, range))
+            .transpose()
     }
 
     /// One of `words`.
@@ -199,7 +205,10 @@ pub fn array(value: Value, path: &str, max: usize) -> Parsed<Vec<Value>> {
             Err(ApiError::invalid("empty_array", path, message))
         }
         Value::Array(values) if values.len() > max => {
-            let message = format!("'{path}' must have at most {max} elements, got {}", values.len());
+            let message = format!(
+                "'{path}' must have at most {max} elements, got {}",
+                values.len()
+            );
             Err(ApiError::invalid("array_above_max_length", path, message))
         }
         Value::Array(values) => Ok(values),
@@ -218,7 +227,9 @@ pub fn integer(value: &Value, path: &str, range: RangeInclusive<i64>) -> Parsed<
     let whole = |f: &f64| f.fract() == 0.0 && f.abs() <= MAX_EXACT;
     // Exact: the value is whole and below 2^53.
     #[expect(clippy::cast_possible_truncation)]
-    let exact = number.as_i64().or_else(|| number.as_f64().filter(whole).map(|f| f as i64));
+    let exact = number
+        .as_i64()
+        .or_else(|| number.as_f64().filter(whole).map(|f| f as i64));
     let float = number.as_f64().unwrap_or(f64::NAN);
     match exact {
         Some(n) if range.contains(&n) => Ok(n),
@@ -297,7 +308,10 @@ mod tests {
 
     fn code(error: &ApiError) -> (String, String) {
         let body = error.envelope().error;
-        (body.code.unwrap_or_default(), body.param.unwrap_or_default())
+        (
+            body.code.unwrap_or_default(),
+            body.param.unwrap_or_default(),
+        )
     }
 
     #[test]
@@ -338,14 +352,20 @@ mod tests {
         let mut fields = Fields::nested(json!({"a": 1, "b": null, "c": 2}), "x[1]".into()).unwrap();
         assert_eq!(fields.integer("a", 0..=1).unwrap(), Some(1));
         let error = fields.finish().unwrap_err();
-        assert_eq!(code(&error), ("unsupported_parameter".into(), "x[1].c".into()));
+        assert_eq!(
+            code(&error),
+            ("unsupported_parameter".into(), "x[1].c".into())
+        );
     }
 
     #[test]
     fn null_is_absent() {
         let mut fields = Fields::body(json!({"a": null, "b": null})).unwrap();
         assert_eq!(fields.string("a", 9).unwrap(), None);
-        assert_eq!(code(&fields.required("b").unwrap_err()).0, "missing_required_parameter");
+        assert_eq!(
+            code(&fields.required("b").unwrap_err()).0,
+            "missing_required_parameter"
+        );
         assert!(fields.finish().is_ok());
     }
 
@@ -353,6 +373,9 @@ mod tests {
     fn strings_count_characters() {
         let four = "\u{e4}\u{e4}\u{e4}\u{e4}";
         assert_eq!(string(json!(four), "s", 4).unwrap(), four);
-        assert_eq!(code(&string(json!(four), "s", 3).unwrap_err()).0, "string_above_max_length");
+        assert_eq!(
+            code(&string(json!(four), "s", 3).unwrap_err()).0,
+            "string_above_max_length"
+        );
     }
 }

@@ -47,5 +47,8 @@ pub(super) async fn livez(State(state): State<Arc<AppState>>) -> Result<Json<Hea
     )
 )]
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, ApiError> {
-    state.ready().map(|()| Json(OK)).map_err(ApiError::not_ready)
+    state
+        .ready()
+        .map(|()| Json(OK))
+        .map_err(ApiError::not_ready)
 }

@@ -22,9 +22,14 @@ pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> impl IntoResp
     let stats = state.engine.stats();
     state.metrics.record(|| publish(&stats));
     let versions = state.registry.versions().len();
-    state.metrics.record(|| metrics::gauge!("attune_adapter_versions").set(versions as f64));
+    state
+        .metrics
+        .record(|| metrics::gauge!("attune_adapter_versions").set(versions as f64));
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], state.metrics.render())
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        state.metrics.render(),
+    )
 }
 
 fn publish(stats: &EngineStats) {

@@ -39,7 +39,11 @@ pub(super) async fn list_models(
         model(&state, state.base_model_id.clone(), None),
     ];
     data.extend(state.registry.versions().iter().map(|adapter| {
-        model(&state, model_id::pinned_id(&state, &adapter.version), Some(adapter))
+        model(
+            &state,
+            model_id::pinned_id(&state, &adapter.version),
+            Some(adapter),
+        )
     }));
     Ok(Json(ModelList {
         object: "list",
@@ -73,7 +77,11 @@ pub(super) async fn retrieve_model(
         Target::Alias(Some(lease)) => model(&state, id, Some(lease.adapter())),
         Target::Pinned(lease) => {
             let adapter = lease.adapter();
-            model(&state, model_id::pinned_id(&state, &adapter.version), Some(adapter))
+            model(
+                &state,
+                model_id::pinned_id(&state, &adapter.version),
+                Some(adapter),
+            )
         }
     }))
 }

@@ -42,7 +42,9 @@ pub fn respond<C: Chunks>(
 ) -> Response {
     let events = Events {
         queue: chunks.opening().iter().map(event).collect(),
-        answers: Some(stream::select_all(answers.into_iter().enumerate().map(pieces))),
+        answers: Some(stream::select_all(
+            answers.into_iter().enumerate().map(pieces),
+        )),
         chunks,
     };
     let stream = stream::unfold(events, |mut events| async move {
@@ -92,7 +94,8 @@ impl<C: Chunks> Events<C> {
                 }
                 Some((_, Err(error))) => {
                     self.answers = None;
-                    self.queue.push_back(event(&ApiError::from(error).envelope()));
+                    self.queue
+                        .push_back(event(&ApiError::from(error).envelope()));
                 }
                 None => {
                     self.answers = None;

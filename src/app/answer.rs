@@ -155,11 +155,13 @@ impl AnswerReader {
     async fn event(&mut self) -> Option<Result<EngineEvent, AppError>> {
         let deadline = self.clock.submitted + self.timeout;
         let receive = self.answer.as_mut()?.events.recv();
-        Some(match tokio::time::timeout_at(deadline.into(), receive).await {
-            Err(_) => Err(AppError::Deadline(self.timeout)),
-            Ok(None) => Err(AppError::Internal("the engine dropped an answer".into())),
-            Ok(Some(event)) => Ok(event),
-        })
+        Some(
+            match tokio::time::timeout_at(deadline.into(), receive).await {
+                Err(_) => Err(AppError::Deadline(self.timeout)),
+                Ok(None) => Err(AppError::Internal("the engine dropped an answer".into())),
+                Ok(Some(event)) => Ok(event),
+            },
+        )
     }
 
     fn token(&mut self, token: TokenOutput) -> Option<AnswerPiece> {
@@ -184,7 +186,11 @@ impl AnswerReader {
         if !matched {
             outcome.text.push_str(&self.stop.finish());
         }
-        let reason = if matched { FinishReason::Stop } else { finished.reason };
+        let reason = if matched {
+            FinishReason::Stop
+        } else {
+            finished.reason
+        };
         self.last_piece(outcome.text, reason, finished.cached_tokens, !matched)
     }
 
@@ -248,7 +254,11 @@ impl AnswerReader {
             text: String::from_utf8_lossy(&bytes).into_owned(),
             bytes,
             // JSON has no infinities; OpenAI writes -9999 for a token that cannot be.
-            logprob: if logprob.is_finite() { logprob } else { -9999.0 },
+            logprob: if logprob.is_finite() {
+                logprob
+            } else {
+                -9999.0
+            },
         }
     }
 }

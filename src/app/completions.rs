@@ -56,7 +56,10 @@ pub async fn start(
     let (n, echo, prompts) = (command.options.n, command.echo, command.prompts);
     let bytes = prompts.iter().map(Prompt::bytes).sum();
     let encoded = generate::tokenize(state, bytes, move |state| {
-        prompts.iter().map(|p| encode(state, p, echo)).collect::<Result<Vec<_>, _>>()
+        prompts
+            .iter()
+            .map(|p| encode(state, p, echo))
+            .collect::<Result<Vec<_>, _>>()
     });
     let (ids, echoes): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
     let running = generate::submit(state, &selection, "prompt", ids, command.options)?;
@@ -92,7 +95,9 @@ fn encode(state: &AppState, prompt: &Prompt, echo: bool) -> Result<(Vec<u32>, St
     };
     if ids.is_empty() {
         // The model needs something to go on: what stands before any text, as OpenAI does it.
-        let start = tokenizer.bos().or_else(|| tokenizer.end_ids().first().copied());
+        let start = tokenizer
+            .bos()
+            .or_else(|| tokenizer.end_ids().first().copied());
         ids.extend(start);
     }
     if ids.is_empty() {

@@ -73,7 +73,10 @@ pub(super) fn submit(
             .enumerate()
             .map(|(i, answer)| {
                 let counts_cache = i % options.n == 0;
-                let settings = AnswerSettings { counts_cache, ..settings.clone() };
+                let settings = AnswerSettings {
+                    counts_cache,
+                    ..settings.clone()
+                };
                 AnswerReader::new(state.clone(), answer, settings)
             })
             .collect(),

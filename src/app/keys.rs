@@ -316,7 +316,11 @@ fn check(entry: KeyEntry) -> Result<ApiKey, &'static str> {
         UsersEntry::List(users) => AllowedUsers::Only(users),
         UsersEntry::Word(Star::Any) | UsersEntry::Missing => AllowedUsers::Any,
     };
-    if entry.user.as_ref().is_some_and(|user| !users.contains(user)) {
+    if entry
+        .user
+        .as_ref()
+        .is_some_and(|user| !users.contains(user))
+    {
         return Err("`user` is not among `users`");
     }
     Ok(ApiKey {
@@ -357,9 +361,17 @@ mod tests {
         assert_eq!((a.name.as_str(), a.tenant.as_str()), ("a", "default"));
         assert!(a.require(Role::Inference).is_ok() && a.require(Role::Admin).is_err());
         let b = ring.authenticate("sk-another-secret-key").unwrap();
-        assert_eq!((b.tenant.as_str(), b.bound_user.as_ref().unwrap().as_str()), ("acme", "u"));
+        assert_eq!(
+            (b.tenant.as_str(), b.bound_user.as_ref().unwrap().as_str()),
+            ("acme", "u")
+        );
         assert!(b.require(Role::Inference).is_err());
-        for wrong in ["", "SK-0123456789ABCDEF", &SECRET[..18], &format!("{SECRET} ")] {
+        for wrong in [
+            "",
+            "SK-0123456789ABCDEF",
+            &SECRET[..18],
+            &format!("{SECRET} "),
+        ] {
             assert!(ring.authenticate(wrong).is_none(), "{wrong:?}");
         }
         assert!(ring.open_caller().is_none());
@@ -371,12 +383,27 @@ mod tests {
             ("[]", "malformed"),
             (r#"{"keys":[]}"#, "names no key"),
             (r#"{"keys":[{"name":"a"}]}"#, "either `key` or `sha256`"),
-            (r#"{"keys":[{"name":"a","key":"hunter2"}]}"#, "fewer than 16"),
+            (
+                r#"{"keys":[{"name":"a","key":"hunter2"}]}"#,
+                "fewer than 16",
+            ),
             (r#"{"keys":[{"name":"a","sha256":"hunter2"}]}"#, "64 hex"),
-            (r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","role":"x"}]}"#, "malformed"),
-            (r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","roles":["root"]}]}"#, "malformed"),
-            (r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","users":"all"}]}"#, "malformed"),
-            (r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","users":["b"],"user":"c"}]}"#, "not among"),
+            (
+                r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","role":"x"}]}"#,
+                "malformed",
+            ),
+            (
+                r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","roles":["root"]}]}"#,
+                "malformed",
+            ),
+            (
+                r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","users":"all"}]}"#,
+                "malformed",
+            ),
+            (
+                r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2","users":["b"],"user":"c"}]}"#,
+                "not among",
+            ),
             (
                 r#"{"keys":[{"name":"a","key":"hunter2hunter2hunter2"},{"name":"b","key":"hunter2hunter2hunter2"}]}"#,
                 "twice",
@@ -396,7 +423,11 @@ mod tests {
         std::fs::write(&path, r#"{"keys":[]}"#).unwrap();
         assert!(ring.reload().is_err());
         assert!(ring.authenticate(SECRET).is_some());
-        std::fs::write(&path, r#"{"keys":[{"name":"b","key":"sk-a-new-secret-key"}]}"#).unwrap();
+        std::fs::write(
+            &path,
+            r#"{"keys":[{"name":"b","key":"sk-a-new-secret-key"}]}"#,
+        )
+        .unwrap();
         assert_eq!(ring.reload().unwrap(), 1);
         assert!(ring.authenticate(SECRET).is_none());
         assert!(ring.authenticate("sk-a-new-secret-key").is_some());

@@ -49,7 +49,10 @@ impl AcceptedFields {
             parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
         };
         if accepted.store == Some(true) {
-            return Err(fields::unsupported_value("store", "it does not store answers"));
+            return Err(fields::unsupported_value(
+                "store",
+                "it does not store answers",
+            ));
         }
         Ok(accepted)
     }
@@ -59,7 +62,13 @@ fn nothing_asked(fields: &mut Fields) -> Parsed<()> {
     let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
     fields.unsupported("tools", empty)?;
     fields.unsupported("functions", empty)?;
-    for name in ["audio", "prediction", "web_search_options", "moderation", "prompt_cache_options"] {
+    for name in [
+        "audio",
+        "prediction",
+        "web_search_options",
+        "moderation",
+        "prompt_cache_options",
+    ] {
         fields.unsupported(name, |_| false)?;
     }
     for (name, neutral) in [
@@ -90,7 +99,10 @@ fn modalities(fields: &mut Fields) -> Parsed<()> {
     let Some(value) = fields.take("modalities") else {
         return Ok(());
     };
-    for (i, modality) in fields::array(value, "modalities", 8)?.into_iter().enumerate() {
+    for (i, modality) in fields::array(value, "modalities", 8)?
+        .into_iter()
+        .enumerate()
+    {
         let path = format!("modalities[{i}]");
         if fields::string(modality, &path, 64)? != "text" {
             return Err(fields::unsupported_value(&path, "it writes text only"));
@@ -108,9 +120,10 @@ fn response_format(fields: &mut Fields) -> Parsed<()> {
     let kind = fields::string(format.required("type")?, &path, 64)?;
     match kind.as_str() {
         "text" => format.finish(),
-        "json_object" | "json_schema" => {
-            Err(fields::unsupported_value("response_format", "use {\"type\": \"text\"}"))
-        }
+        "json_object" | "json_schema" => Err(fields::unsupported_value(
+            "response_format",
+            "use {\"type\": \"text\"}",
+        )),
         _ => Err(ApiError::invalid(
             "invalid_value",
             "response_format",
@@ -129,14 +142,21 @@ fn metadata(fields: &mut Fields) -> Parsed<Option<BTreeMap<String, String>>> {
         return Err(ApiError::invalid(
             "object_above_max_properties",
             "metadata",
-            format!("'metadata' must have at most {MAX_METADATA} pairs, got {}", map.len()),
+            format!(
+                "'metadata' must have at most {MAX_METADATA} pairs, got {}",
+                map.len()
+            ),
         ));
     }
     let pair = |(key, value): (String, Value)| {
         let short: String = key.chars().take(64).collect();
         if short != key {
             let message = "keys of 'metadata' must have at most 64 characters";
-            return Err(ApiError::invalid("string_above_max_length", "metadata", message));
+            return Err(ApiError::invalid(
+                "string_above_max_length",
+                "metadata",
+                message,
+            ));
         }
         let value = fields::string(value, &format!("metadata.{key}"), 512)?;
         Ok((key, value))

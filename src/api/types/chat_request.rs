@@ -51,7 +51,11 @@ impl ChatCompletionRequest {
     pub fn parse(body: Value, bounds: &Bounds) -> Parsed<Self> {
         let mut fields = Fields::body(body)?;
         let model = fields::string(fields.required("model")?, "model", MAX_MODEL_CHARS)?;
-        let messages = fields::array(fields.required("messages")?, "messages", bounds.max_messages)?;
+        let messages = fields::array(
+            fields.required("messages")?,
+            "messages",
+            bounds.max_messages,
+        )?;
         let messages = messages.into_iter().enumerate();
         let messages = messages.map(|(i, m)| Message::parse(m, format!("messages[{i}]")));
         let request = Self {
@@ -86,7 +90,8 @@ impl ChatCompletionRequest {
     fn check(self) -> Parsed<Self> {
         if let (Some(new), Some(old)) = (self.max_completion_tokens, self.max_tokens) {
             if new != old {
-                let message = "'max_tokens' is the older name of 'max_completion_tokens'; give one of them";
+                let message =
+                    "'max_tokens' is the older name of 'max_completion_tokens'; give one of them";
                 return Err(ApiError::invalid("invalid_value", "max_tokens", message));
             }
         }

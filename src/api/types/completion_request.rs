@@ -68,7 +68,10 @@ impl CompletionRequest {
         fields.unsupported("suffix", |_| false)?;
         fields.finish()?;
         if best_of.is_some_and(|best_of| best_of > request.generation.n.unwrap_or(1)) {
-            return Err(fields::unsupported_value("best_of", "it gives back all answers it makes"));
+            return Err(fields::unsupported_value(
+                "best_of",
+                "it gives back all answers it makes",
+            ));
         }
         request.check()
     }
@@ -119,9 +122,8 @@ impl PromptInput {
             let texts = values.map(|(path, value)| fields::string(value, &path, usize::MAX));
             texts.collect::<Parsed<_>>().map(Self::Texts)
         } else {
-            let lists = values.map(|(path, value)| {
-                ids(fields::array(value, &path, usize::MAX)?, &path, bounds)
-            });
+            let lists = values
+                .map(|(path, value)| ids(fields::array(value, &path, usize::MAX)?, &path, bounds));
             lists.collect::<Parsed<_>>().map(Self::IdLists)
         }
     }

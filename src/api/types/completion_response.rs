@@ -84,7 +84,9 @@ fn name(bytes: &[u8]) -> String {
         Ok(text) => text.to_owned(),
         Err(_) => {
             let escaped = bytes.iter().map(|b| format!("\\x{b:02x}"));
-            std::iter::once("bytes:".to_owned()).chain(escaped).collect()
+            std::iter::once("bytes:".to_owned())
+                .chain(escaped)
+                .collect()
         }
     }
 }

@@ -201,7 +201,11 @@ fn stream_options(fields: &mut Fields, streams: bool) -> Parsed<Option<StreamOpt
     };
     if !streams {
         let message = "'stream_options' goes with 'stream': true only";
-        return Err(ApiError::invalid("invalid_value", "stream_options", message));
+        return Err(ApiError::invalid(
+            "invalid_value",
+            "stream_options",
+            message,
+        ));
     }
     let mut nested = Fields::nested(value, fields.path("stream_options"))?;
     let options = StreamOptions {
@@ -224,12 +228,19 @@ fn logit_bias(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<BTreeMap<
     };
     let invalid = |message| ApiError::invalid("invalid_value", "logit_bias", message);
     if map.len() > MAX_BIASES {
-        return Err(invalid(format!("'logit_bias' must name at most {MAX_BIASES} ids")));
+        return Err(invalid(format!(
+            "'logit_bias' must name at most {MAX_BIASES} ids"
+        )));
     }
     let pair = |(key, value): (String, Value)| {
-        let id = key.parse().ok().filter(|id: &u32| (*id as usize) < vocab_size);
+        let id = key
+            .parse()
+            .ok()
+            .filter(|id: &u32| (*id as usize) < vocab_size);
         let id = id.ok_or_else(|| {
-            invalid(format!("keys of 'logit_bias' must be token ids below {vocab_size}"))
+            invalid(format!(
+                "keys of 'logit_bias' must be token ids below {vocab_size}"
+            ))
         })?;
         let bias = fields::number(&value, &format!("logit_bias.{id}"), -100.0..=100.0)?;
         // In -100..=100: only precision is lost.

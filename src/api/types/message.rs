@@ -133,7 +133,11 @@ fn content(fields: &mut Fields) -> Parsed<Content> {
             Ok(Content::Parts(parts.collect::<Parsed<_>>()?))
         }
         Value::String(text) => Ok(Content::Text(text)),
-        other => Err(fields::wrong_type(&path, "a string or an array of parts", &other)),
+        other => Err(fields::wrong_type(
+            &path,
+            "a string or an array of parts",
+            &other,
+        )),
     }
 }
 
@@ -144,7 +148,10 @@ fn text_part(value: Value, path: String) -> Parsed<TextPart> {
     match kind.as_str() {
         "text" => {}
         "image_url" | "input_audio" | "file" | "refusal" => {
-            return Err(fields::unsupported_value(&type_path, "it reads text parts only"))
+            return Err(fields::unsupported_value(
+                &type_path,
+                "it reads text parts only",
+            ))
         }
         _ => {
             let message = format!("'{type_path}' must be text");
