@@ -1,7 +1,8 @@
 //! Logs and metrics.
 //!
-//! Metrics are kept in a [`Metrics`] value rather than in a process-wide recorder, so that two
-//! servers in one process (tests) do not count into each other.
+//! Metrics are kept in a [`Metrics`] value, so that two servers in one process (tests) do not count
+//! into each other. A program that runs one server makes its set the process-wide one too, which
+//! is where the engine's thread counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +40,8 @@ pub enum TelemetryError {
         /// The parser's reason.
         reason: String,
     },
-    /// Another subscriber is already there.
-    #[error("logging is already set up in this process")]
+    /// Another subscriber or recorder is already there.
+    #[error("logging or metrics are already set up in this process")]
     AlreadySet,
     /// The Prometheus recorder refuses its buckets.
     #[error("metrics cannot be set up: {0}")]
@@ -95,6 +96,14 @@ impl Metrics {
             handle: recorder.handle(),
             recorder: Arc::new(recorder),
         })
+    }
+
+    /// Makes this the set into which code outside of [`Metrics::record`] counts.
+    ///
+    /// # Errors
+    /// The process has one already.
+    pub fn install(&self) -> Result<(), TelemetryError> {
+        metrics::set_global_recorder(self.recorder.clone()).map_err(|_| TelemetryError::AlreadySet)
     }
 
     /// Runs `record`, in which the macros of the `metrics` crate count into this set.

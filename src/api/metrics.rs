@@ -1,4 +1,4 @@
-//! `GET /metrics`, for Prometheus. Names that dashboards for inference servers know keep them.
+//! `GET /metrics`, for Prometheus.
 
 use std::sync::Arc;
 
@@ -32,17 +32,9 @@ pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> impl IntoResp
     )
 }
 
+/// What the engine does not count itself.
 fn publish(stats: &EngineStats) {
-    use metrics::{counter, gauge};
-
-    gauge!("vllm:num_requests_running").set(stats.running as f64);
-    gauge!("vllm:num_requests_waiting").set(stats.waiting as f64);
-    let total = stats.blocks_total.max(1) as f64;
-    gauge!("vllm:kv_cache_usage_perc").set(stats.blocks_used as f64 / total);
-    gauge!("attune_kv_blocks_used").set(stats.blocks_used as f64);
-    gauge!("attune_kv_blocks_total").set(stats.blocks_total as f64);
-    counter!("attune_engine_steps_total").absolute(stats.steps);
-    counter!("vllm:num_preemptions_total").absolute(stats.preemptions);
-    counter!("vllm:prefix_cache_queries_total").absolute(stats.prefix_queries);
-    counter!("vllm:prefix_cache_hits_total").absolute(stats.prefix_hits);
+    metrics::gauge!("attune_kv_blocks_used").set(stats.blocks_used as f64);
+    metrics::gauge!("attune_kv_blocks_total").set(stats.blocks_total as f64);
+    metrics::counter!("attune_engine_steps_total").absolute(stats.steps);
 }

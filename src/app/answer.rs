@@ -88,7 +88,7 @@ pub struct AnswerReader {
     /// Characters that the tokens so far stand for, and how many of them were given out.
     produced: usize,
     shown: usize,
-    clock: Clock,
+    course: Course,
     timeout: Duration,
     counts_cache: bool,
 }
@@ -111,7 +111,7 @@ impl AnswerReader {
             pending: settings.logprobs.then(Vec::new),
             produced: 0,
             shown: 0,
-            clock: Clock::start(),
+            course: Course::start(),
             timeout: settings.timeout,
             counts_cache: settings.counts_cache,
         }
@@ -153,7 +153,7 @@ impl AnswerReader {
     }
 
     async fn event(&mut self) -> Option<Result<EngineEvent, AppError>> {
-        let deadline = self.clock.submitted + self.timeout;
+        let deadline = self.course.submitted + self.timeout;
         let receive = self.answer.as_mut()?.events.recv();
         Some(
             match tokio::time::timeout_at(deadline.into(), receive).await {
@@ -165,7 +165,7 @@ impl AnswerReader {
     }
 
     fn token(&mut self, token: TokenOutput) -> Option<AnswerPiece> {
-        self.clock.token();
+        self.course.tokens += 1;
         let described = self.pending.is_some().then(|| self.token_piece(&token));
         if let (Some(pending), Some(piece)) = (&mut self.pending, described) {
             pending.push(piece);
@@ -202,7 +202,7 @@ impl AnswerReader {
         whole: bool,
     ) -> AnswerPiece {
         self.answer = None;
-        self.clock.outcome = match reason {
+        self.course.outcome = match reason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
         };
@@ -212,7 +212,7 @@ impl AnswerReader {
         }
         piece.end = Some(AnswerEnd {
             reason,
-            completion_tokens: self.clock.tokens,
+            completion_tokens: self.course.tokens,
             cached_tokens: if self.counts_cache { cached_tokens } else { 0 },
         });
         piece
@@ -220,7 +220,7 @@ impl AnswerReader {
 
     fn fail(&mut self, error: AppError) -> AppError {
         self.answer = None;
-        self.clock.outcome = "error";
+        self.course.outcome = "error";
         error
     }
 
@@ -265,51 +265,29 @@ impl AnswerReader {
 
 impl Drop for AnswerReader {
     fn drop(&mut self) {
-        self.state.metrics.record(|| self.clock.record());
+        self.state.metrics.record(|| self.course.record());
     }
 }
 
-/// When things happened to one answer, for the metrics.
+/// When an answer was submitted, and what became of it.
 #[derive(Debug)]
-struct Clock {
+struct Course {
     submitted: Instant,
-    first: Option<Instant>,
-    last: Option<Instant>,
     tokens: usize,
     outcome: &'static str,
 }
 
-impl Clock {
+impl Course {
     fn start() -> Self {
         Self {
             submitted: Instant::now(),
-            first: None,
-            last: None,
             tokens: 0,
             outcome: "cancelled",
         }
     }
 
-    fn token(&mut self) {
-        let now = Instant::now();
-        self.first.get_or_insert(now);
-        self.last = Some(now);
-        self.tokens += 1;
-    }
-
     fn record(&self) {
-        metrics::counter!("vllm:request_success_total", "finished_reason" => self.outcome)
-            .increment(1);
-        metrics::counter!("vllm:generation_tokens_total").increment(self.tokens as u64);
-        let (Some(first), Some(last)) = (self.first, self.last) else {
-            return;
-        };
-        metrics::histogram!("vllm:time_to_first_token_seconds").record(first - self.submitted);
-        metrics::histogram!("vllm:e2e_request_latency_seconds").record(last - self.submitted);
-        if self.tokens > 1 {
-            let gaps = (self.tokens - 1) as f64;
-            metrics::histogram!("vllm:request_time_per_output_token_seconds")
-                .record((last - first).as_secs_f64() / gaps);
-        }
+        metrics::counter!("attune_answers_total", "outcome" => self.outcome).increment(1);
+        metrics::histogram!("attune_answer_latency_seconds").record(self.submitted.elapsed());
     }
 }

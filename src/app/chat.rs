@@ -41,17 +41,8 @@ pub async fn start(
 }
 
 fn encode(state: &AppState, messages: &[ChatMessage]) -> Result<Vec<u32>, AppError> {
-    let template = state.template.as_ref().ok_or_else(|| AppError::Invalid {
-        field: "model",
-        message: "this model has no chat template; use /v1/completions".to_owned(),
-    })?;
+    let template = state.template.as_ref().ok_or(TextError::NoChatTemplate);
     template
-        .encode(&state.tokenizer, messages, true)
-        .map_err(|error| match error {
-            TextError::Template(reason) => AppError::Invalid {
-                field: "messages",
-                message: format!("the model's chat template refuses these messages: {reason}"),
-            },
-            other => generate::tokenizer_failure(other),
-        })
+        .and_then(|template| template.encode(&state.tokenizer, messages, true))
+        .map_err(|error| generate::text_error("messages", error))
 }

@@ -105,9 +105,17 @@ where
         .map_err(|e| AppError::Internal(format!("the tokenizer's thread failed: {e}")))?
 }
 
-/// A text failure that is not the caller's.
-pub(super) fn tokenizer_failure(error: TextError) -> AppError {
-    AppError::Internal(error.to_string())
+/// What a failure of the text part means for the caller, whose text was in `field`.
+pub(super) fn text_error(field: &'static str, error: TextError) -> AppError {
+    let message = error.to_string();
+    match error {
+        TextError::TooLong { .. } | TextError::Template(_) => AppError::Invalid { field, message },
+        TextError::NoChatTemplate => AppError::Invalid {
+            field: "model",
+            message,
+        },
+        TextError::Tokenizer(_) | TextError::Encode(_) => AppError::Internal(message),
+    }
 }
 
 /// What the answer may have: what was asked for, or what the context leaves.
