@@ -124,6 +124,9 @@ pub struct Overrides {
     /// `request.stream`
     #[arg(long, value_name = "BOOL")]
     pub stream: Option<bool>,
+    /// `request.keep_alive`
+    #[arg(long, value_name = "BOOL")]
+    pub keep_alive: Option<bool>,
     /// `request.timeout`, e.g. 120s
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
@@ -152,6 +155,7 @@ impl Overrides {
         set(&mut request.temperature, &self.temperature);
         set(&mut request.ignore_eos, &self.ignore_eos);
         set(&mut request.stream, &self.stream);
+        set(&mut request.keep_alive, &self.keep_alive);
         set(&mut request.timeout, &self.timeout);
     }
 

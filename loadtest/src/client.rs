@@ -17,7 +17,7 @@ use crate::wire::{error_code, request_body, Answer, Usage};
 /// A body that is read whole may have this many bytes: an answer of 131,072 tokens fits.
 const MAX_BODY: usize = 16 << 20;
 /// How long the end of a body may come after `[DONE]`.
-const MAX_DRAIN: Duration = Duration::from_millis(100);
+const MAX_DRAIN: Duration = Duration::from_secs(1);
 /// So much of an error text is kept.
 const MAX_MESSAGE: usize = 300;
 
@@ -41,12 +41,12 @@ pub struct Clock {
 }
 
 impl Client {
-    /// A client with its own connection pool.
+    /// A client for requests of this shape.
     ///
     /// # Errors
     /// The HTTP client cannot be built.
     pub fn new(target: Target, shape: RequestShape) -> reqwest::Result<Self> {
-        let http = target.http_client()?;
+        let http = target.http_client(shape.keep_alive)?;
         let url = target.route(shape.endpoint.path());
         Ok(Self {
             http,
@@ -107,7 +107,14 @@ impl Client {
         let response = accepted(request.send().await.map_err(send_failure)?).await?;
         let adapter_version = header(response.headers(), "x-attune-adapter-version");
         let (success, end) = if self.shape.stream {
-            read_stream(response.bytes_stream(), start).await?
+            let mut bytes = response.bytes_stream();
+            let timed = read_stream(&mut bytes, start).await?;
+            if self.shape.keep_alive {
+                // Off the clock: a connection is reused only if the body was read to its end.
+                let rest = async { while bytes.next().await.is_some() {} };
+                let _ = tokio::time::timeout(MAX_DRAIN, rest).await;
+            }
+            timed
         } else {
             (read_whole(response).await?, start.elapsed())
         };
@@ -132,7 +139,7 @@ impl Client {
 type Timed = (Success, Duration);
 
 /// Reads an event stream to `[DONE]` and notes when text came.
-async fn read_stream<S, B, E>(mut bytes: S, start: Instant) -> Result<Timed, Failure>
+async fn read_stream<S, B, E>(bytes: &mut S, start: Instant) -> Result<Timed, Failure>
 where
     S: Stream<Item = Result<B, E>> + Unpin,
     B: AsRef<[u8]>,
@@ -147,9 +154,6 @@ where
         let events = parser.push(piece.as_ref());
         for data in events.map_err(|error| failure(ErrorKind::Body, error.to_string()))? {
             if data.starts_with("[DONE]") {
-                // Off the clock: the connection is reused only if the body was read to its end.
-                let rest = async { while bytes.next().await.is_some() {} };
-                let _ = tokio::time::timeout(MAX_DRAIN, rest).await;
                 let chunks = success.chunks.len() as u64;
                 return Ok((with_usage(success, usage, chunks), arrived));
             }
@@ -295,7 +299,7 @@ mod tests {
     async fn read(pieces: &[&[u8]]) -> Result<Success, Failure> {
         let pieces: Vec<Result<Vec<u8>, Infallible>> =
             pieces.iter().map(|piece| Ok(piece.to_vec())).collect();
-        read_stream(stream::iter(pieces), Instant::now())
+        read_stream(&mut stream::iter(pieces), Instant::now())
             .await
             .map(|(success, _)| success)
     }

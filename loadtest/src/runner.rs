@@ -63,7 +63,12 @@ pub async fn measure(
                 .take_until(stop)
                 .map(|index| async move { client.send(&level.request(index), clock).await })
                 .buffer_unordered(*concurrency);
-            outcomes.for_each(|outcome| ready(observe(outcome))).await;
+            outcomes
+                .for_each(|outcome| {
+                    observe(outcome);
+                    ready(())
+                })
+                .await;
         }
         Drive::Open {
             starts,
@@ -85,7 +90,12 @@ pub async fn measure(
                     client.send(&level.request(index), clock).await
                 })
                 .buffer_unordered(*max_in_flight);
-            outcomes.for_each(|outcome| ready(observe(outcome))).await;
+            outcomes
+                .for_each(|outcome| {
+                    observe(outcome);
+                    ready(())
+                })
+                .await;
         }
     }
 }

@@ -88,11 +88,12 @@ impl Target {
     }
 
     /// An HTTP client that cannot leave this machine: no proxy, no redirects, and `localhost`
-    /// is the loopback addresses whatever a name server says.
+    /// is the loopback addresses whatever a name server says. Without `keep_alive` it opens a
+    /// connection for each request.
     ///
     /// # Errors
     /// The client cannot be built.
-    pub fn http_client(&self) -> reqwest::Result<reqwest::Client> {
+    pub fn http_client(&self, keep_alive: bool) -> reqwest::Result<reqwest::Client> {
         let port = self.base.port_or_known_default().unwrap_or(80);
         let loopback = [
             SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -104,6 +105,7 @@ impl Target {
             .resolve_to_addrs("localhost", &loopback)
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
+            .pool_max_idle_per_host(if keep_alive { usize::MAX } else { 0 })
             .user_agent(concat!("loadtest/", env!("CARGO_PKG_VERSION")))
             .build()
     }

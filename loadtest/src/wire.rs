@@ -132,6 +132,7 @@ mod tests {
             seed: None,
             ignore_eos: false,
             stream: true,
+            keep_alive: false,
             timeout: Duration::from_secs(1),
         }
     }

@@ -147,6 +147,9 @@ pub struct RequestShape {
     pub ignore_eos: bool,
     /// Stream (with usage), or one JSON answer.
     pub stream: bool,
+    /// Reuse connections. Off: every request opens its own, as a user's first one does, and a
+    /// server that closes idle connections cannot fail a request by doing so.
+    pub keep_alive: bool,
     /// From send to last byte.
     #[serde(rename = "timeout_s", serialize_with = "as_seconds")]
     pub timeout: Duration,

@@ -94,6 +94,7 @@ pub struct RawRequest {
     pub seed: Option<u64>,
     pub ignore_eos: Option<bool>,
     pub stream: Option<bool>,
+    pub keep_alive: Option<bool>,
     pub timeout: Option<String>,
 }
 

@@ -162,6 +162,7 @@ impl Check {
             seed: raw.seed,
             ignore_eos: raw.ignore_eos.unwrap_or(false),
             stream: raw.stream.unwrap_or(true),
+            keep_alive: raw.keep_alive.unwrap_or(false),
             timeout: self.duration("request.timeout", raw.timeout.as_deref(), DEFAULT_TIMEOUT)?,
         })
     }
