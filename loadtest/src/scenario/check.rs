@@ -19,7 +19,7 @@ pub struct Limits {
     pub users: usize,
 }
 
-/// The bounds that [`super::resolve`] enforces.
+/// The bounds that [`super::resolve()`] enforces.
 pub const LIMITS: Limits = Limits {
     requests: 1_000_000,
     duration: Duration::from_secs(6 * 3600),
@@ -61,6 +61,19 @@ impl Check {
             return Ok(value);
         }
         Err(self.field(field, format!("{value} is not between {low} and {high}")))
+    }
+
+    pub(super) fn distinct<T: PartialEq + std::fmt::Display>(
+        &self,
+        field: &str,
+        values: &[T],
+    ) -> Result<(), ScenarioError> {
+        for (position, value) in values.iter().enumerate() {
+            if values[..position].contains(value) {
+                return Err(self.field(field, format!("{value} occurs twice")));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn not_empty(&self, field: &str, len: usize) -> Result<(), ScenarioError> {

@@ -87,6 +87,7 @@ impl Check {
         self.only_fields_of_kind(raw)?;
         let concurrency = raw.concurrency.clone().unwrap_or_else(|| vec![1]);
         self.not_empty("load.concurrency", concurrency.len())?;
+        self.distinct("load.concurrency", &concurrency)?;
         for &level in &concurrency {
             self.range("load.concurrency", level, 1, LIMITS.in_flight)?;
         }
@@ -105,6 +106,7 @@ impl Check {
             return Err(self.field("load.rates", "missing; write e.g. rates = [2.0]".into()));
         };
         self.not_empty("load.rates", rates.len())?;
+        self.distinct("load.rates", &rates)?;
         for &rate in &rates {
             self.range("load.rates", rate, 0.001, 100_000.0)?;
         }

@@ -31,6 +31,9 @@ pub fn resolve(raw: &RawScenario) -> Result<Scenario, ScenarioError> {
             .map(|(position, pool)| check.users(position, pool))
             .collect::<Result<_, _>>()?,
     };
+    // Levels are told apart by these names, in the table and by `compare`.
+    let labels: Vec<&String> = users.iter().map(|pool| &pool.label).collect();
+    check.distinct("users.label", &labels)?;
     Ok(Scenario {
         name: raw.name.clone().or(stem).unwrap_or_default(),
         description: raw.description.clone().unwrap_or_default(),
@@ -206,6 +209,14 @@ mod tests {
     #[test]
     fn errors_name_file_and_field() {
         let cases = [
+            (
+                CLOSED.replace("[1, 8]", "[4, 4]"),
+                "load.concurrency: 4 occurs twice",
+            ),
+            (
+                format!("{CLOSED}\n[[users]]\n[[users]]"),
+                "users.label: distinct-1 occurs twice",
+            ),
             (
                 CLOSED.replace("[1, 8]", "[0]"),
                 "load.concurrency: 0 is not between 1 and 4096",
