@@ -1,5 +1,6 @@
 //! An engine that tests drive step by step, and the naive model that it must agree with.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use attune::engine::admission::{Admission, Bounds};
@@ -82,7 +83,21 @@ impl Driver {
     pub fn step(&mut self) -> StepOutcome {
         let outcome = self.engine.step();
         self.engine.scheduler().check_integrity().unwrap();
+        self.check_sharing();
         outcome
+    }
+
+    /// Two sequences hold the same block only if version and soft prompt agree.
+    fn check_sharing(&self) {
+        let mut owners: HashMap<u32, (Option<&str>, &[u8; 32])> = HashMap::new();
+        for sequence in self.engine.scheduler().running() {
+            let request = sequence.request();
+            let version = request.adapter.as_ref().map(|a| a.version.as_str());
+            let owner = (version, request.soft_prompt.digest());
+            for block in sequence.block_table().iter() {
+                assert_eq!(*owners.entry(*block).or_insert(owner), owner);
+            }
+        }
     }
 
     /// Steps until nothing is left to do.
