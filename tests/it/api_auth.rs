@@ -98,7 +98,8 @@ async fn host_and_absolute_urls_open_nothing() {
 #[tokio::test]
 async fn the_scheme_is_case_insensitive_and_the_key_is_not() {
     let server = server();
-    let with = |value: String| async { get(&server, "/v1/models", &[&value]).await.status };
+    let server = &server;
+    let with = |value: String| async move { get(server, "/v1/models", &[&value]).await.status };
     for good in [format!("Bearer {APP}"), format!("bEARER {APP}"), format!("Bearer  {APP}")] {
         assert_eq!(with(good.clone()).await, 200, "{good}");
     }
@@ -116,8 +117,8 @@ async fn the_scheme_is_case_insensitive_and_the_key_is_not() {
         assert_eq!(with(bad.clone()).await, 401, "{bad}");
     }
     let key = format!("Bearer {APP}");
-    assert_eq!(get(&server, "/v1/models", &[&key, &key]).await.status, 401);
-    assert_eq!(get(&server, &format!("/v1/models?api_key={APP}"), &[]).await.status, 401);
+    assert_eq!(get(server, "/v1/models", &[&key, &key]).await.status, 401);
+    assert_eq!(get(server, &format!("/v1/models?api_key={APP}"), &[]).await.status, 401);
 }
 
 #[tokio::test]
