@@ -3,6 +3,24 @@
 //! The engine knows no users, no text, no HTTP and no store: it sees token ids, a lease and a ready
 //! soft prompt.
 
+pub mod admission;
+pub mod batch;
+pub mod block_hash;
+pub mod block_manager;
+mod clock;
+pub mod intake;
+pub mod logits;
+pub mod logprobs;
+pub mod metrics;
+pub mod outbox;
+pub mod penalties;
 pub mod request;
 pub mod runner;
+pub mod sampler;
+pub mod sampling_params;
+pub mod scheduler;
+pub mod sequence;
+pub mod step;
 pub mod thread;
+pub mod topk;
+mod wait;

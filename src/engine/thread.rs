@@ -1,9 +1,25 @@
 //! The engine's thread and the handle to it.
 
-use tokio::sync::mpsc;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::request::{EngineEvent, EngineRequest, SubmitError};
+use tokio::sync::{mpsc, Notify};
+
+use super::admission::{Admission, Bounds};
+use super::clock;
+use super::intake::{Intake, Limits};
+use super::metrics;
+pub use super::outbox::Answer;
+use super::request::{EngineRequest, SequenceError, SubmitError};
 use super::runner::Runner;
+use super::sequence::Sequence;
+use super::step::{Engine, StepOutcome};
+use super::wait::block_on;
+
+/// A step that takes longer than this makes the engine count as dead.
+pub const STEP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Bounds of the engine.
 #[derive(Debug, Clone)]
@@ -43,48 +59,264 @@ pub struct EngineStats {
     pub prefix_hits: u64,
 }
 
-/// The way into the engine; cheap to clone.
+/// The way into the engine; cheap to clone. When the last one is dropped the engine finishes what
+/// it has and ends.
 #[derive(Debug, Clone)]
-pub struct EngineHandle {}
+pub struct EngineHandle {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Vec<Sequence>>,
+}
 
-/// One answer on its way; dropping it frees the sequence within one step.
+/// How far an engine's life has come; it only ever goes on.
+const SERVING: u8 = 0;
+const DRAINING: u8 = 1;
+const STOPPING: u8 = 2;
+const ENDED: u8 = 3;
+
+/// What the thread and its handles share.
 #[derive(Debug)]
-pub struct Answer {
-    /// Events in order.
-    pub events: mpsc::Receiver<EngineEvent>,
+struct Shared {
+    intake: Intake,
+    phase: AtomicU8,
+    /// Wakes the thread out of a wait.
+    wake: Notify,
+    /// Milliseconds from `born` to the start of the step that runs now, plus one; 0 while waiting.
+    busy_since: AtomicU64,
+    born: Instant,
+    /// As of the last step.
+    stats: Mutex<EngineStats>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EngineHandle {
-    /// Starts the thread that owns `runner`.
-    pub fn spawn(_runner: Box<dyn Runner>, _config: EngineConfig) -> Self {
-        unimplemented!()
+    /// Starts the thread that owns `runner`. If the system gives no thread, every submission says
+    /// `Stopped`.
+    pub fn spawn(runner: Box<dyn Runner>, config: EngineConfig) -> Self {
+        let shared = Arc::new(Shared::new(&*runner, &config));
+        // Each message holds a sequence that has a place, so there are never more than places.
+        let places = config.max_running.saturating_add(config.max_queued);
+        let (commands, received) = mpsc::channel(places.clamp(1, 1 << 16));
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("attune-engine".into())
+            .spawn(move || {
+                let _end = EndNote(Arc::clone(&for_thread));
+                let engine = Engine::new(runner, &config);
+                run(engine, received, &for_thread);
+            });
+        match thread {
+            Ok(thread) => *shared.lock_thread() = Some(thread),
+            Err(error) => {
+                tracing::error!(%error, "no thread for the engine");
+                shared.advance_to(ENDED);
+            }
+        }
+        Self { shared, commands }
     }
 
-    /// Submits the answers of one request: all are taken in, or none.
+    /// Submits the answers of one request: all are taken in, or none. Never blocks.
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub fn submit(&self, _requests: Vec<EngineRequest>) -> Result<Vec<Answer>, SubmitError> {
-        unimplemented!()
+    pub fn submit(&self, requests: Vec<EngineRequest>) -> Result<Vec<Answer>, SubmitError> {
+        match self.shared.phase() {
+            SERVING => {}
+            ENDED => return Err(SubmitError::Stopped),
+            _ => return Err(SubmitError::ShuttingDown),
+        }
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (sequences, answers) = self.shared.intake.take(requests)?;
+        match self.commands.try_send(sequences) {
+            Ok(()) => Ok(answers),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(SubmitError::Full {
+                retry_after: Duration::from_secs(1),
+            }),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(SubmitError::Stopped),
+        }
     }
 
     /// A snapshot of the engine.
     pub fn stats(&self) -> EngineStats {
-        unimplemented!()
+        self.shared.stats()
     }
 
-    /// Whether the thread lives and its last step began or its last wait ended recently.
+    /// Rows (prompt, soft prompt and answer) that the KV cache can hold for one sequence; `submit`
+    /// refuses a request whose prompt and `max_tokens` need more.
+    pub fn kv_rows(&self) -> usize {
+        self.shared.intake.limits().kv_rows
+    }
+
+    /// Width of the logits: the bound of token ids.
+    pub fn vocab_size(&self) -> usize {
+        self.shared.intake.limits().vocab_size
+    }
+
+    /// Whether the thread lives and its current step, if any, began less than [`STEP_LIMIT`] ago.
     pub fn is_alive(&self) -> bool {
-        unimplemented!()
+        self.shared.phase() != ENDED && !self.shared.is_stuck()
     }
 
     /// Takes no more requests; those that run or wait go on.
     pub fn drain(&self) {
-        unimplemented!()
+        self.shared.advance_to(DRAINING);
     }
 
-    /// Ends what still runs and stops the thread; returns when it has ended.
+    /// Ends what still runs and stops the thread; returns when it has ended. It blocks for at most
+    /// one step: asynchronous callers go through `spawn_blocking`.
     pub fn stop(&self) {
-        unimplemented!()
+        self.shared.advance_to(STOPPING);
+        self.shared.wake.notify_one();
+        // Held over the join, so that a second caller waits too.
+        let mut thread = self.shared.lock_thread();
+        if let Some(thread) = thread.take() {
+            // A panic was logged when it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+/// The thread's loop.
+fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: &Shared) {
+    let mut submitting = true;
+    loop {
+        submitting &= receive(&mut engine, &mut commands);
+        if shared.phase() >= STOPPING {
+            break;
+        }
+        shared.enter_step();
+        let began = clock::now();
+        let outcome = engine.step();
+        shared.publish(&engine);
+        match outcome {
+            StepOutcome::Ran { rows } => {
+                let took = clock::now() - began;
+                shared.intake.admission().record_step(rows, took);
+            }
+            StepOutcome::Idle => {
+                if let Err(bug) = engine.scheduler().check_integrity() {
+                    tracing::error!(bug, "KV blocks are not where they belong");
+                    debug_assert!(false, "{bug}");
+                }
+                let is_empty = engine.scheduler().is_empty();
+                if is_empty && !submitting {
+                    break;
+                }
+                shared.enter_wait();
+                wait(&mut engine, &mut commands, &mut submitting, shared);
+            }
+        }
+    }
+    commands.close();
+    receive(&mut engine, &mut commands);
+    engine.fail_all(&SequenceError::ShuttingDown);
+    shared.publish(&engine);
+}
+
+/// Takes in what was submitted; `false` once all handles are gone.
+fn receive(engine: &mut Engine, commands: &mut mpsc::Receiver<Vec<Sequence>>) -> bool {
+    loop {
+        match commands.try_recv() {
+            Ok(sequences) => engine.enqueue(sequences),
+            Err(mpsc::error::TryRecvError::Empty) => return true,
+            Err(mpsc::error::TryRecvError::Disconnected) => return false,
+        }
+    }
+}
+
+/// Sleeps until something is submitted, a slow reader makes room or leaves, or `stop` is called.
+fn wait(
+    engine: &mut Engine,
+    commands: &mut mpsc::Receiver<Vec<Sequence>>,
+    submitting: &mut bool,
+    shared: &Shared,
+) {
+    let submitted = block_on(async {
+        tokio::select! {
+            submitted = commands.recv(), if *submitting => Some(submitted),
+            () = engine.scheduler().any_unstalled() => None,
+            () = shared.wake.notified() => None,
+        }
+    });
+    match submitted {
+        Some(Some(sequences)) => engine.enqueue(sequences),
+        Some(None) => *submitting = false,
+        None => {}
+    }
+}
+
+impl Shared {
+    fn new(runner: &dyn Runner, config: &EngineConfig) -> Self {
+        let admission = Admission::new(Bounds {
+            max_running: config.max_running.max(1),
+            max_queued: config.max_queued,
+            max_queued_tokens: config.max_queued_tokens,
+        });
+        let limits = Limits {
+            vocab_size: runner.vocab_size(),
+            kv_rows: runner.n_blocks() * runner.block_size(),
+        };
+        Self {
+            intake: Intake::new(Arc::new(admission), limits, config.seed),
+            phase: AtomicU8::new(SERVING),
+            wake: Notify::new(),
+            busy_since: AtomicU64::new(0),
+            born: clock::now(),
+            stats: Mutex::new(EngineStats {
+                blocks_total: runner.n_blocks(),
+                ..EngineStats::default()
+            }),
+            thread: Mutex::new(None),
+        }
+    }
+
+    fn advance_to(&self, phase: u8) {
+        self.phase.fetch_max(phase, Ordering::SeqCst);
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::SeqCst)
+    }
+
+    fn enter_step(&self) {
+        let since_birth = (clock::now() - self.born).as_millis() as u64;
+        self.busy_since.store(since_birth + 1, Ordering::Relaxed);
+    }
+
+    fn enter_wait(&self) {
+        self.busy_since.store(0, Ordering::Relaxed);
+    }
+
+    fn is_stuck(&self) -> bool {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        since > 0 && clock::now() > self.born + Duration::from_millis(since) + STEP_LIMIT
+    }
+
+    fn publish(&self, engine: &Engine) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = engine.stats();
+        metrics::state(&self.stats());
+    }
+
+    fn stats(&self) -> EngineStats {
+        let mut stats = *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.waiting += self.intake.admission().counts().waiting;
+        stats
+    }
+
+    fn lock_thread(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that the thread has ended, also when it panics.
+struct EndNote(Arc<Shared>);
+
+impl Drop for EndNote {
+    fn drop(&mut self) {
+        self.0.advance_to(ENDED);
+        if std::thread::panicking() {
+            tracing::error!("the engine thread panicked: this is a bug; restart the server");
+        }
     }
 }

@@ -1,0 +1,119 @@
+//! The events of one answer, on their way to whoever asked.
+
+use tokio::sync::mpsc;
+
+use super::request::{EngineEvent, SequenceError, TokenOutput};
+
+/// Tokens that wait for a slow reader before the sequence is paused.
+pub const EVENT_CAPACITY: usize = 64;
+
+/// One answer on its way; dropping it frees the sequence within one step.
+#[derive(Debug)]
+pub struct Answer {
+    /// Events in order.
+    pub events: mpsc::Receiver<EngineEvent>,
+}
+
+/// The sending side. It never blocks and never loses an event: tokens are only made while there is
+/// room, and the last event has a place of its own from the start.
+#[derive(Debug)]
+pub struct Outbox {
+    tokens: mpsc::Sender<EngineEvent>,
+    last: Option<mpsc::OwnedPermit<EngineEvent>>,
+}
+
+impl Outbox {
+    /// Both ends.
+    pub fn channel() -> (Self, Answer) {
+        let (tokens, events) = mpsc::channel(EVENT_CAPACITY + 1);
+        // A new channel has room.
+        let last = tokens.clone().try_reserve_owned().ok();
+        (Self { tokens, last }, Answer { events })
+    }
+
+    /// Sends a token; the caller saw [`Self::has_room`] since the last one.
+    pub fn token(&mut self, token: TokenOutput) {
+        let sent = self.tokens.try_send(EngineEvent::Token(token));
+        debug_assert!(
+            !matches!(sent, Err(mpsc::error::TrySendError::Full(_))),
+            "a token was made for a full channel"
+        );
+    }
+
+    /// Sends the last event; only the first call does.
+    pub fn end(&mut self, event: EngineEvent) {
+        if let Some(permit) = self.last.take() {
+            permit.send(event);
+        }
+    }
+
+    /// Whether one more token fits. Only this side takes room, so `true` stays true until
+    /// [`Self::token`].
+    pub fn has_room(&self) -> bool {
+        self.tokens.capacity() > 0
+    }
+
+    /// Whether nobody listens any more.
+    pub fn is_closed(&self) -> bool {
+        self.tokens.is_closed()
+    }
+
+    /// Waits for room, or until nobody listens.
+    pub async fn room_or_closed(&self) {
+        // The place is given back at once: only the wait matters.
+        drop(self.tokens.reserve().await);
+    }
+}
+
+impl Drop for Outbox {
+    /// A sequence that vanishes (its thread panicked) still tells its reader.
+    fn drop(&mut self) {
+        self.end(EngineEvent::Failed(SequenceError::Step(
+            "the engine has stopped".into(),
+        )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(id: u32) -> TokenOutput {
+        TokenOutput {
+            id,
+            logprob: None,
+            top: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_last_event_fits_behind_a_full_channel() {
+        let (mut outbox, mut answer) = Outbox::channel();
+        let mut sent = 0;
+        while outbox.has_room() {
+            outbox.token(token(sent));
+            sent += 1;
+        }
+        assert_eq!(sent as usize, EVENT_CAPACITY);
+        outbox.end(EngineEvent::Failed(SequenceError::ShuttingDown));
+        drop(outbox);
+        for id in 0..sent {
+            let event = answer.events.try_recv().unwrap();
+            assert!(matches!(event, EngineEvent::Token(t) if t.id == id));
+        }
+        let last = answer.events.try_recv().unwrap();
+        assert!(matches!(
+            last,
+            EngineEvent::Failed(SequenceError::ShuttingDown)
+        ));
+        assert!(answer.events.try_recv().is_err(), "one last event only");
+    }
+
+    #[test]
+    fn a_vanished_sequence_tells_its_reader() {
+        let (outbox, mut answer) = Outbox::channel();
+        drop(outbox);
+        let event = answer.events.try_recv().unwrap();
+        assert!(matches!(event, EngineEvent::Failed(SequenceError::Step(_))));
+    }
+}

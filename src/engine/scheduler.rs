@@ -1,0 +1,320 @@
+//! Who runs in the next step, and with how many rows.
+//!
+//! Rules, in order:
+//!
+//! 1. First come, first served: both queues are kept in order of arrival.
+//! 2. Decodes first, then prefill chunks of those that run, then admission from the queue, while
+//!    rows are left in the token budget.
+//! 3. A sequence runs only with blocks for all its rows; only decoding asks for more.
+//! 4. When a decode finds no block, a sequence is preempted: a stalled one if there is one, else the
+//!    youngest. It goes back to its place at the front of the queue and is recomputed later.
+//! 5. A stalled sequence (its reader is slow) is passed over, and gives its place up to whoever
+//!    waits for it.
+//!
+//! Progress: the oldest sequence that is not stalled can take every block and slot from all others
+//! and fits alone, so a step with such a sequence is never empty.
+
+use std::collections::VecDeque;
+
+use super::batch::ScheduledBatch;
+use super::block_manager::BlockManager;
+use super::metrics;
+use super::request::SequenceError;
+use super::sequence::{Sequence, SequenceState};
+
+/// The queues and the blocks.
+#[derive(Debug)]
+pub struct Scheduler {
+    blocks: BlockManager,
+    /// By arrival; none holds blocks.
+    waiting: VecDeque<Sequence>,
+    /// By arrival; each holds blocks for all its rows.
+    running: Vec<Sequence>,
+    max_running: usize,
+    token_budget: usize,
+    totals: Totals,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// Sequences put back to be recomputed.
+    pub preemptions: u64,
+    /// Prompt rows looked up in the prefix cache.
+    pub prefix_queries: u64,
+    /// Prompt rows found there.
+    pub prefix_hits: u64,
+}
+
+impl Scheduler {
+    /// Empty queues over `blocks`. At least one sequence runs, and at least one row a step.
+    pub fn new(blocks: BlockManager, max_running: usize, token_budget: usize) -> Self {
+        Self {
+            blocks,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            max_running: max_running.max(1),
+            token_budget: token_budget.max(1),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes a sequence in.
+    pub fn enqueue(&mut self, sequence: Sequence) {
+        let arrival = sequence.arrival();
+        let place = self.waiting.partition_point(|s| s.arrival() < arrival);
+        self.waiting.insert(place, sequence);
+    }
+
+    /// Chooses the rows of the next step. Empty if every sequence is stalled, or there is none.
+    pub fn schedule(&mut self) -> ScheduledBatch {
+        self.reap();
+        let mut budget = self.token_budget;
+        self.schedule_decodes(&mut budget);
+        self.schedule_prefills(&mut budget);
+        self.admit(&mut budget);
+        ScheduledBatch::of(&self.running)
+    }
+
+    /// Drops the sequences that have ended or whose reader is gone, with their blocks.
+    pub fn reap(&mut self) {
+        self.waiting.retain(|s| !has_ended(s));
+        let blocks = &mut self.blocks;
+        self.running.retain_mut(|s| {
+            let ended = has_ended(s);
+            if ended {
+                blocks.release(&s.take_blocks());
+            }
+            !ended
+        });
+    }
+
+    /// The scheduled rows of a running sequence are in the KV cache: its full blocks can be shared.
+    pub fn advance(&mut self, index: usize) {
+        let sequence = &mut self.running[index];
+        let block_size = self.blocks.block_size();
+        let before = sequence.num_computed() / block_size;
+        sequence.advance();
+        if !self.blocks.prefix_cache() {
+            return;
+        }
+        let after = sequence.num_computed() / block_size;
+        let table = sequence.block_table().clone();
+        let hashes = sequence.block_hashes(after, block_size);
+        for (block, hash) in table.iter().zip(hashes).skip(before) {
+            self.blocks.publish(*block, *hash);
+        }
+    }
+
+    /// Ends everything.
+    pub fn fail_all(&mut self, error: &SequenceError) {
+        for sequence in self.running.iter_mut().chain(&mut self.waiting) {
+            sequence.fail(error.clone());
+        }
+        self.reap();
+    }
+
+    /// Ends the oldest sequence that could run. For a step that found nothing to do where there was
+    /// something: ending one is better than spinning.
+    pub fn fail_oldest_ready(&mut self, error: SequenceError) -> bool {
+        let all = self.running.iter_mut().chain(&mut self.waiting);
+        let oldest = all.filter(|s| !s.is_stalled()).min_by_key(|s| s.arrival());
+        let found = oldest.map(|s| s.fail(error)).is_some();
+        self.reap();
+        found
+    }
+
+    /// Sequences that run, by arrival.
+    pub fn running(&self) -> &[Sequence] {
+        &self.running
+    }
+
+    /// The same, to be changed.
+    pub(super) fn running_mut(&mut self) -> &mut [Sequence] {
+        &mut self.running
+    }
+
+    /// Sequences that wait, by arrival.
+    pub fn waiting(&self) -> &VecDeque<Sequence> {
+        &self.waiting
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> &BlockManager {
+        &self.blocks
+    }
+
+    /// Whether there are no sequences.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Waits until a stalled sequence has room again or is abandoned; for ever if there is none.
+    pub async fn any_unstalled(&self) {
+        let stalled = self.running.iter().chain(&self.waiting);
+        let rooms: Vec<_> = stalled.map(|s| Box::pin(s.room_or_closed())).collect();
+        if rooms.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        futures_util::future::select_all(rooms).await;
+    }
+
+    /// Counts since the start.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Checks who holds which blocks.
+    ///
+    /// # Errors
+    /// A bug, in words.
+    pub fn check_integrity(&self) -> Result<(), String> {
+        if self.waiting.iter().any(|s| !s.block_table().is_empty()) {
+            return Err("a waiting sequence holds blocks".into());
+        }
+        let tables = self.running.iter().map(|s| &s.block_table()[..]);
+        self.blocks.check_integrity(tables)
+    }
+
+    fn schedule_decodes(&mut self, budget: &mut usize) {
+        let mut i = 0;
+        while i < self.running.len() && *budget > 0 {
+            let sequence = &self.running[i];
+            if sequence.pending() != 1 || sequence.is_stalled() {
+                i += 1;
+                continue;
+            }
+            let arrival = sequence.arrival();
+            if !self.grow(arrival) {
+                // It was the youngest itself, and is back in the queue.
+                continue;
+            }
+            // Older stalled ones may have left: it may have moved to the front.
+            i = self.running.partition_point(|s| s.arrival() < arrival);
+            self.running[i].schedule(1);
+            *budget -= 1;
+            i += 1;
+        }
+    }
+
+    /// Makes sure that a running sequence has a block for its next row, preempting others for it.
+    /// `false` if it was preempted itself.
+    fn grow(&mut self, arrival: u64) -> bool {
+        loop {
+            let at = self.running.partition_point(|s| s.arrival() < arrival);
+            let Some(sequence) = self.running.get_mut(at).filter(|s| s.arrival() == arrival) else {
+                return false;
+            };
+            let covered = sequence.block_table().len() * self.blocks.block_size();
+            if sequence.n_rows() <= covered {
+                return true;
+            }
+            match self.blocks.grow() {
+                Some(block) => sequence.push_block(block),
+                None => {
+                    let last = self.running.len() - 1;
+                    let victim = self.youngest_stalled().unwrap_or(last);
+                    self.preempt(victim);
+                }
+            }
+        }
+    }
+
+    fn schedule_prefills(&mut self, budget: &mut usize) {
+        for sequence in &mut self.running {
+            if *budget == 0 {
+                return;
+            }
+            let unscheduled = sequence.scheduled().is_empty();
+            if unscheduled && sequence.pending() > 1 && !sequence.is_stalled() {
+                let rows = sequence.pending().min(*budget);
+                sequence.schedule(rows);
+                *budget -= rows;
+            }
+        }
+    }
+
+    fn admit(&mut self, budget: &mut usize) {
+        while *budget > 0 {
+            let next = self.waiting.iter().position(|s| !s.is_stalled());
+            let Some(mut sequence) = next.and_then(|i| self.waiting.remove(i)) else {
+                return;
+            };
+            if !self.make_room(&mut sequence) {
+                return self.enqueue(sequence);
+            }
+            let rows = sequence.pending().min(*budget);
+            sequence.schedule(rows);
+            *budget -= rows;
+            self.insert_running(sequence);
+        }
+    }
+
+    /// Finds a slot and blocks for a sequence that waits, if need be those of stalled ones.
+    fn make_room(&mut self, sequence: &mut Sequence) -> bool {
+        loop {
+            if self.running.len() < self.max_running && self.allocate(sequence) {
+                return true;
+            }
+            match self.youngest_stalled() {
+                Some(victim) => self.preempt(victim),
+                None => return false,
+            }
+        }
+    }
+
+    /// Gives a sequence blocks for all its rows, the longest cached prefix first.
+    fn allocate(&mut self, sequence: &mut Sequence) -> bool {
+        let block_size = self.blocks.block_size();
+        let n_rows = sequence.n_rows();
+        let matched = if self.blocks.prefix_cache() {
+            // The last row is computed in any case: its logits are needed.
+            let full = n_rows.saturating_sub(1) / block_size;
+            self.blocks
+                .match_prefix(sequence.block_hashes(full, block_size))
+        } else {
+            Vec::new()
+        };
+        // One block of growth for each that runs, else the next decode would preempt this one.
+        let spare = self.running.iter().filter(|s| !s.is_stalled()).count();
+        let n_blocks = n_rows.div_ceil(block_size);
+        let Some(table) = self.blocks.take(&matched, n_blocks, spare) else {
+            return false;
+        };
+        let hit = sequence.start(table, matched.len() * block_size);
+        if let Some(cached) = hit.filter(|_| self.blocks.prefix_cache()) {
+            self.totals.prefix_queries += n_rows as u64;
+            self.totals.prefix_hits += cached.rows as u64;
+            metrics::prefix_lookup(n_rows, cached.rows);
+        }
+        true
+    }
+
+    fn preempt(&mut self, index: usize) {
+        let mut sequence = self.running.remove(index);
+        let table = sequence.preempt();
+        self.blocks.release(&table);
+        self.totals.preemptions += 1;
+        metrics::preempted();
+        self.enqueue(sequence);
+    }
+
+    fn insert_running(&mut self, sequence: Sequence) {
+        let arrival = sequence.arrival();
+        let place = self.running.partition_point(|s| s.arrival() < arrival);
+        self.running.insert(place, sequence);
+    }
+
+    fn youngest_stalled(&self) -> Option<usize> {
+        self.running.iter().rposition(Sequence::is_stalled)
+    }
+}
+
+fn has_ended(sequence: &Sequence) -> bool {
+    let finished = sequence.state() == SequenceState::Finished;
+    let abandoned = !finished && sequence.is_abandoned();
+    if abandoned {
+        metrics::abandoned();
+    }
+    finished || abandoned
+}

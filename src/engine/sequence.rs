@@ -1,0 +1,329 @@
+//! One answer in the making.
+//!
+//! Its rows, in order of position (and of KV slot):
+//!
+//! ```text
+//!   prompt[..soft_at]  soft rows  prompt[soft_at..]  output
+//!   |<------------ n_rows ------------------------------->|
+//!   |<-- num_computed: in the KV cache -->|<-- pending -->|
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::admission::Ticket;
+use super::block_hash::{BlockHash, Row};
+use super::block_manager::BlockId;
+use super::clock;
+use super::metrics;
+use super::outbox::Outbox;
+use super::request::{
+    EngineEvent, EngineRequest, FinishReason, Finished, SequenceError, SequenceTiming, TokenOutput,
+};
+use super::sampler::Sampler;
+
+/// Where a sequence is in its life: `Waiting` -> `Running` -> `Finished`, and back from `Running` to
+/// `Waiting` by preemption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SequenceState {
+    /// Holds no blocks.
+    Waiting,
+    /// Holds blocks for all its rows.
+    Running,
+    /// Has sent its last event; its blocks go back at the end of the step.
+    Finished,
+}
+
+/// One answer in the making.
+#[derive(Debug)]
+pub struct Sequence {
+    arrival: u64,
+    request: EngineRequest,
+    output: Vec<u32>,
+    state: SequenceState,
+    num_computed: usize,
+    /// Rows of the step that is being built or run.
+    num_scheduled: usize,
+    block_table: Arc<[BlockId]>,
+    /// Hashes of the full blocks of the rows, as far as they were needed.
+    hashes: Vec<BlockHash>,
+    /// Prompt rows and prompt ids found in the prefix cache when it first ran.
+    cached: Option<Cached>,
+    sampler: Sampler,
+    outbox: Outbox,
+    ticket: Ticket,
+    timeline: Timeline,
+}
+
+/// What the prefix cache gave a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cached {
+    /// Rows, soft ones counted.
+    pub rows: usize,
+    /// Prompt ids.
+    pub tokens: usize,
+}
+
+#[derive(Debug)]
+struct Timeline {
+    submitted: Instant,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+}
+
+impl Sequence {
+    /// Waiting, with nothing computed. `arrival` is the order among all sequences.
+    pub(super) fn new(
+        arrival: u64,
+        request: EngineRequest,
+        sampler: Sampler,
+        outbox: Outbox,
+        ticket: Ticket,
+    ) -> Self {
+        Self {
+            arrival,
+            request,
+            output: Vec::new(),
+            state: SequenceState::Waiting,
+            num_computed: 0,
+            num_scheduled: 0,
+            block_table: Arc::from([]),
+            hashes: Vec::new(),
+            cached: None,
+            sampler,
+            outbox,
+            ticket,
+            timeline: Timeline {
+                submitted: clock::now(),
+                started: None,
+                first_token: None,
+                last_token: None,
+            },
+        }
+    }
+
+    /// Runs from now on, with blocks for all its rows, of which `num_computed` hold a cached prefix.
+    /// Says what was cached when this is its first time.
+    pub(super) fn start(
+        &mut self,
+        block_table: Vec<BlockId>,
+        num_computed: usize,
+    ) -> Option<Cached> {
+        debug_assert_eq!(self.state, SequenceState::Waiting);
+        self.state = SequenceState::Running;
+        self.block_table = block_table.into();
+        self.num_computed = num_computed;
+        self.ticket.start();
+        if self.timeline.started.is_some() {
+            return None;
+        }
+        let now = clock::now();
+        self.timeline.started = Some(now);
+        metrics::started(now - self.timeline.submitted, self.request.prompt.len());
+        let cached = self.cached_of(num_computed);
+        self.cached = Some(cached);
+        Some(cached)
+    }
+
+    /// Waits again, to be recomputed: gives its blocks up, keeps its output and its generator.
+    pub(super) fn preempt(&mut self) -> Arc<[BlockId]> {
+        debug_assert_eq!(self.state, SequenceState::Running);
+        self.state = SequenceState::Waiting;
+        self.num_computed = 0;
+        self.num_scheduled = 0;
+        self.take_blocks()
+    }
+
+    /// Adds a block at the end.
+    pub(super) fn push_block(&mut self, block: BlockId) {
+        let grown = self.block_table.iter().copied().chain([block]);
+        self.block_table = grown.collect();
+    }
+
+    /// Gives its blocks up.
+    pub(super) fn take_blocks(&mut self) -> Arc<[BlockId]> {
+        std::mem::replace(&mut self.block_table, Arc::from([]))
+    }
+
+    /// Decides how many rows the next step computes.
+    pub(super) fn schedule(&mut self, rows: usize) {
+        debug_assert!(rows <= self.pending());
+        self.num_scheduled = rows;
+    }
+
+    /// The scheduled rows are in the KV cache.
+    pub(super) fn advance(&mut self) {
+        self.num_computed += std::mem::take(&mut self.num_scheduled);
+    }
+
+    /// Takes the token that the model's last row gave: sends it, or ends.
+    pub(super) fn accept(&mut self, token: TokenOutput) {
+        let now = clock::now();
+        if !self.request.ignore_eos && self.request.end_ids.contains(&token.id) {
+            self.timeline.first_token.get_or_insert(now);
+            self.timeline.last_token = Some(now);
+            return self.finish(FinishReason::Stop);
+        }
+        match self.timeline.last_token.replace(now) {
+            Some(last) => metrics::next_token(now - last),
+            None => metrics::first_token(now - self.timeline.submitted),
+        }
+        self.timeline.first_token.get_or_insert(now);
+        self.output.push(token.id);
+        self.outbox.token(token);
+        if self.output.len() >= self.request.max_tokens {
+            self.finish(FinishReason::Length);
+        }
+    }
+
+    /// Ends without an answer.
+    pub(super) fn fail(&mut self, error: SequenceError) {
+        metrics::failed(&error);
+        self.state = SequenceState::Finished;
+        self.num_scheduled = 0;
+        self.outbox.end(EngineEvent::Failed(error));
+    }
+
+    /// The hashes of the first `n` blocks; all their rows are known.
+    pub(super) fn block_hashes(&mut self, n: usize, block_size: usize) -> &[BlockHash] {
+        debug_assert!(n * block_size <= self.n_rows());
+        while self.hashes.len() < n {
+            let start = self.hashes.len() * block_size;
+            let last = self.hashes.last().copied();
+            let last = last.unwrap_or_else(|| self.hash_root());
+            let rows = (start..start + block_size).map(|i| self.row(i));
+            let hash = last.next(rows);
+            self.hashes.push(hash);
+        }
+        &self.hashes[..n]
+    }
+
+    /// The generator, the history and the filters of this sequence.
+    pub(super) fn sampler_mut(&mut self) -> &mut Sampler {
+        &mut self.sampler
+    }
+
+    /// The order in which sequences came.
+    pub fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> SequenceState {
+        self.state
+    }
+
+    /// What was asked for.
+    pub fn request(&self) -> &EngineRequest {
+        &self.request
+    }
+
+    /// Rows so far: prompt, soft rows, output.
+    pub fn n_rows(&self) -> usize {
+        self.request.prompt.len() + self.request.soft_prompt.len() + self.output.len()
+    }
+
+    /// Rows in the KV cache.
+    pub fn num_computed(&self) -> usize {
+        self.num_computed
+    }
+
+    /// Rows that are not: 1 while decoding.
+    pub fn pending(&self) -> usize {
+        self.n_rows() - self.num_computed
+    }
+
+    /// The positions that the next step computes.
+    pub fn scheduled(&self) -> Range<usize> {
+        self.num_computed..self.num_computed + self.num_scheduled
+    }
+
+    /// The blocks it holds, in position order.
+    pub fn block_table(&self) -> &Arc<[BlockId]> {
+        &self.block_table
+    }
+
+    /// The row at a position below `n_rows`.
+    pub fn row(&self, position: usize) -> Row {
+        let EngineRequest {
+            prompt,
+            soft_prompt,
+            soft_at,
+            ..
+        } = &self.request;
+        if position < *soft_at {
+            return Row::Token(prompt[position]);
+        }
+        if position < soft_at + soft_prompt.len() {
+            return Row::Soft((position - soft_at) as u32);
+        }
+        let token = position - soft_prompt.len();
+        match prompt.get(token) {
+            Some(id) => Row::Token(*id),
+            None => Row::Token(self.output[token - prompt.len()]),
+        }
+    }
+
+    /// Whether it ran before.
+    pub fn was_started(&self) -> bool {
+        self.timeline.started.is_some()
+    }
+
+    /// Whether the reader is so slow that a token would have no place: it is not scheduled.
+    pub fn is_stalled(&self) -> bool {
+        !self.outbox.has_room()
+    }
+
+    /// Whether the reader is gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.outbox.is_closed()
+    }
+
+    /// Waits until it is no longer stalled, or abandoned.
+    pub async fn room_or_closed(&self) {
+        self.outbox.room_or_closed().await;
+    }
+
+    fn finish(&mut self, reason: FinishReason) {
+        self.state = SequenceState::Finished;
+        let finished = Finished {
+            reason,
+            cached_tokens: self.cached.map_or(0, |c| c.tokens),
+            timing: self.timeline.timing(),
+        };
+        metrics::finished(&finished, self.output.len());
+        self.outbox.end(EngineEvent::Finished(finished));
+    }
+
+    /// How many of the first `rows` rows are prompt ids.
+    fn cached_of(&self, rows: usize) -> Cached {
+        let soft_at = self.request.soft_at;
+        let soft = rows.clamp(soft_at, soft_at + self.request.soft_prompt.len()) - soft_at;
+        Cached {
+            rows,
+            tokens: rows - soft,
+        }
+    }
+
+    fn hash_root(&self) -> BlockHash {
+        let request = &self.request;
+        let version = request.adapter.as_ref().map(|a| &a.version);
+        BlockHash::root(version, &request.soft_prompt, request.soft_at)
+    }
+}
+
+impl Timeline {
+    fn timing(&self) -> SequenceTiming {
+        let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+            (Some(from), Some(to)) => to - from,
+            _ => std::time::Duration::ZERO,
+        };
+        SequenceTiming {
+            queued: span(Some(self.submitted), self.started),
+            prefill: span(self.started, self.first_token),
+            decode: span(self.first_token, self.last_token),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! An engine that tests drive step by step, and the naive model that it must agree with.
+
+use std::sync::Arc;
+
+use attune::engine::admission::{Admission, Bounds};
+use attune::engine::intake::{Intake, Limits};
+use attune::engine::outbox::Answer;
+use attune::engine::request::{
+    EngineEvent, EngineRequest, FinishReason, SamplingParams, SequenceError, SubmitError,
+};
+use attune::engine::runner::Runner;
+use attune::engine::sampler::Sampler;
+use attune::engine::step::{Engine, StepOutcome};
+use attune::engine::thread::EngineConfig;
+use attune::user_model::soft_prompt::{RowKind, SoftPrompt};
+
+use crate::mock::{naive_logits, MockRunner, END};
+
+/// An engine without a thread.
+pub struct Driver {
+    pub engine: Engine,
+    pub intake: Intake,
+}
+
+/// What an answer came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub ids: Vec<u32>,
+    pub logprobs: Vec<Option<f32>>,
+    pub end: End,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    Stop,
+    Length,
+    NotFinite,
+    Step,
+    ShuttingDown,
+    Other,
+    /// No last event yet.
+    Open,
+}
+
+/// Reads an answer as far as it is there.
+#[derive(Debug)]
+pub struct Reader {
+    pub answer: Answer,
+    pub outcome: Outcome,
+    pub cached_tokens: Option<usize>,
+}
+
+impl Driver {
+    pub fn new(runner: MockRunner, config: &EngineConfig) -> Self {
+        let admission = Arc::new(Admission::new(Bounds {
+            max_running: config.max_running,
+            max_queued: config.max_queued,
+            max_queued_tokens: config.max_queued_tokens,
+        }));
+        let limits = Limits {
+            vocab_size: runner.vocab_size(),
+            kv_rows: runner.n_blocks() * runner.block_size(),
+        };
+        Self {
+            engine: Engine::new(Box::new(runner), config),
+            intake: Intake::new(admission, limits, config.seed),
+        }
+    }
+
+    pub fn submit(&mut self, requests: Vec<EngineRequest>) -> Result<Vec<Reader>, SubmitError> {
+        let (sequences, answers) = self.intake.take(requests)?;
+        self.engine.enqueue(sequences);
+        Ok(answers.into_iter().map(Reader::new).collect())
+    }
+
+    pub fn submit_one(&mut self, request: EngineRequest) -> Reader {
+        self.submit(vec![request]).unwrap().pop().unwrap()
+    }
+
+    /// One step, and a look at the books.
+    pub fn step(&mut self) -> StepOutcome {
+        let outcome = self.engine.step();
+        self.engine.scheduler().check_integrity().unwrap();
+        outcome
+    }
+
+    /// Steps until nothing is left to do.
+    pub fn run_to_idle(&mut self, at_most: usize) {
+        for _ in 0..at_most {
+            if self.step() == StepOutcome::Idle {
+                return;
+            }
+        }
+        panic!("{at_most} steps were not enough: no progress");
+    }
+
+    /// Nothing runs, nothing waits, nobody holds a block.
+    pub fn assert_empty(&self) {
+        let stats = self.engine.stats();
+        assert_eq!((stats.running, stats.waiting, stats.blocks_used), (0, 0, 0));
+        let counts = self.intake.admission().counts();
+        let left = (counts.waiting, counts.waiting_rows, counts.started);
+        assert_eq!(left, (0, 0, 0), "every place was given back");
+    }
+}
+
+impl Reader {
+    pub fn new(answer: Answer) -> Self {
+        let outcome = Outcome {
+            ids: Vec::new(),
+            logprobs: Vec::new(),
+            end: End::Open,
+        };
+        Self {
+            answer,
+            outcome,
+            cached_tokens: None,
+        }
+    }
+
+    /// Takes the events that are there.
+    pub fn read(&mut self) -> &Outcome {
+        while let Ok(event) = self.answer.events.try_recv() {
+            self.take(event);
+        }
+        &self.outcome
+    }
+
+    /// Waits for the end.
+    pub fn read_to_end(&mut self) -> &Outcome {
+        while let Some(event) = self.answer.events.blocking_recv() {
+            self.take(event);
+        }
+        &self.outcome
+    }
+
+    pub fn take(&mut self, event: EngineEvent) {
+        assert_eq!(self.outcome.end, End::Open, "an event after the last one");
+        match event {
+            EngineEvent::Token(token) => {
+                self.outcome.ids.push(token.id);
+                self.outcome.logprobs.push(token.logprob);
+            }
+            EngineEvent::Finished(finished) => {
+                self.cached_tokens = Some(finished.cached_tokens);
+                self.outcome.end = match finished.reason {
+                    FinishReason::Stop => End::Stop,
+                    FinishReason::Length => End::Length,
+                };
+            }
+            EngineEvent::Failed(error) => {
+                self.outcome.end = match error {
+                    SequenceError::NotFinite => End::NotFinite,
+                    SequenceError::Step(_) => End::Step,
+                    SequenceError::ShuttingDown => End::ShuttingDown,
+                    SequenceError::KvExhausted => End::Other,
+                };
+            }
+        }
+    }
+}
+
+/// The answer of the model alone, every row from scratch for every token.
+pub fn naive(request: &EngineRequest) -> Outcome {
+    let mut sampler = Sampler::new(request, 0, 0);
+    let mut outcome = Outcome {
+        ids: Vec::new(),
+        logprobs: Vec::new(),
+        end: End::Length,
+    };
+    while outcome.ids.len() < request.max_tokens {
+        let logits = naive_logits(request, &outcome.ids);
+        let token = sampler.sample(&logits).unwrap();
+        if !request.ignore_eos && request.end_ids.contains(&token.id) {
+            outcome.end = End::Stop;
+            break;
+        }
+        outcome.ids.push(token.id);
+        outcome.logprobs.push(token.logprob);
+    }
+    outcome
+}
+
+/// A greedy request of the bare base, that does not end by itself.
+pub fn request(prompt: &[u32], max_tokens: usize) -> EngineRequest {
+    EngineRequest {
+        prompt: prompt.into(),
+        soft_prompt: SoftPrompt::none(),
+        soft_at: 0,
+        adapter: None,
+        sampling: SamplingParams::greedy(),
+        max_tokens,
+        min_tokens: 0,
+        end_ids: Arc::from([END]),
+        ignore_eos: true,
+    }
+}
+
+/// A soft prompt of rows of one number each.
+pub fn soft(values: &[f32]) -> SoftPrompt {
+    SoftPrompt::new(Arc::from(values), 1, RowKind::User)
+}
+
+/// Room for everything.
+pub fn config() -> EngineConfig {
+    EngineConfig {
+        max_running: 8,
+        max_queued: 1000,
+        max_queued_tokens: 1_000_000,
+        token_budget: 64,
+        prefix_cache: true,
+        seed: 7,
+    }
+}
