@@ -122,6 +122,16 @@ impl Split {
         self
     }
 
+    /// The text between the control tokens.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        let text = |part: &Part| match part {
+            Part::Control(_) => String::new(),
+            Part::Text(text) => text.clone(),
+        };
+        self.parts.iter().map(text).collect()
+    }
+
     pub(super) fn encode(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, TextError> {
         let segment = |part| match part {
             &Part::Control(id) => Segment::Special(id),

@@ -122,3 +122,103 @@ fn merges(tokens: &[Token<'_>], scores: &[f32]) -> Merges {
         .map(|join| (join.left.1.to_owned(), join.right.1.to_owned()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::text::tokenizer::{GgufVocabulary, SpecialTokens, Tokenizer};
+
+    /// `<unk>`, `<s>`, `</s>`, 256 bytes, then `words` with the scores -1, -2, ..
+    fn vocabulary(words: &[String], add_space_prefix: bool) -> GgufVocabulary {
+        let names = ["<unk>", "<s>", "</s>"].map(str::to_owned);
+        let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+        let tokens: Vec<String> = names
+            .into_iter()
+            .chain(bytes)
+            .chain(words.to_vec())
+            .collect();
+        let types = [2, 3, 3].into_iter().chain([6; 256]);
+        let scores = (0..words.len()).map(|rank| -1.0 - rank as f32);
+        GgufVocabulary {
+            model: "llama".to_owned(),
+            token_types: types.chain(words.iter().map(|_| 1)).collect(),
+            scores: [0.0; 259].into_iter().chain(scores).collect(),
+            tokens,
+            bos: Some(1),
+            eos: Some(2),
+            unknown: Some(0),
+            add_space_prefix: Some(add_space_prefix),
+            ..GgufVocabulary::default()
+        }
+    }
+
+    /// The definition: join the neighbours with the best score, leftmost first, until none fit.
+    fn naive(vocabulary: &GgufVocabulary, text: &str) -> Vec<u32> {
+        let mut symbols: Vec<String> = text.chars().map(String::from).collect();
+        let id = |text: &str| {
+            let at = vocabulary.tokens.iter().position(|token| token == text);
+            at.filter(|&at| vocabulary.token_types[at] == 1)
+        };
+        loop {
+            let joins = symbols.windows(2).enumerate().filter_map(|(at, pair)| {
+                let token = id(&pair.concat())?;
+                Some((at, vocabulary.scores[token]))
+            });
+            let best = joins.reduce(|best, next| if next.1 > best.1 { next } else { best });
+            let Some((at, _)) = best else { break };
+            let right = symbols.remove(at + 1);
+            symbols[at].push_str(&right);
+        }
+        let ids = |symbol: String| match id(&symbol) {
+            Some(id) => vec![u32::try_from(id).unwrap()],
+            None => symbol.bytes().map(|byte| 3 + u32::from(byte)).collect(),
+        };
+        symbols.into_iter().flat_map(ids).collect()
+    }
+
+    #[test]
+    fn a_space_is_put_before_text_and_taken_away_again() {
+        let words = ["\u{2581}", "a", "b", "\u{2581}a"].map(str::to_owned);
+        let tokenizer = Tokenizer::from_gguf(&vocabulary(&words, true)).unwrap();
+        let encode = |text: &str| tokenizer.encode(text, SpecialTokens::Recognise).unwrap();
+        assert_eq!(encode("a b"), [262, 259, 261]);
+        assert_eq!(tokenizer.decode(&encode("a b"), false), "a b");
+        // As llama.cpp: also before text that follows a control token.
+        assert_eq!(encode("<s>a"), [1, 262]);
+        assert!(encode("").is_empty());
+
+        let tokenizer = Tokenizer::from_gguf(&vocabulary(&words, false)).unwrap();
+        let encode = |text: &str| tokenizer.encode(text, SpecialTokens::Recognise).unwrap();
+        assert_eq!(encode("a a"), [260, 262]);
+        assert_eq!(tokenizer.decode(&encode(" a"), false), " a");
+    }
+
+    #[test]
+    fn no_join_makes_a_control_or_byte_token() {
+        let words = ["<", "s", ">", "<s", "s>", "<0", "x", "4", "1", "<0x41"].map(str::to_owned);
+        let tokenizer = Tokenizer::from_gguf(&vocabulary(&words, false)).unwrap();
+        for text in ["<s>", "<0x41>", "<unk>"] {
+            let ids = tokenizer.encode(text, SpecialTokens::AsText).unwrap();
+            assert_eq!(tokenizer.decode(&ids, true), text);
+        }
+        let ids = tokenizer.encode("\u{20ac}", SpecialTokens::AsText).unwrap();
+        assert_eq!(ids, [3 + 0xe2, 3 + 0x82, 3 + 0xac]);
+    }
+
+    proptest! {
+        #[test]
+        fn merges_do_what_sentencepiece_does(
+            words in prop::collection::hash_set("[abc\u{2581}]{2,4}", 0..30),
+            text in "[abc\u{e9} ]{0,16}",
+        ) {
+            // Every vocabulary has the characters of its tokens.
+            let mut words: Vec<String> = words.into_iter().collect();
+            words.extend(["a", "b", "c", "\u{2581}"].map(str::to_owned));
+            let vocabulary = vocabulary(&words, false);
+            let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+            let ids = tokenizer.encode(&text, SpecialTokens::AsText).unwrap();
+            prop_assert_eq!(ids, naive(&vocabulary, &text.replace(' ', "\u{2581}")));
+        }
+    }
+}

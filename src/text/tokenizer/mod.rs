@@ -27,9 +27,10 @@ use pieces::Pieces;
 use plain::PlainEncoder;
 pub(in crate::text) use special::{Segment, SpecialStrings};
 
-/// The longest text that is encoded, in bytes. No context holds as much; the bound keeps the
-/// regular expressions of pre-tokenizers far from the limits at which they give up.
-pub const MAX_TEXT_BYTES: usize = 4 << 20;
+/// The longest text that is encoded, in bytes. It keeps the slowest text there is (nothing but
+/// spaces) near a second, and the regular expressions of pre-tokenizers far from the limits at
+/// which they give up.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// What went wrong with text.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,11 @@ impl Tokenizer {
         &self,
         segments: &[Segment<'_>],
     ) -> Result<Vec<u32>, TextError> {
+        let length = |segment: &Segment<'_>| match segment {
+            Segment::Special(_) => 0,
+            Segment::Text(text) => text.len(),
+        };
+        check_length(segments.iter().map(length).sum())?;
         let mut ids = Vec::new();
         for (i, segment) in segments.iter().enumerate() {
             match segment {
@@ -153,9 +159,7 @@ impl Tokenizer {
 
     /// Ids of a run of plain text. `at_start`: nothing stands before it in the prompt.
     fn encode_plain(&self, text: &str, at_start: bool) -> Result<Vec<u32>, TextError> {
-        if text.len() > MAX_TEXT_BYTES {
-            return Err(TextError::TooLong { bytes: text.len() });
-        }
+        check_length(text.len())?;
         let ids = self.plain.encode(text, at_start)?;
         if ids.iter().all(|&id| self.is_allowed_in_text(id)) {
             return Ok(ids);
@@ -267,6 +271,13 @@ impl Tokenizer {
     }
 }
 
+fn check_length(bytes: usize) -> Result<(), TextError> {
+    if bytes > MAX_TEXT_BYTES {
+        return Err(TextError::TooLong { bytes });
+    }
+    Ok(())
+}
+
 /// Short: the vocabulary has tens of thousands of entries.
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -277,3 +288,6 @@ impl fmt::Debug for Tokenizer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
