@@ -877,3 +877,53 @@ async fn a_store_that_fails_shows_in_readiness_only() {
     );
     assert_eq!(server.get("/livez").await.status, 200);
 }
+
+/// The document and the reader of requests cannot drift apart: a documented field that nobody read
+/// would be refused as unsupported.
+#[tokio::test]
+async fn every_documented_field_is_read() {
+    let document: Value = serde_json::from_str(&attune::api::openapi::document()).unwrap();
+    let server = TestServer::new();
+    let odd = json!({"no such key": [[]]});
+    for (path, schema, good) in [
+        (
+            CHAT,
+            "ChatCompletionRequest",
+            json!({"messages": [{"role": "user", "content": "hi"}]}),
+        ),
+        (COMPLETIONS, "CompletionRequest", json!({"prompt": "hi"})),
+    ] {
+        let mut names = Vec::new();
+        collect_names(
+            &document,
+            &document["components"]["schemas"][schema],
+            &mut names,
+        );
+        assert!(names.len() > 18, "{names:?}");
+        for name in names {
+            let mut body = changed(good.clone(), &json!({"model": "attune"}));
+            body[&name] = odd.clone();
+            let reply = server.post(path, &body).await;
+            let (status, _, code, _) = reply.error();
+            assert_eq!(status, 400, "{name}");
+            assert_ne!(code.as_deref(), Some("unsupported_parameter"), "{name}");
+        }
+    }
+}
+
+fn collect_names(document: &Value, schema: &Value, names: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.trim_start_matches('#')).unwrap();
+        collect_names(document, target, names);
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        collect_names(document, part, names);
+    }
+    names.extend(
+        schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone()),
+    );
+}
