@@ -84,14 +84,18 @@ impl Metrics {
     /// How often [`Metrics::run_upkeep`] wants to be called.
     pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// An empty set.
+    /// An empty set. Histograms of seconds have usual buckets, except those that are named.
     ///
     /// # Errors
-    /// The recorder refuses its buckets.
-    pub fn new() -> Result<Self, TelemetryError> {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS)?
-            .build_recorder();
+    /// The recorder refuses the buckets.
+    pub fn new(buckets: &[(&str, &[f64])]) -> Result<Self, TelemetryError> {
+        let usual = Matcher::Suffix("_seconds".to_owned());
+        let mut builder =
+            PrometheusBuilder::new().set_buckets_for_metric(usual, &LATENCY_BUCKETS)?;
+        for (name, bounds) in buckets {
+            builder = builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), bounds)?;
+        }
+        let recorder = builder.build_recorder();
         Ok(Self {
             handle: recorder.handle(),
             recorder: Arc::new(recorder),
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn two_sets_do_not_count_into_each_other() {
-        let (one, two) = (Metrics::new().unwrap(), Metrics::new().unwrap());
+        let (one, two) = (Metrics::new(&[]).unwrap(), Metrics::new(&[]).unwrap());
         one.record(|| metrics::counter!("things_total", "kind" => "a").increment(3));
         one.record(|| metrics::histogram!("wait_seconds").record(0.03));
         let text = one.render();

@@ -90,7 +90,7 @@ fn completion(
     });
     Completion {
         choices: choices.collect(),
-        usage: Some(Some(usage)),
+        usage: Some(usage),
         attune: Some(Attribution::from(&head.answered_by)),
         ..frame(&head)
     }
@@ -153,7 +153,7 @@ impl Chunks for CompletionChunks {
 
     fn closing(&mut self) -> Vec<Completion> {
         let usage = self.usage.take().map(|usage| Completion {
-            usage: Some(Some(usage)),
+            usage: Some(usage),
             ..frame(&self.head)
         });
         usage.into_iter().collect()
@@ -164,7 +164,6 @@ impl CompletionChunks {
     fn chunk(&self, choices: Vec<CompletionChoice>) -> Completion {
         Completion {
             choices,
-            usage: self.usage.as_ref().map(|_| None),
             ..frame(&self.head)
         }
     }

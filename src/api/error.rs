@@ -230,6 +230,10 @@ impl From<AppError> for ApiError {
             AppError::ContextLength { field, .. } => {
                 Self::invalid("context_length_exceeded", field, message)
             }
+            AppError::TooMuch(_) => {
+                let code = Some("invalid_value");
+                Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, code, message)
+            }
             AppError::ModelNotFound(_) => {
                 let (status, code) = (StatusCode::NOT_FOUND, Some("model_not_found"));
                 Self::new(status, INVALID_REQUEST, code, message).about("model")

@@ -1,9 +1,10 @@
 //! Headers and bodies of answers that say who answered.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use axum::http::{HeaderMap, HeaderValue};
 
+use crate::app::models::unix_seconds;
 use crate::app::selection::AnsweredBy;
 
 /// The header with the adapter version, `base` for the bare base model.
@@ -44,9 +45,4 @@ impl AnswerHead {
         headers.insert(USER_ROW, row);
         headers
     }
-}
-
-/// Whole seconds since 1970; 0 for a clock that stands before that.
-pub fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

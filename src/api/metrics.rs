@@ -6,8 +6,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use crate::app::state::AppState;
-use crate::engine::thread::EngineStats;
+use crate::app::state::{AppState, EngineStats};
 
 /// Counters, gauges and histograms
 ///

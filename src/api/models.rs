@@ -7,12 +7,10 @@ use axum::Json;
 
 use super::error::ApiError;
 use super::extract::Authenticated;
-use super::headers::unix_seconds;
 use super::types::error::ErrorResponse;
 use super::types::model::{Model, ModelList};
-use crate::adapter::bundle::Adapter;
 use crate::app::keys::Role;
-use crate::app::model_id::{self, Target};
+use crate::app::models::{self, ModelEntry};
 use crate::app::state::AppState;
 
 /// List the models
@@ -32,22 +30,10 @@ pub(super) async fn list_models(
     Authenticated(caller): Authenticated,
 ) -> Result<Json<ModelList>, ApiError> {
     caller.require(Role::Inference)?;
-    let promoted = state.registry.by_alias(&state.alias);
-    let promoted = promoted.as_ref().map(|lease| lease.adapter().as_ref());
-    let mut data = vec![
-        model(&state, state.alias.to_string(), promoted),
-        model(&state, state.base_model_id.clone(), None),
-    ];
-    data.extend(state.registry.versions().iter().map(|adapter| {
-        model(
-            &state,
-            model_id::pinned_id(&state, &adapter.version),
-            Some(adapter),
-        )
-    }));
+    let data = models::list(&state).into_iter();
     Ok(Json(ModelList {
         object: "list",
-        data,
+        data: data.map(|entry| model(&state, entry)).collect(),
     }))
 }
 
@@ -72,28 +58,18 @@ pub(super) async fn retrieve_model(
     caller.require(Role::Inference)?;
     // A path that does not decode to UTF-8 names no model.
     let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
-    Ok(Json(match model_id::resolve(&state, &id)? {
-        Target::Base | Target::Alias(None) => model(&state, id, None),
-        Target::Alias(Some(lease)) => model(&state, id, Some(lease.adapter())),
-        Target::Pinned(lease) => {
-            let adapter = lease.adapter();
-            model(
-                &state,
-                model_id::pinned_id(&state, &adapter.version),
-                Some(adapter),
-            )
-        }
-    }))
+    let entry = models::show(&state, &id)?;
+    Ok(Json(model(&state, entry)))
 }
 
-fn model(state: &AppState, id: String, adapter: Option<&Adapter>) -> Model {
+fn model(state: &AppState, entry: ModelEntry) -> Model {
     Model {
-        id,
+        id: entry.id,
         object: "model",
-        created: adapter.map_or_else(|| unix_seconds(state.started), |a| a.created_unix),
+        created: entry.created_unix,
         owned_by: "attune",
-        adapter_version: adapter.map(|a| a.version.to_string()),
-        name: adapter.and_then(|a| a.name.clone()),
+        adapter_version: entry.version.map(Into::into),
+        name: entry.name,
         context_length: state.context_len,
     }
 }

@@ -92,3 +92,32 @@ pub fn router(app: Arc<AppState>, http: HttpConfig) -> Router {
 fn panicked(_payload: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::internal().into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_that_says_nothing_of_the_inside() {
+        async fn fails() -> Response {
+            panic!("secret at 0x7f00")
+        }
+        let router: Router = Router::new().route("/", get(fails));
+        let router = router.layer(CatchPanicLayer::custom(panicked));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 4096)
+            .await
+            .unwrap();
+        let body = std::str::from_utf8(&body).unwrap();
+        assert!(
+            body.contains("internal_error") && !body.contains("secret"),
+            "{body}"
+        );
+    }
+}

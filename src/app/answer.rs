@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::error::AppError;
 use super::state::AppState;
-use crate::engine::request::{EngineEvent, FinishReason, Finished, TokenOutput};
+pub use crate::engine::request::FinishReason;
+use crate::engine::request::{EngineEvent, Finished, TokenOutput};
 use crate::engine::thread::Answer;
 use crate::text::detokenizer::Detokenizer;
 use crate::text::stop::StopMatcher;

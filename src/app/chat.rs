@@ -8,7 +8,7 @@ use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
-use crate::text::chat_template::ChatMessage;
+pub use crate::text::chat_template::ChatMessage;
 use crate::text::tokenizer::TextError;
 
 /// A chat request, checked.

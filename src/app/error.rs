@@ -33,6 +33,9 @@ pub enum AppError {
         /// Tokens asked for; 1 where the request named none.
         answer: usize,
     },
+    /// A request larger than this server can ever run, as its settings are.
+    #[error("the request cannot run: {0}")]
+    TooMuch(String),
     /// No model of that name; never answered by another one.
     #[error("the model {0:?} does not exist; GET /v1/models lists those that do")]
     ModelNotFound(String),
@@ -65,11 +68,8 @@ impl From<SubmitError> for AppError {
             SubmitError::Full { retry_after } => Self::Overloaded { retry_after },
             SubmitError::ShuttingDown => Self::ShuttingDown,
             SubmitError::Stopped => Self::Internal(error.to_string()),
-            // Lengths are checked before, so what is left is a request larger than the KV cache.
-            SubmitError::Invalid(message) => Self::Invalid {
-                field: "max_tokens",
-                message: format!("the request cannot run: {message}"),
-            },
+            // Values are checked before; what is left is more answers or rows than there are places.
+            SubmitError::Invalid(message) => Self::TooMuch(message),
         }
     }
 }

@@ -6,7 +6,9 @@ use super::answer::{AnswerReader, AnswerSettings};
 use super::error::AppError;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
-use crate::engine::request::{EngineRequest, SamplingParams};
+use crate::engine::request::EngineRequest;
+pub use crate::engine::request::SamplingParams;
+pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
 use crate::text::tokenizer::TextError;
 
 /// How answers are made; every number was checked at the edge.

@@ -6,6 +6,7 @@
 //! | [`keys`] | API keys: who calls, and for whom they may act |
 //! | [`user`] | which person a request is for |
 //! | [`model_id`] | which model answers: alias, bare base, pinned version |
+//! | [`models`] | the models that can be asked |
 //! | [`selection`] | model + person become a lease and a soft prompt, from the same version |
 //! | [`generate`] | prompts and options become engine requests |
 //! | [`answer`] | engine events become text: detokenizer, stop strings, log-probabilities |
@@ -29,6 +30,7 @@ pub mod gguf_vocabulary;
 pub mod keys;
 pub mod model;
 pub mod model_id;
+pub mod models;
 pub mod selection;
 pub mod state;
 pub mod user;

@@ -37,11 +37,6 @@ pub fn resolve(state: &AppState, id: &str) -> Result<Target, AppError> {
         .ok_or_else(|| AppError::ModelNotFound(id.chars().take(128).collect()))
 }
 
-/// The id under which a version can be asked for.
-pub fn pinned_id(state: &AppState, version: &AdapterVersion) -> String {
-    format!("{}@{version}", state.alias)
-}
-
 fn pinned(state: &AppState, digits: &str) -> Option<Lease> {
     if let Ok(version) = AdapterVersion::new(digits) {
         return state.registry.by_version(&version);

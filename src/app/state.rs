@@ -8,9 +8,11 @@ use tokio_util::task::TaskTracker;
 
 use super::keys::KeyRing;
 use crate::adapter::registry::AdapterRegistry;
+use crate::engine;
 use crate::engine::thread::EngineHandle;
+pub use crate::engine::thread::EngineStats;
 use crate::ids::Alias;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TelemetryError};
 use crate::text::chat_template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
 
@@ -40,6 +42,25 @@ impl Default for Limits {
             inline_tokenize_bytes: 8 * 1024,
         }
     }
+}
+
+/// An empty set of counters, with the buckets and help texts of the engine's.
+///
+/// # Errors
+/// See [`TelemetryError`].
+pub fn new_metrics() -> Result<Metrics, TelemetryError> {
+    let metrics = Metrics::new(&[
+        (
+            "attune_time_to_first_token_seconds",
+            &engine::metrics::TTFT_BUCKETS,
+        ),
+        (
+            "attune_inter_token_latency_seconds",
+            &engine::metrics::ITL_BUCKETS,
+        ),
+    ])?;
+    metrics.record(engine::metrics::describe);
+    Ok(metrics)
 }
 
 /// Everything that handlers share.

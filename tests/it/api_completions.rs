@@ -38,7 +38,11 @@ async fn prompts_come_in_four_forms_and_answers_in_their_order() {
         assert_eq!(answer["object"], "text_completion");
         assert!(answer["id"].as_str().unwrap().starts_with("cmpl-"));
     }
-    let answer = complete(&server, json!({"prompt": ["a", "K"], "n": 2, "max_tokens": 1})).await;
+    let answer = complete(
+        &server,
+        json!({"prompt": ["a", "K"], "n": 2, "max_tokens": 1}),
+    )
+    .await;
     assert_eq!(texts(&answer), ["b", "b", "L", "L"]);
     assert_eq!(answer["usage"]["prompt_tokens"], 2);
     assert_eq!(answer["usage"]["completion_tokens"], 4);
@@ -74,7 +78,10 @@ async fn the_usual_bound_is_sixteen_tokens() {
 async fn an_echo_goes_before_each_answer() {
     let server = TestServer::new();
     let prompt = json!({"prompt": ["xa", "K"], "n": 2, "echo": true, "max_tokens": 1});
-    assert_eq!(texts(&complete(&server, prompt).await), ["xab", "xab", "KL", "KL"]);
+    assert_eq!(
+        texts(&complete(&server, prompt).await),
+        ["xab", "xab", "KL", "KL"]
+    );
     let ids = json!({"prompt": [1, id('x'), id('a')], "echo": true, "max_tokens": 1});
     assert_eq!(texts(&complete(&server, ids).await), ["xab"]);
 }
@@ -108,7 +115,9 @@ async fn a_stream_joins_to_the_answers() {
     let (last, rest) = chunks.split_last().unwrap();
     assert_eq!(last["choices"], json!([]));
     assert_eq!(last["usage"]["completion_tokens"], 21);
-    assert!(rest.iter().all(|c| c["usage"].is_null() && c["id"] == last["id"]));
+    assert!(rest
+        .iter()
+        .all(|c| c.get("usage").is_none() && c["id"] == last["id"]));
     assert_eq!(chunks[0]["attune"]["user_row"], "user");
     assert_eq!(reply.header("x-attune-user-row"), "user");
 }

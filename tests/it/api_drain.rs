@@ -27,7 +27,10 @@ async fn start() -> Listening {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_finishes_what_runs_and_refuses_what_is_new() {
     let mut listening = start().await;
-    assert!(listening.ask(get("/readyz")).await.starts_with("HTTP/1.1 200"));
+    assert!(listening
+        .ask(get("/readyz"))
+        .await
+        .starts_with("HTTP/1.1 200"));
     listening.server.gate.close();
     let mut running = listening.connect();
     running.send(&post(CHAT, &chat(true)));
@@ -37,15 +40,28 @@ async fn a_drain_finishes_what_runs_and_refuses_what_is_new() {
     until("the drain", || state.is_draining()).await;
     let ready = listening.ask(get("/readyz")).await;
     assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
-    assert!(listening.ask(get("/livez")).await.starts_with("HTTP/1.1 200"));
+    assert!(listening
+        .ask(get("/livez"))
+        .await
+        .starts_with("HTTP/1.1 200"));
     let refused = listening.ask(post(CHAT, &chat(false))).await.to_lowercase();
     assert!(refused.starts_with("http/1.1 503"), "{refused}");
-    for part in ["shutting_down", "connection: close", "retry-after: 5", "retry-after-ms: 5000"] {
+    for part in [
+        "shutting_down",
+        "connection: close",
+        "retry-after: 5",
+        "retry-after-ms: 5000",
+    ] {
         assert!(refused.contains(part), "{part} is not in {refused}");
     }
     listening.server.gate.open();
-    let answer = tokio::task::spawn_blocking(move || running.rest()).await.unwrap();
-    assert!(answer.contains("\"content\":\"j\"") && answer.contains("data: [DONE]"), "{answer}");
+    let answer = tokio::task::spawn_blocking(move || running.rest())
+        .await
+        .unwrap();
+    assert!(
+        answer.contains("\"content\":\"j\"") && answer.contains("data: [DONE]"),
+        "{answer}"
+    );
     listening.task.await.unwrap().unwrap();
     assert!(std::net::TcpStream::connect(listening.address).is_err());
 }
@@ -74,15 +90,23 @@ async fn what_outlasts_the_drain_ends_with_an_error_event() {
     listening.shut_down();
     let address = listening.address;
     // The engine is asked to stop after the listener has gone; until then it stands at the gate.
-    until("the end of the drain", || std::net::TcpStream::connect(address).is_err()).await;
+    until("the end of the drain", || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
     until("the end of the server", || {
         listening.server.gate.pass(1);
         std::thread::sleep(Duration::from_millis(1));
         listening.task.is_finished()
     })
     .await;
-    let answer = tokio::task::spawn_blocking(move || running.rest()).await.unwrap();
-    assert!(answer.contains("shutting_down") && !answer.contains("[DONE]"), "{answer}");
+    let answer = tokio::task::spawn_blocking(move || running.rest())
+        .await
+        .unwrap();
+    assert!(
+        answer.contains("shutting_down") && !answer.contains("[DONE]"),
+        "{answer}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +124,11 @@ async fn a_client_that_goes_away_frees_its_sequence_streaming_or_not() {
         server.gate.open();
         server.until_idle().await;
         let stats = server.state.engine.stats();
-        assert!(stats.steps - before <= 2, "{} steps after the end", stats.steps - before);
+        assert!(
+            stats.steps - before <= 2,
+            "{} steps after the end",
+            stats.steps - before
+        );
         assert_eq!(stats.blocks_used, 0);
         let metrics = server.get("/metrics").await;
         let count = format!("outcome=\"client_disconnected\"}} 1");
@@ -143,7 +171,9 @@ async fn a_stream_that_waits_shows_that_it_lives() {
     client.send(&post(CHAT, &chat(true)));
     client.read_until(": ping\n\n");
     listening.server.gate.open();
-    let answer = tokio::task::spawn_blocking(move || client.rest()).await.unwrap();
+    let answer = tokio::task::spawn_blocking(move || client.rest())
+        .await
+        .unwrap();
     assert!(answer.contains("[DONE]"), "{answer}");
 }
 
@@ -165,7 +195,9 @@ async fn headers_are_bounded_in_number_size_and_time() {
     }
     let mut slow = listening.connect();
     slow.send("GET /livez HTTP/1.1\r\nhost: loc");
-    let answer = tokio::task::spawn_blocking(move || slow.rest()).await.unwrap();
+    let answer = tokio::task::spawn_blocking(move || slow.rest())
+        .await
+        .unwrap();
     assert!(!answer.contains("200"), "{answer}");
 }
 
@@ -184,8 +216,14 @@ async fn connections_over_the_limit_wait() {
     // The server answers the first once more while the second waits.
     first.send("GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     first.read_until("\"ok\"}HTTP/1.1 200");
-    assert_eq!(listening.server.state.tasks.len(), 2, "upkeep and one connection");
+    assert_eq!(
+        listening.server.state.tasks.len(),
+        2,
+        "upkeep and one connection"
+    );
     drop(first);
-    let answer = tokio::task::spawn_blocking(move || second.rest()).await.unwrap();
+    let answer = tokio::task::spawn_blocking(move || second.rest())
+        .await
+        .unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

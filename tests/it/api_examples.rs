@@ -41,7 +41,9 @@ async fn answer(server: &TestServer, request: &Value) -> Value {
         body => Body::from(body.to_string()),
     };
     let reply = server.send(builder.body(body).unwrap()).await;
-    let headers = HEADERS.iter().filter(|name| reply.headers.contains_key(**name));
+    let headers = HEADERS
+        .iter()
+        .filter(|name| reply.headers.contains_key(**name));
     let headers: Map<_, _> = headers
         .map(|name| ((*name).to_owned(), json!(reply.header(name))))
         .collect();
@@ -49,7 +51,10 @@ async fn answer(server: &TestServer, request: &Value) -> Value {
 }
 
 fn body_of(reply: &Reply) -> Value {
-    if reply.header("content-type").starts_with("text/event-stream") {
+    if reply
+        .header("content-type")
+        .starts_with("text/event-stream")
+    {
         let parsed = |event: String| serde_json::from_str(&event).map_or(json!(event), steady);
         return reply.events().into_iter().map(parsed).collect();
     }
@@ -59,7 +64,10 @@ fn body_of(reply: &Reply) -> Value {
 /// Leaves out what differs from time to time.
 fn steady(mut value: Value) -> Value {
     for prefix in ["chatcmpl-", "cmpl-"] {
-        if value["id"].as_str().is_some_and(|id| id.starts_with(prefix)) {
+        if value["id"]
+            .as_str()
+            .is_some_and(|id| id.starts_with(prefix))
+        {
             value["id"] = json!(format!("{prefix}0123456789abcdef0123456789abcdef"));
             value["created"] = json!(1_700_000_000);
         }

@@ -22,11 +22,17 @@ async fn a_healthy_server_says_so() {
 async fn a_stopped_engine_fails_both() {
     let server = TestServer::new();
     let engine = server.state.engine.clone();
-    tokio::task::spawn_blocking(move || engine.stop()).await.unwrap();
+    tokio::task::spawn_blocking(move || engine.stop())
+        .await
+        .unwrap();
     for path in ["/livez", "/readyz"] {
         let reply = server.get(path).await;
         assert_eq!(reply.status, 503);
-        assert!(reply.text().contains("the engine has stopped"), "{}", reply.text());
+        assert!(
+            reply.text().contains("the engine has stopped"),
+            "{}",
+            reply.text()
+        );
     }
     let chat = json!({"model": "attune", "messages": [{"role": "user", "content": "hi"}]});
     assert!(server.post("/v1/chat/completions", &chat).await.status >= 500);
@@ -39,7 +45,10 @@ async fn metrics_count_by_route_and_never_by_user_or_path() {
     server.chat(&chat).await;
     server.get("/v1/models/attune").await;
     server.get("/nowhere/alice-secret").await;
-    let frob = Request::builder().method("FROB").uri("/livez").body(Body::empty());
+    let frob = Request::builder()
+        .method("FROB")
+        .uri("/livez")
+        .body(Body::empty());
     server.send(frob.unwrap()).await;
     let reply = server.get("/metrics").await;
     assert!(reply.header("content-type").starts_with("text/plain"));

@@ -7,7 +7,10 @@ use crate::support::{openai, TestServer, OTHER_VERSION, VERSION};
 #[tokio::test]
 async fn the_alias_comes_first_then_the_base_then_the_versions() {
     for (server, expected) in [
-        (TestServer::new(), vec!["attune".to_owned(), "tiny-llama".to_owned()]),
+        (
+            TestServer::new(),
+            vec!["attune".to_owned(), "tiny-llama".to_owned()],
+        ),
         (
             TestServer::promoted(),
             vec![
@@ -40,7 +43,10 @@ async fn a_model_says_which_version_answers() {
     let alias = server.get("/v1/models/attune").await.json();
     assert_eq!(alias["adapter_version"], VERSION);
     assert_eq!(alias["created"], 1_710_000_000);
-    let short = server.get(&format!("/v1/models/attune%40{}", &VERSION[..8])).await.json();
+    let short = server
+        .get(&format!("/v1/models/attune%40{}", &VERSION[..8]))
+        .await
+        .json();
     assert_eq!(short["id"], format!("attune@{VERSION}"));
     assert_eq!(short["name"], "styles");
 }
@@ -48,7 +54,14 @@ async fn a_model_says_which_version_answers() {
 #[tokio::test]
 async fn an_unknown_model_is_404() {
     let server = TestServer::promoted();
-    for id in ["gpt-4o", "attune@ffffffff", "attune@ab12cd3", "org%2Fmodel", "%00", "x%0d%0ay"] {
+    for id in [
+        "gpt-4o",
+        "attune@ffffffff",
+        "attune@ab12cd3",
+        "org%2Fmodel",
+        "%00",
+        "x%0d%0ay",
+    ] {
         let reply = server.get(&format!("/v1/models/{id}")).await;
         let expected = Some("model_not_found".to_owned());
         assert_eq!((reply.status, reply.error().2), (404, expected), "{id}");

@@ -6,6 +6,8 @@ mod api_completions;
 mod api_drain;
 mod api_errors;
 mod api_examples;
+mod api_fuzz;
 mod api_health;
 mod api_models;
+mod api_sdk;
 mod support;

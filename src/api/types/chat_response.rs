@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::logprobs::ChoiceLogprobs;
 use super::usage::{Attribution, Usage};
-use crate::engine::request::FinishReason as EngineFinishReason;
+use crate::app::answer::FinishReason as Reason;
 
 /// A chat answer.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -64,11 +64,11 @@ pub enum FinishReason {
     Length,
 }
 
-impl From<EngineFinishReason> for FinishReason {
-    fn from(reason: EngineFinishReason) -> Self {
+impl From<Reason> for FinishReason {
+    fn from(reason: Reason) -> Self {
         match reason {
-            EngineFinishReason::Stop => Self::Stop,
-            EngineFinishReason::Length => Self::Length,
+            Reason::Stop => Self::Stop,
+            Reason::Length => Self::Length,
         }
     }
 }

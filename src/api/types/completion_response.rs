@@ -22,10 +22,9 @@ pub struct Completion {
     pub model: String,
     /// The answers: those of the first prompt, then those of the second...
     pub choices: Vec<CompletionChoice>,
-    /// Token counts; in a stream only with `include_usage`, and `null` before the last event.
+    /// Token counts; in a stream only with `include_usage`, in the last event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Usage>)]
-    pub usage: Option<Option<Usage>>,
+    pub usage: Option<Usage>,
     /// As in chat answers.
     pub system_fingerprint: String,
     /// Who answered; in a stream in the first event only.

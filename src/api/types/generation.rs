@@ -9,16 +9,13 @@ use utoipa::ToSchema;
 use super::stop::Stop;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
-use crate::app::generate::GenerationOptions;
+use crate::app::generate::{GenerationOptions, SamplingParams, MAX_LOGIT_BIAS};
 use crate::app::state::AppState;
 use crate::app::user::UserHint;
-use crate::engine::request::SamplingParams;
 use crate::ids::{UserId, MAX_USER_ID_CHARS};
 
 /// Answers that one request may ask for.
 pub const MAX_ANSWERS: usize = 128;
-/// Tokens that `logit_bias` may name.
-pub const MAX_BIASES: usize = 1024;
 
 /// What a request is checked against.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +58,7 @@ pub struct GenerationFields {
     /// Subtracted from logits of tokens for each time that the answer has them.
     #[schema(minimum = -2, maximum = 2, default = 0)]
     pub frequency_penalty: Option<f64>,
-    /// Token id to what is added to its logit, -100 to 100; at most 1024 ids.
+    /// Token id to what is added to its logit, -100 to 100; at most 300 ids.
     #[schema(value_type = Option<std::collections::HashMap<String, f32>>)]
     pub logit_bias: Option<BTreeMap<u32, f32>>,
     /// The same seed and request give the same answer.
@@ -227,9 +224,9 @@ fn logit_bias(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<BTreeMap<
         Some(other) => return Err(fields::wrong_type("logit_bias", "an object", &other)),
     };
     let invalid = |message| ApiError::invalid("invalid_value", "logit_bias", message);
-    if map.len() > MAX_BIASES {
+    if map.len() > MAX_LOGIT_BIAS {
         return Err(invalid(format!(
-            "'logit_bias' must name at most {MAX_BIASES} ids"
+            "'logit_bias' must name at most {MAX_LOGIT_BIAS} ids"
         )));
     }
     let pair = |(key, value): (String, Value)| {

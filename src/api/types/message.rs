@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
-use crate::text::chat_template::ChatMessage;
+use crate::app::chat::ChatMessage;
 
 /// Characters of one text; the body's limit is usually met first.
 const MAX_TEXT_CHARS: usize = 16 << 20;

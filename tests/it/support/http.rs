@@ -22,7 +22,10 @@ impl TestServer {
         let reply = Reply {
             status: parts.status.as_u16(),
             headers: parts.headers,
-            body: axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec(),
+            body: axum::body::to_bytes(body, usize::MAX)
+                .await
+                .unwrap()
+                .to_vec(),
         };
         assert!(reply.headers.contains_key("x-request-id"));
         assert!(reply.headers.contains_key("openai-processing-ms"));
@@ -33,7 +36,8 @@ impl TestServer {
     }
 
     pub async fn get(&self, path: &str) -> Reply {
-        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+        self.send(Request::get(path).body(Body::empty()).unwrap())
+            .await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
@@ -75,12 +79,20 @@ impl Reply {
     pub fn error(&self) -> (u16, String, Option<String>, Option<String>) {
         let error = &self.json()["error"];
         let text = |name: &str| error[name].as_str().map(str::to_owned);
-        (self.status, text("type").unwrap(), text("code"), text("param"))
+        (
+            self.status,
+            text("type").unwrap(),
+            text("code"),
+            text("param"),
+        )
     }
 
     /// The data of a stream's events, in order.
     pub fn events(&self) -> Vec<String> {
-        assert_eq!(self.header("content-type"), "text/event-stream; charset=utf-8");
+        assert_eq!(
+            self.header("content-type"),
+            "text/event-stream; charset=utf-8"
+        );
         assert_eq!(self.header("cache-control"), "no-cache");
         assert_eq!(self.header("x-accel-buffering"), "no");
         events(self.text())
@@ -90,7 +102,10 @@ impl Reply {
     pub fn chunks(&self, schema: &'static str) -> Vec<Value> {
         let mut events = self.events();
         assert_eq!(events.pop().as_deref(), Some("[DONE]"));
-        let chunks: Vec<Value> = events.iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+        let chunks: Vec<Value> = events
+            .iter()
+            .map(|e| serde_json::from_str(e).unwrap())
+            .collect();
         chunks.iter().for_each(|chunk| openai::check(schema, chunk));
         chunks
     }

@@ -15,10 +15,9 @@ use attune::adapter::bundle::Adapter;
 use attune::adapter::registry::AdapterRegistry;
 use attune::api::router::{router, HttpConfig};
 use attune::app::keys::KeyRing;
-use attune::app::state::{AppState, Limits};
+use attune::app::state::{new_metrics, AppState, Limits};
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
-use attune::telemetry::Metrics;
 use attune::text::chat_template::ChatTemplate;
 use attune::text::tokenizer::Tokenizer;
 use attune::user_model::individual::IndividualUserModel;
@@ -124,7 +123,7 @@ impl TestServer {
                 true => Ok(()),
                 false => Err("the store cannot be written".to_owned()),
             }),
-            metrics: Metrics::new().unwrap(),
+            metrics: new_metrics().unwrap(),
             draining: AtomicBool::new(false),
         });
         Self {

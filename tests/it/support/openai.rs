@@ -30,16 +30,21 @@ pub fn check(schema: &'static str, value: &Value) {
 fn components() -> &'static Value {
     static COMPONENTS: OnceLock<Value> = OnceLock::new();
     COMPONENTS.get_or_init(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openai/openapi.json.gz");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openai/openapi.json.gz");
         let mut text = String::new();
         let file = std::fs::File::open(path).unwrap();
-        flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(file)
+            .read_to_string(&mut text)
+            .unwrap();
         let mut document: Value = serde_json::from_str(&text).unwrap();
         let mut components = document["components"].take();
         allow_null(&mut components);
         // Streams of /v1/completions have the answer's shape, with null before the end.
         let choice = "/schemas/CreateCompletionResponse/properties/choices/items/properties";
-        let reason = components.pointer_mut(&format!("{choice}/finish_reason")).unwrap();
+        let reason = components
+            .pointer_mut(&format!("{choice}/finish_reason"))
+            .unwrap();
         let strict = reason.take();
         *reason = json!({"anyOf": [strict, {"type": "null"}]});
         components
@@ -63,17 +68,25 @@ fn allow_null(value: &mut Value) {
 
 #[test]
 fn the_validator_can_refuse() {
-    let refused = |schema, value: Value| {
-        std::panic::catch_unwind(|| check(schema, &value)).is_err()
-    };
+    let refused =
+        |schema, value: Value| std::panic::catch_unwind(|| check(schema, &value)).is_err();
     let error = json!({"error": {"message": "m", "type": "t", "param": null, "code": null}});
     check("ErrorResponse", &error);
-    assert!(refused("ErrorResponse", json!({"error": {"message": "m", "type": "t", "param": null}})));
-    assert!(refused("ErrorResponse", json!({"error": {"message": "m", "type": "t", "param": null, "code": 5}})));
+    assert!(refused(
+        "ErrorResponse",
+        json!({"error": {"message": "m", "type": "t", "param": null}})
+    ));
+    assert!(refused(
+        "ErrorResponse",
+        json!({"error": {"message": "m", "type": "t", "param": null, "code": 5}})
+    ));
     let chunk = |reason: Value| {
         let choice = json!({"index": 0, "delta": {}, "finish_reason": reason});
         json!({"id": "i", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
     };
     check("CreateChatCompletionStreamResponse", &chunk(Value::Null));
-    assert!(refused("CreateChatCompletionStreamResponse", chunk(json!("eos"))));
+    assert!(refused(
+        "CreateChatCompletionStreamResponse",
+        chunk(json!("eos"))
+    ));
 }

@@ -53,7 +53,9 @@ impl Listening {
     pub async fn ask(&self, request: String) -> String {
         let mut client = self.connect();
         client.send(&request);
-        tokio::task::spawn_blocking(move || client.rest()).await.unwrap()
+        tokio::task::spawn_blocking(move || client.rest())
+            .await
+            .unwrap()
     }
 }
 
@@ -106,7 +108,11 @@ impl Client {
         let mut buffer = [0; 4096];
         while !String::from_utf8_lossy(&self.read).contains(mark) {
             let n = self.stream.read(&mut buffer).unwrap();
-            assert!(n > 0, "closed before {mark:?}: {}", String::from_utf8_lossy(&self.read));
+            assert!(
+                n > 0,
+                "closed before {mark:?}: {}",
+                String::from_utf8_lossy(&self.read)
+            );
             self.read.extend_from_slice(&buffer[..n]);
         }
     }
