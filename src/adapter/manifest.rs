@@ -157,9 +157,7 @@ impl Manifest {
     }
 
     fn validate(&self) -> Result<(), AdapterError> {
-        require(self.format == FORMAT, || {
-            format!("format must be {FORMAT}")
-        })?;
+        require(self.format == FORMAT, || format!("format must be {FORMAT}"))?;
         for (field, text) in [
             ("name", self.name.as_deref().unwrap_or("-")),
             ("base.name", &self.base.name),
@@ -221,9 +219,7 @@ impl LoraManifest {
                 format!("a LoRA alpha of {alpha} is not usable")
             })?;
         }
-        require(!self.targets.is_empty(), || {
-            "lora.targets is empty".into()
-        })?;
+        require(!self.targets.is_empty(), || "lora.targets is empty".into())?;
         require(ascending(&self.targets), || {
             "lora.targets must be in the order q, k, v, o, gate, up, down, each once".into()
         })?;

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::bundle::{read_regular, BundleContents, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
+use super::bundle::BundleContents;
 use super::error::AdapterError;
+use super::files::{read_regular, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
 use super::manifest::{
     BaseModel, LoraManifest, LoraOverride, Manifest, UserModelManifest, UserRow, FORMAT,
 };
@@ -103,7 +104,9 @@ fn lora(
     let mut overrides = Vec::new();
     for (layer, target) in places {
         if !config.targets.contains(&target) {
-            return Err(AdapterError::UnexpectedTensors(vec![lora_name(layer, target, 'A')]));
+            return Err(AdapterError::UnexpectedTensors(vec![lora_name(
+                layer, target, 'A',
+            )]));
         }
         let own = config.of_layer(layer, target)?;
         if own != (rank, alpha) {
@@ -117,7 +120,10 @@ fn lora(
         }
     }
     // A gap in the blocks is a missing tensor unless the configuration asked for it.
-    let layers_left_out = config.layers.as_ref().is_some_and(|l| !l.iter().eq(&layers));
+    let layers_left_out = config
+        .layers
+        .as_ref()
+        .is_some_and(|l| !l.iter().eq(&layers));
     if layers_left_out {
         return Err(AdapterError::Peft {
             setting: "layers_to_transform".into(),

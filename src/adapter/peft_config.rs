@@ -77,7 +77,11 @@ impl PeftConfig {
         check_init(settings.take("init_lora_weights"))?;
         check_saved_modules(settings.optional("modules_to_save")?.unwrap_or_default())?;
         check_layers_pattern(settings.optional("layers_pattern")?)?;
-        for key in config.rank_pattern.keys().chain(config.alpha_pattern.keys()) {
+        for key in config
+            .rank_pattern
+            .keys()
+            .chain(config.alpha_pattern.keys())
+        {
             check_pattern(key)?;
         }
         settings.refuse_the_rest()?;

@@ -93,7 +93,10 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Self::check_file`].
-    pub fn check_tensors(&self, tensors: &BTreeMap<String, TensorData>) -> Result<(), AdapterError> {
+    pub fn check_tensors(
+        &self,
+        tensors: &BTreeMap<String, TensorData>,
+    ) -> Result<(), AdapterError> {
         let shapes = tensors.iter().map(|(n, t)| (n.as_str(), &t.shape[..]));
         self.check(shapes.collect())
     }
@@ -154,7 +157,10 @@ impl Plan {
             UserModelKind::Cluster => {
                 let k = manifest.clusters.unwrap_or(0);
                 add(CLUSTER_EMBEDDING, prompts(k)?);
-                add(USER_WEIGHT, [Side(Some(manifest.n_users + 1)), Side(Some(k))]);
+                add(
+                    USER_WEIGHT,
+                    [Side(Some(manifest.n_users + 1)), Side(Some(k))],
+                );
             }
         }
         Ok(())
@@ -195,7 +201,9 @@ fn pairs(
         scale: (alpha / rank as f64) as f32,
     };
     let usual = pair(lora.rank, lora.alpha);
-    let places = layers.iter().flat_map(|l| lora.targets.iter().map(|t| (*l, *t)));
+    let places = layers
+        .iter()
+        .flat_map(|l| lora.targets.iter().map(|t| (*l, *t)));
     let mut pairs: BTreeMap<_, _> = places.map(|place| (place, usual)).collect();
     for o in &lora.overrides {
         match pairs.get_mut(&(o.layer, o.target)) {

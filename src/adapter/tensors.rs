@@ -39,7 +39,9 @@ impl<'data> TensorFile<'data> {
 
     /// Names and shapes, sorted by name.
     pub fn shapes(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.views.iter().map(|(name, v)| (name.as_str(), v.shape()))
+        self.views
+            .iter()
+            .map(|(name, v)| (name.as_str(), v.shape()))
     }
 
     /// The values of every tensor.
@@ -160,7 +162,10 @@ mod tests {
         };
         let tensors = BTreeMap::from([
             ("b".to_owned(), tensor(&[2, 2], &[1.0, -2.5, 1e-40, -0.0])),
-            ("a".to_owned(), tensor(&[3], &[f32::MAX, f32::MIN_POSITIVE, 0.1])),
+            (
+                "a".to_owned(),
+                tensor(&[3], &[f32::MAX, f32::MIN_POSITIVE, 0.1]),
+            ),
         ]);
         let bytes = encode(&tensors).unwrap();
         assert_eq!(bytes, encode(&tensors.clone()).unwrap());
@@ -189,7 +194,10 @@ mod tests {
         let err = parse(&file(ints, &[0; 4])).unwrap_err().to_string();
         assert!(err.contains("tensor n has type I32"), "{err}");
         let floats = r#"{"n":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
-        let data: Vec<u8> = [1.0, f32::NAN].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let data: Vec<u8> = [1.0, f32::NAN]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
         let err = parse(&file(floats, &data)).unwrap_err().to_string();
         assert!(err.contains("value NaN at index 1"), "{err}");
     }
@@ -201,7 +209,9 @@ mod tests {
         let overflow: Vec<String> = (0..8)
             .map(|i| {
                 let (start, end) = (i * huge, (i + 1) * huge);
-                format!(r#""t{i}":{{"dtype":"U8","shape":[{huge}],"data_offsets":[{start},{end}]}}"#)
+                format!(
+                    r#""t{i}":{{"dtype":"U8","shape":[{huge}],"data_offsets":[{start},{end}]}}"#
+                )
             })
             .collect();
         let cases = [
@@ -211,11 +221,26 @@ mod tests {
             file("not json", &[]),
             file("[]", &[]),
             file(&format!("{{{}}}", overflow.join(",")), &[]),
-            file(r#"{"t":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#, &[0; 15]),
-            file(r#"{"t":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#, &[0; 17]),
-            file(r#"{"t":{"dtype":"F32","shape":[4],"data_offsets":[8,0]}}"#, &[0; 16]),
-            file(r#"{"t":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,16]}}"#, &[0; 16]),
-            file(r#"{"t":{"dtype":"XX","shape":[4],"data_offsets":[0,16]}}"#, &[0; 16]),
+            file(
+                r#"{"t":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#,
+                &[0; 15],
+            ),
+            file(
+                r#"{"t":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#,
+                &[0; 17],
+            ),
+            file(
+                r#"{"t":{"dtype":"F32","shape":[4],"data_offsets":[8,0]}}"#,
+                &[0; 16],
+            ),
+            file(
+                r#"{"t":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,16]}}"#,
+                &[0; 16],
+            ),
+            file(
+                r#"{"t":{"dtype":"XX","shape":[4],"data_offsets":[0,16]}}"#,
+                &[0; 16],
+            ),
         ];
         for bytes in cases {
             let err = parse(&bytes).unwrap_err();
