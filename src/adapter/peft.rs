@@ -10,8 +10,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::bundle::{read_regular, BundleContents, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
+use super::bundle::BundleContents;
 use super::error::AdapterError;
+use super::files::{read_regular, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
 use super::manifest::{
     BaseModel, LoraManifest, LoraOverride, Manifest, UserModelManifest, UserRow, FORMAT,
 };

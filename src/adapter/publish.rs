@@ -9,8 +9,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::bundle::{bundle_dir, verify, BundleContents, Files, MANIFEST_FILE, WEIGHTS_FILE};
+use super::bundle::{bundle_dir, verify, BundleContents};
 use super::error::AdapterError;
+use super::files::{Files, MANIFEST_FILE, WEIGHTS_FILE};
 use super::hash::content_version;
 use super::tensors::encode;
 use crate::ids::AdapterVersion;
