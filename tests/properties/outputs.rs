@@ -175,3 +175,37 @@ fn a_tight_cache_preempts_and_changes_nothing() {
         assert!(check(&fates, &machine) > 0, "nothing was preempted");
     }
 }
+
+#[test]
+fn the_oldest_runs_as_if_it_were_alone() {
+    let mut driver = Driver::new(MockRunner::new(23, 4), &config());
+    let ask = |i: u32| request(&[i, 1, 2, 3], 40);
+    let mut readers: Vec<Reader> = (0..5).map(|i| driver.submit_one(ask(i))).collect();
+    // The prompt and the first token in one step, and one for each of the others.
+    for step in 1..=40 {
+        assert_eq!(readers[0].read().ids.len(), step - 1, "step {step}");
+        driver.step();
+    }
+    assert_eq!(readers[0].read(), &naive(&ask(0)));
+    assert!(driver.engine.stats().preemptions > 0);
+}
+
+#[test]
+fn decodes_come_before_prompts_and_a_step_keeps_its_budget() {
+    let config = EngineConfig {
+        token_budget: 4,
+        ..config()
+    };
+    let mut driver = Driver::new(MockRunner::new(64, 4), &config);
+    let mut first = driver.submit_one(request(&[1], 20));
+    driver.step();
+    let mut second = driver.submit_one(request(&[2; 10], 20));
+    // 3 rows a step are left for the prompt of 10: it takes 4 steps.
+    for step in 1..=4 {
+        assert!(second.read().ids.is_empty());
+        let rows = if step == 4 { 2 } else { 4 };
+        assert_eq!(driver.step(), StepOutcome::Ran { rows });
+        assert_eq!(first.read().ids.len(), 1 + step);
+    }
+    assert_eq!(second.read().ids.len(), 1);
+}
