@@ -48,7 +48,7 @@ fn any_request() -> impl Strategy<Value = EngineRequest> {
         0..2usize,
         prop::option::of(0..2u8),
         any_sampling(),
-        1..30usize,
+        prop_oneof![12 => 1..30usize, 1 => 66..90usize],
         0..4usize,
         any::<bool>(),
     );
@@ -74,15 +74,21 @@ struct Fate {
     request: EngineRequest,
     submitted_at: usize,
     dropped_after: Option<usize>,
+    /// Steps from one look at the events to the next: a slow reader has a full channel by then.
+    reads_every: usize,
 }
 
 fn any_fate() -> impl Strategy<Value = Fate> {
     let cut = prop::option::weighted(0.3, 0..20usize);
-    (any_request(), 0..10usize, cut).prop_map(|(request, submitted_at, dropped_after)| Fate {
-        request,
-        submitted_at,
-        dropped_after,
-    })
+    let reads_every = prop_oneof![Just(1usize), Just(100)];
+    (any_request(), 0..10usize, cut, reads_every).prop_map(
+        |(request, submitted_at, dropped_after, reads_every)| Fate {
+            request,
+            submitted_at,
+            dropped_after,
+            reads_every,
+        },
+    )
 }
 
 #[derive(Debug, Clone)]
@@ -103,7 +109,7 @@ fn any_machine() -> impl Strategy<Value = Machine> {
                 prefix_cache,
                 ..config()
             },
-            n_blocks: 90usize.div_ceil(block_size) + extra,
+            n_blocks: 140usize.div_ceil(block_size) + extra,
             block_size,
         },
     )
@@ -124,11 +130,14 @@ fn check(fates: &[Fate], machine: &Machine) -> u64 {
                 *reader = None;
             }
         }
-        let outcome = driver.step();
-        for reader in readers.iter_mut().flatten() {
-            reader.read();
+        let idle = driver.step() == StepOutcome::Idle;
+        for (fate, reader) in fates.iter().zip(&mut readers) {
+            if idle || now % fate.reads_every == 0 {
+                reader.as_mut().map(Reader::read);
+            }
         }
-        if outcome == StepOutcome::Idle && now > 30 {
+        let open = |r: &Reader| r.outcome.end == End::Open;
+        if idle && now > 30 && !readers.iter().flatten().any(open) {
             break;
         }
     }
@@ -161,6 +170,7 @@ fn a_tight_cache_preempts_and_changes_nothing() {
         request: request(&[i, 1, 2, 3], 40),
         submitted_at: 0,
         dropped_after: None,
+        reads_every: 1,
     };
     let fates: Vec<Fate> = (0..5).map(fate).collect();
     for prefix_cache in [false, true] {
