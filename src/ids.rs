@@ -144,6 +144,11 @@ impl AdapterVersion {
         }
     }
 
+    /// The name of content with this SHA-256.
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        Self(hex::encode(digest))
+    }
+
     /// The first 12 hex digits: enough for people to tell versions apart.
     pub fn short(&self) -> &str {
         &self.0[..12]

@@ -24,7 +24,10 @@ impl Lease {
 
     /// The soft prompt of a person, from this version's user model: their own rows, or the generic
     /// user's where the person is unknown or `None`; no rows where the version has no user model.
-    pub fn soft_prompt(&self, _user: Option<&UserKey>) -> SoftPrompt {
-        unimplemented!()
+    pub fn soft_prompt(&self, user: Option<&UserKey>) -> SoftPrompt {
+        match &self.adapter.people {
+            Some(people) => people.soft_prompt(user),
+            None => SoftPrompt::none(),
+        }
     }
 }

@@ -2,10 +2,32 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`bundle`] | a version on disk: read, verify, write, hash |
+//! | [`bundle`] | a version on disk: read, verify, list; and in memory |
+//! | [`manifest`] | `manifest.json`: what a version is made of and for |
+//! | [`plan`] | the tensors that a manifest promises, with their shapes |
+//! | [`tensors`] | safetensors bytes to f32 values and back |
+//! | [`hash`] | the name of a version |
+//! | [`publish`] | write a version so that it is there whole or not at all |
+//! | [`peft`], [`peft_config`] | checkpoints as PEFT writes them |
+//! | [`demo`] | the version that a fresh server starts with |
 //! | [`registry`] | alias to version, compare-and-swap |
 //! | [`lease`] | a pin that keeps a version loaded |
+//! | [`error`] | what goes wrong with a version |
+//!
+//! A bundle is a directory, named by the hash of its two files: `manifest.json` and
+//! `adapter.safetensors`. Nothing else may be in it: what the hash does not cover is not content.
 
 pub mod bundle;
+pub mod demo;
+pub mod error;
+pub mod hash;
 pub mod lease;
+pub mod manifest;
+pub mod peft;
+pub mod peft_config;
+pub mod plan;
+pub mod publish;
 pub mod registry;
+pub mod tensors;
+
+pub use error::AdapterError;

@@ -1,6 +1,7 @@
 //! Which versions are loaded, and which one each alias names.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::bundle::Adapter;
 use super::lease::Lease;
@@ -20,9 +21,41 @@ pub enum PromoteError {
     },
 }
 
+/// Why a version was not retired; it stays installed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RetireError {
+    /// The version is not installed.
+    #[error("adapter version {0} is not installed; `attune adapter list` shows those that are")]
+    NotInstalled(AdapterVersion),
+    /// An alias names it.
+    #[error("alias {alias} names the version; promote another one first")]
+    InUse {
+        /// One of the aliases.
+        alias: Alias,
+    },
+}
+
 /// The loaded versions. Shared by all requests; every method takes `&self`.
+///
+/// A version is loaded while it is installed here or a [`Lease`] of it lives.
 #[derive(Debug, Default)]
-pub struct AdapterRegistry {}
+pub struct AdapterRegistry {
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In the order of installation.
+    installed: Vec<Arc<Adapter>>,
+    aliases: BTreeMap<Alias, Named>,
+}
+
+/// What an alias names. Both versions are installed.
+#[derive(Debug)]
+struct Named {
+    current: AdapterVersion,
+    previous: Option<AdapterVersion>,
+}
 
 impl AdapterRegistry {
     /// No version.
@@ -31,8 +64,14 @@ impl AdapterRegistry {
     }
 
     /// Makes a version available; a version that is already there stays.
-    pub fn install(&self, _adapter: Adapter) -> Lease {
-        unimplemented!()
+    pub fn install(&self, adapter: Adapter) -> Lease {
+        let mut state = self.write();
+        if let Some(installed) = state.find(&adapter.version) {
+            return Lease::new(installed);
+        }
+        let adapter = Arc::new(adapter);
+        state.installed.push(adapter.clone());
+        Lease::new(adapter)
     }
 
     /// Moves `alias` to `version` if it names `expected` now (`None`: nothing).
@@ -41,30 +80,123 @@ impl AdapterRegistry {
     /// See [`PromoteError`].
     pub fn promote(
         &self,
-        _alias: &Alias,
-        _version: &AdapterVersion,
-        _expected: Option<&AdapterVersion>,
+        alias: &Alias,
+        version: &AdapterVersion,
+        expected: Option<&AdapterVersion>,
     ) -> Result<(), PromoteError> {
-        unimplemented!()
+        let mut state = self.write();
+        if state.find(version).is_none() {
+            return Err(PromoteError::NotInstalled(version.clone()));
+        }
+        let named = state.aliases.get(alias);
+        let actual = named.map(|named| &named.current);
+        if actual != expected {
+            return Err(PromoteError::Conflict {
+                actual: actual.cloned(),
+            });
+        }
+        let previous = match named {
+            // Promoting what is promoted must not forget what came before.
+            Some(named) if named.current == *version => named.previous.clone(),
+            Some(named) => Some(named.current.clone()),
+            None => None,
+        };
+        let current = version.clone();
+        let moved = Named { current, previous };
+        state.aliases.insert(alias.clone(), moved);
+        Ok(())
+    }
+
+    /// Points `alias` at `version`, whatever it names now: for the start of a server, from its store.
+    /// A `previous` that is not installed is dropped.
+    ///
+    /// # Errors
+    /// [`PromoteError::NotInstalled`].
+    pub fn restore(
+        &self,
+        alias: &Alias,
+        version: &AdapterVersion,
+        previous: Option<&AdapterVersion>,
+    ) -> Result<(), PromoteError> {
+        let mut state = self.write();
+        if state.find(version).is_none() {
+            return Err(PromoteError::NotInstalled(version.clone()));
+        }
+        let previous = previous.filter(|p| state.find(p).is_some()).cloned();
+        let current = version.clone();
+        let restored = Named { current, previous };
+        state.aliases.insert(alias.clone(), restored);
+        Ok(())
+    }
+
+    /// Takes a version out. Requests that hold a lease finish on it; its memory is freed with the
+    /// last one.
+    ///
+    /// # Errors
+    /// See [`RetireError`].
+    pub fn retire(&self, version: &AdapterVersion) -> Result<(), RetireError> {
+        let mut state = self.write();
+        if state.find(version).is_none() {
+            return Err(RetireError::NotInstalled(version.clone()));
+        }
+        let user = state.aliases.iter().find(|(_, n)| n.current == *version);
+        if let Some((alias, _)) = user {
+            let alias = alias.clone();
+            return Err(RetireError::InUse { alias });
+        }
+        for named in state.aliases.values_mut() {
+            named.previous.take_if(|p| p == version);
+        }
+        let at = state.installed.iter().position(|a| a.version == *version);
+        let retired = at.map(|at| state.installed.remove(at));
+        // Freeing the memory must not keep requests waiting for the lock.
+        drop(state);
+        drop(retired);
+        Ok(())
     }
 
     /// A pin of what `alias` names now.
-    pub fn by_alias(&self, _alias: &Alias) -> Option<Lease> {
-        unimplemented!()
+    pub fn by_alias(&self, alias: &Alias) -> Option<Lease> {
+        let state = self.read();
+        let named = state.aliases.get(alias)?;
+        state.find(&named.current).map(Lease::new)
     }
 
     /// A pin of a version.
-    pub fn by_version(&self, _version: &AdapterVersion) -> Option<Lease> {
-        unimplemented!()
+    pub fn by_version(&self, version: &AdapterVersion) -> Option<Lease> {
+        self.read().find(version).map(Lease::new)
+    }
+
+    /// What `alias` named before: promote it to roll back.
+    pub fn previous(&self, alias: &Alias) -> Option<AdapterVersion> {
+        self.read().aliases.get(alias)?.previous.clone()
     }
 
     /// The loaded versions, oldest first.
     pub fn versions(&self) -> Vec<Arc<Adapter>> {
-        unimplemented!()
+        self.read().installed.clone()
     }
 
     /// Aliases and what they name, sorted.
     pub fn aliases(&self) -> Vec<(Alias, AdapterVersion)> {
-        unimplemented!()
+        let state = self.read();
+        let pairs = state.aliases.iter();
+        pairs.map(|(a, n)| (a.clone(), n.current.clone())).collect()
+    }
+
+    /// No method panics between two changes that belong together, hence poison is ignored.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn find(&self, version: &AdapterVersion) -> Option<Arc<Adapter>> {
+        let found = self.installed.iter().find(|a| a.version == *version);
+        found.cloned()
     }
 }

@@ -1,1 +1,32 @@
-//! HTTP: the OpenAI surface.
+//! HTTP: the OpenAI surface. The only module that names status codes; wire types stop here.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`router`] | the route table, which is the OpenAPI document too, and the layers around it |
+//! | [`server`] | connections, limits on them, graceful drain |
+//! | [`openapi`] | the document as text |
+//! | [`error`] | every error answer has one constructor and one envelope |
+//! | [`fields`] | typed reading of JSON objects; each error names its field |
+//! | [`types`] | requests and answers as they travel |
+//! | [`auth`] | default-deny layer around everything |
+//! | [`access`] | one log line, one count and one drain token a request |
+//! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
+//! | [`chat`], [`completions`], [`models`], [`health`], [`metrics`] | handlers |
+
+pub mod access;
+pub mod auth;
+pub mod chat;
+pub mod completions;
+pub mod error;
+pub mod extract;
+pub mod fields;
+pub mod headers;
+pub mod health;
+pub mod metrics;
+pub mod models;
+pub mod openapi;
+pub mod request_id;
+pub mod router;
+pub mod server;
+pub mod sse;
+pub mod types;

@@ -13,6 +13,8 @@ pub enum RopeScaling {
         /// The divisor.
         factor: f64,
     },
+    /// Each frequency divided by its own factor: (head_dim / 2) values (`rope_freqs.weight` of GGUF).
+    Factors(Vec<f32>),
     /// Llama 3: low frequencies divided, high ones kept, smooth between.
     Llama3 {
         /// Divisor of the low frequencies.

@@ -1,0 +1,169 @@
+//! What goes wrong with an adapter version.
+
+use std::path::PathBuf;
+
+use crate::ids::AdapterVersion;
+use crate::user_model::table::UserModelError;
+
+/// Why a bundle or a checkpoint cannot be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// A file could not be read or written: permissions, a full disk, a broken mount.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The tensor library could not pack a LoRA: no memory, or shapes that were not checked.
+    #[error("a LoRA layer cannot be packed: {0}")]
+    Pack(String),
+    /// The path is not a bundle, for example a PEFT checkpoint that was not imported.
+    #[error("{} is not an adapter bundle: {reason}", .dir.display())]
+    NotABundle {
+        /// The directory.
+        dir: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// A file that no bundle has: a pickle, a symbolic link, somebody's note.
+    #[error("{} does not belong in a bundle: {reason}", .path.display())]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// A file larger than its kind may be.
+    #[error("{} has {bytes} bytes; at most {max} are read", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// A manifest that is not JSON, has unknown or missing fields, or contradicts itself.
+    #[error("manifest.json: {0}")]
+    Manifest(String),
+    /// A bundle of a later attune.
+    #[error("manifest.json has format {found}; this attune reads format {supported}: update it")]
+    Format {
+        /// The format of the bundle.
+        found: u64,
+        /// The format that this program reads.
+        supported: u32,
+    },
+    /// The content is not what the name says: a flipped byte, a half-made copy, an edit.
+    #[error(
+        "the content hashes to {actual}, the directory is named {claimed}: \
+         the bundle is damaged or was edited; fetch it again"
+    )]
+    Hash {
+        /// The directory's name.
+        claimed: AdapterVersion,
+        /// The hash of its content.
+        actual: AdapterVersion,
+    },
+    /// The version was made for another base model.
+    #[error(
+        "the version was made for base model {made_for} ({made_for_sha256}), \
+         but the loaded one has hash {loaded_sha256}; serve that model or train on this one"
+    )]
+    Base {
+        /// The base model's name in the manifest.
+        made_for: String,
+        /// Its hash in the manifest.
+        made_for_sha256: String,
+        /// The hash of the loaded model.
+        loaded_sha256: String,
+    },
+    /// Not a safetensors file, or a truncated one.
+    #[error("{file} is not a whole safetensors file: {reason}")]
+    Safetensors {
+        /// The file's name.
+        file: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Tensors that the manifest promises and the file does not have.
+    #[error("missing tensors: {}", some(.0))]
+    MissingTensors(Vec<String>),
+    /// Tensors that nothing would use.
+    #[error("unexpected tensors: {}", some(.0))]
+    UnexpectedTensors(Vec<String>),
+    /// A tensor of the wrong shape.
+    #[error("tensor {name} has shape {got:?}, expected {expected}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// The shape it should have; `?` is any.
+        expected: String,
+        /// The shape it has.
+        got: Vec<usize>,
+    },
+    /// A tensor of a type other than F32, F16 and BF16.
+    #[error("tensor {name} has type {got}; store F32, F16 or BF16")]
+    Dtype {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        got: String,
+    },
+    /// A tensor with a NaN or an infinity: training diverged.
+    #[error("tensor {name} has the value {value} at index {index}")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Row-major index of the value.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// A user model whose tables do not fit together.
+    #[error("the user model cannot be used: {0}")]
+    UserModel(#[from] UserModelError),
+    /// A PEFT checkpoint that attune cannot run.
+    #[error("adapter_config.json: {setting}: {reason}")]
+    Peft {
+        /// The setting.
+        setting: String,
+        /// Why it is refused and what to do.
+        reason: String,
+    },
+    /// Import parameters that the checkpoint contradicts.
+    #[error("the checkpoint does not fit what was said about it: {0}")]
+    Import(String),
+}
+
+impl AdapterError {
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// The first names, and how many more there are.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+    if names.len() > SHOWN {
+        text.push(format!("and {} more", names.len() - SHOWN));
+    }
+    text.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_of_tensors_are_cut() {
+        let names = |n: usize| (0..n).map(|i| format!("t{i}")).collect();
+        let text = |n| AdapterError::MissingTensors(names(n)).to_string();
+        assert_eq!(text(2), "missing tensors: t0, t1");
+        assert_eq!(text(6), "missing tensors: t0, t1, t2, t3, and 2 more");
+    }
+}

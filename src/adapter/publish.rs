@@ -1,0 +1,156 @@
+//! Write a version so that it is there whole or not at all.
+//!
+//! The files are written to a hidden directory beside the others, forced to disk, and renamed to the
+//! version's name. Whoever lists versions never sees one that is not whole, whenever the power goes.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::bundle::{bundle_dir, verify, BundleContents, Files, MANIFEST_FILE, WEIGHTS_FILE};
+use super::error::AdapterError;
+use super::hash::content_version;
+use super::tensors::encode;
+use crate::ids::AdapterVersion;
+
+/// Publishes `contents` in `parent`, which is made if it is not there. Publishing the same content
+/// again changes nothing.
+///
+/// # Errors
+/// Contents that no server could load, a failing disk, or a damaged directory of that name; `parent`
+/// has no new version then.
+pub fn write(parent: &Path, contents: &BundleContents) -> Result<AdapterVersion, AdapterError> {
+    let manifest = contents.manifest.to_bytes()?;
+    contents.check()?;
+    let weights = encode(&contents.tensors)?;
+    let version = content_version(&manifest, &weights);
+    let files = Files {
+        version,
+        manifest,
+        weights,
+    };
+    publish(parent, files)
+}
+
+/// Publishes the bundle in `dir`, byte for byte, in `parent`.
+///
+/// # Errors
+/// A bundle that does not verify, or as [`write`].
+pub fn copy(dir: &Path, parent: &Path) -> Result<AdapterVersion, AdapterError> {
+    let files = Files::read(dir)?;
+    files.verify()?;
+    publish(parent, files)
+}
+
+fn publish(parent: &Path, files: Files) -> Result<AdapterVersion, AdapterError> {
+    let target = bundle_dir(parent, &files.version);
+    if target.exists() {
+        return verify(&target).map(|found| found.version);
+    }
+    let staged = stage(parent, &files)?;
+    if let Err(source) = fs::rename(staged.path(), &target) {
+        // Somebody else may have published the same content meanwhile.
+        return match verify(&target) {
+            Ok(found) => Ok(found.version),
+            Err(_) => Err(AdapterError::Io {
+                path: target,
+                source,
+            }),
+        };
+    }
+    // It has moved: nothing is left to clean up.
+    let _ = staged.keep();
+    sync_dir(parent)?;
+    Ok(files.version)
+}
+
+/// Writes the files where no listing sees them. Dropping the directory removes it.
+fn stage(parent: &Path, files: &Files) -> Result<TempDir, AdapterError> {
+    fs::create_dir_all(parent).map_err(AdapterError::io(parent))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".incoming-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As `mkdir` makes directories: the trainer and the server may be different users.
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    let dir = builder
+        .tempdir_in(parent)
+        .map_err(AdapterError::io(parent))?;
+    write_synced(&dir.path().join(MANIFEST_FILE), &files.manifest)?;
+    write_synced(&dir.path().join(WEIGHTS_FILE), &files.weights)?;
+    sync_dir(dir.path())?;
+    Ok(dir)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
+    let write = || {
+        let mut file = File::create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(AdapterError::io(path))
+}
+
+/// Forces a directory's entries to disk, where the system can.
+fn sync_dir(dir: &Path) -> Result<(), AdapterError> {
+    if cfg!(unix) {
+        let synced = File::open(dir).and_then(|d| d.sync_all());
+        synced.map_err(AdapterError::io(dir))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::bundle::list;
+
+    fn files() -> Files {
+        let (manifest, weights) = (b"{}".to_vec(), b"weights".to_vec());
+        Files {
+            version: content_version(&manifest, &weights),
+            manifest,
+            weights,
+        }
+    }
+
+    #[test]
+    fn a_killed_writer_leaves_no_version() {
+        let parent = tempfile::tempdir().unwrap();
+        // As after kill -9: nobody cleans up.
+        let left = stage(parent.path(), &files()).unwrap().keep();
+        assert!(left.join(WEIGHTS_FILE).exists());
+        assert!(list(parent.path()).unwrap().is_empty());
+        let version = publish(parent.path(), files()).unwrap();
+        assert_eq!(list(parent.path()).unwrap()[0].version, version);
+    }
+
+    #[test]
+    fn a_failed_rename_cleans_up() {
+        let parent = tempfile::tempdir().unwrap();
+        let files = files();
+        // A dangling link: not there for `exists`, but a directory cannot take its place.
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("nowhere", bundle_dir(parent.path(), &files.version)).unwrap();
+        let err = publish(parent.path(), files).unwrap_err();
+        assert!(matches!(err, AdapterError::Io { .. }), "{err}");
+        let left = fs::read_dir(parent.path()).unwrap().count();
+        assert_eq!(left, 1, "only the link is left");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_version_has_the_permissions_of_any_directory() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let plain = parent.path().join("plain");
+        fs::create_dir(&plain).unwrap();
+        let version = publish(parent.path(), files()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&bundle_dir(parent.path(), &version)), mode(&plain));
+    }
+}

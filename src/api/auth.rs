@@ -1,0 +1,91 @@
+//! Who may call: a layer around the whole router, unknown routes included.
+//!
+//! It lets nothing through by default. The exceptions are compared with the exact path that the
+//! router matches on, byte for byte: no prefixes, no decoding, no `Host`.
+//!
+//! A server without keys listens on loopback, and answers only requests that call it by an address
+//! or by `localhost`: a web page whose name was made to lead to 127.0.0.1 (DNS rebinding) calls it
+//! by that name.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{header, HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error::ApiError;
+use crate::app::keys::{Caller, KeyRing};
+use crate::app::state::AppState;
+
+/// Routes that need no key: what load balancers ask.
+pub const PUBLIC_PATHS: [&str; 2] = ["/livez", "/readyz"];
+
+/// Refuses requests without a valid key, and tells handlers who calls.
+pub async fn layer(
+    State(state): State<Arc<AppState>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if PUBLIC_PATHS.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    match authenticate(&state.keys, request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Refuses new work while the server drains; health routes go on answering.
+pub async fn drain_layer(
+    State(state): State<Arc<AppState>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if state.is_draining() && !PUBLIC_PATHS.contains(&request.uri().path()) {
+        return ApiError::shutting_down().into_response();
+    }
+    next.run(request).await
+}
+
+fn authenticate(keys: &KeyRing, headers: &HeaderMap) -> Result<Arc<Caller>, ApiError> {
+    if let Some(open) = keys.open_caller() {
+        return match headers.get(header::HOST) {
+            Some(host) if !is_local(host) => Err(ApiError::forbidden(
+                "without API keys this server answers to localhost and to addresses only; \
+                 start it with --api-keys to reach it by another name",
+            )),
+            _ => Ok(open),
+        };
+    }
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(ApiError::unauthorized(
+            "an API key is needed: send one header `Authorization: Bearer KEY`",
+        ));
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .and_then(|(_, token)| keys.authenticate(token.trim_matches(' ')))
+        .ok_or_else(|| ApiError::unauthorized("the API key is not valid"))
+}
+
+fn is_local(host: &HeaderValue) -> bool {
+    let authority = host
+        .to_str()
+        .ok()
+        .and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().to_ascii_lowercase();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
+    })
+}

@@ -1,0 +1,359 @@
+//! Error answers: one envelope, one place that maps meanings to status codes.
+//!
+//! ```json
+//! {"error": {"message": "...", "type": "invalid_request_error", "param": "messages[0].role", "code": "invalid_type"}}
+//! ```
+//!
+//! What went wrong inside the server goes to the log; the caller gets a fixed sentence.
+
+use std::time::Duration;
+
+use axum::http::{header, HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+
+use super::types::error::{ErrorBody, ErrorResponse};
+use crate::app::error::AppError;
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+
+/// When a client that met a full or a draining server may come again, unless the engine knows better.
+const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// An error answer.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    body: Box<ErrorBody>,
+    retry_after: Option<Duration>,
+    close: bool,
+}
+
+impl ApiError {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: Option<&'static str>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            body: Box::new(ErrorBody {
+                message: message.into(),
+                kind: kind.to_owned(),
+                param: None,
+                code: code.map(str::to_owned),
+            }),
+            retry_after: None,
+            close: false,
+        }
+    }
+
+    fn about(mut self, param: impl Into<String>) -> Self {
+        self.body.param = Some(param.into());
+        self
+    }
+
+    fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// 400: a value that the caller can correct. `code` is one of OpenAI's, `param` the field's path.
+    pub fn invalid(
+        code: &'static str,
+        param: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            INVALID_REQUEST,
+            Some(code),
+            message,
+        )
+        .about(param)
+    }
+
+    /// 400: the body is not a JSON object.
+    pub fn malformed_body(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, None, message)
+    }
+
+    /// 415.
+    pub fn content_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            INVALID_REQUEST,
+            None,
+            "the body must be JSON; send the header `Content-Type: application/json`",
+        )
+    }
+
+    /// 413.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            INVALID_REQUEST,
+            Some("request_too_large"),
+            format!("the body is larger than {limit} bytes"),
+        )
+        .closing()
+    }
+
+    /// 408: the body did not arrive in time.
+    pub fn body_timeout() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout_error",
+            Some("request_timeout"),
+            "the body did not arrive in time",
+        )
+        .closing()
+    }
+
+    /// 401.
+    pub fn unauthorized(message: &'static str) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "authentication_error",
+            Some("invalid_api_key"),
+            message,
+        )
+    }
+
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "permission_error",
+            Some("insufficient_permissions"),
+            message,
+        )
+    }
+
+    /// 404: no such route.
+    pub fn unknown_url() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            INVALID_REQUEST,
+            Some("unknown_url"),
+            "there is no such route; GET /openapi.json lists all of them",
+        )
+    }
+
+    /// 405. The router adds `Allow`.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            INVALID_REQUEST,
+            Some("method_not_allowed"),
+            "this route does not take that method; the Allow header lists those it takes",
+        )
+    }
+
+    /// 503: the server drains.
+    pub fn shutting_down() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            SERVER,
+            Some("shutting_down"),
+            "the server is shutting down",
+        )
+        .retry_after(DRAIN_RETRY_AFTER)
+        .closing()
+    }
+
+    /// 503: a part of the server is not ready; the text names it.
+    pub fn not_ready(reason: impl Into<String>) -> Self {
+        let code = Some("not_ready");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code, reason)
+            .retry_after(DRAIN_RETRY_AFTER)
+    }
+
+    /// 500. Says nothing of the inside.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            SERVER,
+            Some("internal_error"),
+            "the server failed on this request; its log has more under the id in the x-request-id header",
+        )
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The envelope, as it stands in a body or in an event of a stream.
+    pub fn envelope(&self) -> ErrorResponse {
+        ErrorResponse {
+            error: (*self.body).clone(),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(after) = self.retry_after {
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1);
+            let name = HeaderName::from_static("retry-after-ms");
+            headers.insert(header::RETRY_AFTER, millis.div_ceil(1000).into());
+            headers.insert(name, millis.into());
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        headers
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, self.headers(), Json(self.envelope())).into_response()
+    }
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        let message = error.to_string();
+        match error {
+            AppError::Invalid { field, message } => Self::invalid("invalid_value", field, message),
+            AppError::ContextLength { field, .. } => {
+                Self::invalid("context_length_exceeded", field, message)
+            }
+            AppError::TooMuch(_) => {
+                let code = Some("invalid_value");
+                Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, code, message)
+            }
+            AppError::ModelNotFound(_) => {
+                let (status, code) = (StatusCode::NOT_FOUND, Some("model_not_found"));
+                Self::new(status, INVALID_REQUEST, code, message).about("model")
+            }
+            AppError::UserNotAllowed => Self::forbidden(message).about("user"),
+            AppError::RoleMissing(_) => Self::forbidden(message),
+            AppError::Overloaded { retry_after } => {
+                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("engine_overloaded"));
+                Self::new(status, "overloaded_error", code, message).retry_after(retry_after)
+            }
+            AppError::ShuttingDown => Self::shutting_down(),
+            AppError::Deadline(_) => {
+                let (status, code) = (StatusCode::GATEWAY_TIMEOUT, Some("request_timeout"));
+                Self::new(status, "timeout_error", code, message)
+            }
+            AppError::Internal(inner) => {
+                tracing::error!(reason = %inner, "a request failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_meaning_has_its_status_type_code_and_param() {
+        let after = Duration::from_millis(1500);
+        let table = [
+            (
+                AppError::Invalid {
+                    field: "prompt",
+                    message: "m".into(),
+                },
+                400,
+                INVALID_REQUEST,
+                "invalid_value",
+                Some("prompt"),
+            ),
+            (
+                AppError::ContextLength {
+                    field: "messages",
+                    context: 8,
+                    soft: 2,
+                    prompt: 7,
+                    answer: 1,
+                },
+                400,
+                INVALID_REQUEST,
+                "context_length_exceeded",
+                Some("messages"),
+            ),
+            (
+                AppError::ModelNotFound("x".into()),
+                404,
+                INVALID_REQUEST,
+                "model_not_found",
+                Some("model"),
+            ),
+            (
+                AppError::UserNotAllowed,
+                403,
+                "permission_error",
+                "insufficient_permissions",
+                Some("user"),
+            ),
+            (
+                AppError::RoleMissing("admin"),
+                403,
+                "permission_error",
+                "insufficient_permissions",
+                None,
+            ),
+            (
+                AppError::Overloaded { retry_after: after },
+                503,
+                "overloaded_error",
+                "engine_overloaded",
+                None,
+            ),
+            (AppError::ShuttingDown, 503, SERVER, "shutting_down", None),
+            (
+                AppError::Deadline(after),
+                504,
+                "timeout_error",
+                "request_timeout",
+                None,
+            ),
+            (
+                AppError::Internal("at 0x7f secret".into()),
+                500,
+                SERVER,
+                "internal_error",
+                None,
+            ),
+        ];
+        for (error, status, kind, code, param) in table {
+            let api = ApiError::from(error.clone());
+            assert_eq!(api.status().as_u16(), status, "{error:?}");
+            assert_eq!(api.body.kind, kind, "{error:?}");
+            assert_eq!(api.body.code.as_deref(), Some(code), "{error:?}");
+            assert_eq!(api.body.param.as_deref(), param, "{error:?}");
+            assert!(!api.body.message.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_in_whole_seconds_rounded_up_and_in_milliseconds() {
+        for (after, seconds, millis) in [(1500, "2", "1500"), (0, "1", "1"), (3000, "3", "3000")] {
+            let retry_after = Duration::from_millis(after);
+            let headers = ApiError::from(AppError::Overloaded { retry_after }).headers();
+            assert_eq!(headers["retry-after"], seconds);
+            assert_eq!(headers["retry-after-ms"], millis);
+        }
+        assert_eq!(ApiError::shutting_down().headers()["connection"], "close");
+        assert_eq!(
+            ApiError::unauthorized("m").headers()["www-authenticate"],
+            "Bearer"
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! What handlers take out of a request.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{header, HeaderMap};
+use futures_util::StreamExt;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::router::{ApiState, HttpConfig};
+use crate::app::keys::Caller;
+use crate::ids::UserId;
+
+/// The JSON body. axum's own extractor answers 422 and plain text, which OpenAI's clients do not
+/// understand.
+#[derive(Debug)]
+pub struct JsonBody(pub Value);
+
+impl FromRequest<ApiState> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let http = Arc::<HttpConfig>::from_ref(state);
+        if !is_json(request.headers()) {
+            return Err(ApiError::content_type());
+        }
+        let reading = read(request.into_body(), http.max_body_bytes);
+        let bytes = tokio::time::timeout(http.body_timeout, reading)
+            .await
+            .map_err(|_| ApiError::body_timeout())??;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            // The place only: the text around it is the caller's.
+            .map_err(|e| {
+                let (line, column) = (e.line(), e.column());
+                let what = if e.is_eof() {
+                    "ends too early"
+                } else {
+                    "is not valid JSON"
+                };
+                ApiError::malformed_body(format!("the body {what} (line {line}, column {column})"))
+            })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok());
+    let essence = value
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    essence == "application/json"
+        || essence.starts_with("application/") && essence.ends_with("+json")
+}
+
+async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(ApiError::too_large(limit));
+    }
+    let mut bytes = Vec::with_capacity(announced);
+    let mut stream = body.into_data_stream();
+    while let Some(part) = stream.next().await {
+        let part: Bytes =
+            part.map_err(|_| ApiError::malformed_body("the body broke off".to_owned()))?;
+        if bytes.len() + part.len() > limit {
+            return Err(ApiError::too_large(limit));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+/// Who calls. The layer in `auth` put it there: a handler that is reached without it is a bug, and
+/// answers 500 rather than anything else.
+#[derive(Debug)]
+pub struct Authenticated(pub Arc<Caller>);
+
+impl<S: Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Arc<Caller>>().cloned();
+        caller.map(Self).ok_or_else(ApiError::internal)
+    }
+}
+
+/// The person that the header `X-User-Id` names.
+#[derive(Debug)]
+pub struct UserHeader(pub Option<UserId>);
+
+impl<S: Sync> FromRequestParts<S> for UserHeader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let invalid = |message: String| ApiError::invalid("invalid_value", "X-User-Id", message);
+        let mut values = parts.headers.get_all("x-user-id").iter();
+        let (first, second) = (values.next(), values.next());
+        if second.is_some() {
+            return Err(invalid(
+                "the header X-User-Id stands there twice".to_owned(),
+            ));
+        }
+        let Some(value) = first else {
+            return Ok(Self(None));
+        };
+        let text = std::str::from_utf8(value.as_bytes())
+            .map_err(|_| invalid("the header X-User-Id is not UTF-8".to_owned()))?;
+        let user = UserId::new(text).map_err(|e| invalid(e.to_string()))?;
+        Ok(Self(Some(user)))
+    }
+}

@@ -1,0 +1,54 @@
+//! `GET /livez` and `GET /readyz`. They need no key and say nothing about callers.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::Json;
+
+use super::error::ApiError;
+use super::types::error::ErrorResponse;
+use super::types::health::Health;
+use crate::app::state::AppState;
+
+const OK: Health = Health { status: "ok" };
+
+/// Whether the process is worth keeping
+///
+/// Fails once the engine's thread has stopped or hangs.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "health",
+    security(()),
+    responses(
+        (status = 200, description = "Alive", body = Health),
+        (status = 503, description = "The engine has stopped", body = ErrorResponse),
+    )
+)]
+pub(super) async fn livez(State(state): State<Arc<AppState>>) -> Result<Json<Health>, ApiError> {
+    if state.engine.is_alive() {
+        Ok(Json(OK))
+    } else {
+        Err(ApiError::not_ready("the engine has stopped"))
+    }
+}
+
+/// Whether requests can be answered now
+///
+/// Fails while the server drains and while a part of it cannot serve; the message names the part.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    security(()),
+    responses(
+        (status = 200, description = "Ready", body = Health),
+        (status = 503, description = "Not ready", body = ErrorResponse),
+    )
+)]
+pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, ApiError> {
+    state
+        .ready()
+        .map(|()| Json(OK))
+        .map_err(ApiError::not_ready)
+}

@@ -1,0 +1,165 @@
+//! Fields of chat requests that OpenAI documents and that cannot change this server's answers.
+//!
+//! They are checked and then have no effect. Fields that would change the answer if they were
+//! supported (tools, other output formats, audio...) pass only with a value that asks for nothing.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::api::error::ApiError;
+use crate::api::fields::{self, Fields, Parsed};
+
+const MAX_METADATA: usize = 16;
+const SERVICE_TIERS: [&str; 6] = ["auto", "default", "flex", "scale", "priority", "fast"];
+
+/// Fields that are checked and have no effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AcceptedFields {
+    /// Up to 16 pairs; keys of up to 64, values of up to 512 characters. No effect.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Must be false: answers are not stored.
+    pub store: Option<bool>,
+    /// No effect.
+    pub service_tier: Option<String>,
+    /// No effect: the prefix cache works by itself.
+    pub prompt_cache_key: Option<String>,
+    /// No effect.
+    pub prompt_cache_retention: Option<String>,
+    /// No effect: there are no tools.
+    pub parallel_tool_calls: Option<bool>,
+}
+
+impl AcceptedFields {
+    /// Takes all of these fields.
+    ///
+    /// # Errors
+    /// A value that OpenAI would refuse too, or one that asks for something.
+    pub fn take(fields: &mut Fields) -> Parsed<Self> {
+        nothing_asked(fields)?;
+        let retention = ["in_memory", "in-memory", "24h"];
+        let accepted = Self {
+            metadata: metadata(fields)?,
+            store: fields.boolean("store")?,
+            service_tier: fields.word("service_tier", &SERVICE_TIERS)?,
+            prompt_cache_key: fields.string("prompt_cache_key", 1024)?,
+            prompt_cache_retention: fields.word("prompt_cache_retention", &retention)?,
+            parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
+        };
+        if accepted.store == Some(true) {
+            return Err(fields::unsupported_value(
+                "store",
+                "it does not store answers",
+            ));
+        }
+        Ok(accepted)
+    }
+}
+
+fn nothing_asked(fields: &mut Fields) -> Parsed<()> {
+    let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    fields.unsupported("tools", empty)?;
+    fields.unsupported("functions", empty)?;
+    for name in [
+        "audio",
+        "prediction",
+        "web_search_options",
+        "moderation",
+        "prompt_cache_options",
+    ] {
+        fields.unsupported(name, |_| false)?;
+    }
+    for (name, neutral) in [
+        ("tool_choice", &["none", "auto"][..]),
+        ("function_call", &["none", "auto"]),
+        ("reasoning_effort", &["none"]),
+        ("verbosity", &["medium"]),
+    ] {
+        neutral_word(fields, name, neutral)?;
+    }
+    modalities(fields)?;
+    response_format(fields)
+}
+
+fn neutral_word(fields: &mut Fields, name: &str, neutral: &[&str]) -> Parsed<()> {
+    match fields.take(name) {
+        None => Ok(()),
+        Some(Value::String(word)) if neutral.contains(&word.as_str()) => Ok(()),
+        Some(Value::String(_) | Value::Object(_)) => {
+            let supported = format!("leave it out, or use one of {neutral:?}");
+            Err(fields::unsupported_value(&fields.path(name), &supported))
+        }
+        Some(other) => Err(fields::wrong_type(&fields.path(name), "a string", &other)),
+    }
+}
+
+fn modalities(fields: &mut Fields) -> Parsed<()> {
+    let Some(value) = fields.take("modalities") else {
+        return Ok(());
+    };
+    for (i, modality) in fields::array(value, "modalities", 8)?
+        .into_iter()
+        .enumerate()
+    {
+        let path = format!("modalities[{i}]");
+        if fields::string(modality, &path, 64)? != "text" {
+            return Err(fields::unsupported_value(&path, "it writes text only"));
+        }
+    }
+    Ok(())
+}
+
+fn response_format(fields: &mut Fields) -> Parsed<()> {
+    let Some(value) = fields.take("response_format") else {
+        return Ok(());
+    };
+    let mut format = Fields::nested(value, "response_format".to_owned())?;
+    let path = format.path("type");
+    let kind = fields::string(format.required("type")?, &path, 64)?;
+    match kind.as_str() {
+        "text" => format.finish(),
+        "json_object" | "json_schema" => Err(fields::unsupported_value(
+            "response_format",
+            "use {\"type\": \"text\"}",
+        )),
+        _ => Err(ApiError::invalid(
+            "invalid_value",
+            "response_format",
+            "'response_format.type' must be text, json_object or json_schema",
+        )),
+    }
+}
+
+fn metadata(fields: &mut Fields) -> Parsed<Option<BTreeMap<String, String>>> {
+    let map = match fields.take("metadata") {
+        None => return Ok(None),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(fields::wrong_type("metadata", "an object", &other)),
+    };
+    if map.len() > MAX_METADATA {
+        return Err(ApiError::invalid(
+            "object_above_max_properties",
+            "metadata",
+            format!(
+                "'metadata' must have at most {MAX_METADATA} pairs, got {}",
+                map.len()
+            ),
+        ));
+    }
+    let pair = |(key, value): (String, Value)| {
+        let short: String = key.chars().take(64).collect();
+        if short != key {
+            let message = "keys of 'metadata' must have at most 64 characters";
+            return Err(ApiError::invalid(
+                "string_above_max_length",
+                "metadata",
+                message,
+            ));
+        }
+        let value = fields::string(value, &format!("metadata.{key}"), 512)?;
+        Ok((key, value))
+    };
+    map.into_iter().map(pair).collect::<Parsed<_>>().map(Some)
+}

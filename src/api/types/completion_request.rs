@@ -1,0 +1,160 @@
+//! The body of `POST /v1/completions`.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::chat_request::MAX_MODEL_CHARS;
+use super::generation::{Bounds, GenerationFields, MAX_ANSWERS};
+use crate::api::error::ApiError;
+use crate::api::fields::{self, Fields, Parsed};
+use crate::app::completions::{CompletionCommand, Prompt};
+use crate::ids::UserId;
+
+/// Tokens of an answer where the request names no number, as at OpenAI.
+const DEFAULT_MAX_TOKENS: usize = 16;
+
+/// A completion request. Fields that are not listed here are refused by name.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct CompletionRequest {
+    /// `attune` (personalised), the base model's id, or `attune@VERSION`.
+    #[schema(example = "attune")]
+    pub model: String,
+    /// What the answers go on from.
+    pub prompt: PromptInput,
+    /// Tokens of an answer at most.
+    #[schema(minimum = 1, default = 16)]
+    pub max_tokens: Option<usize>,
+    /// Log-probabilities of the chosen token and of so many of the best ones.
+    #[schema(minimum = 0, maximum = 5)]
+    pub logprobs: Option<usize>,
+    /// Whether the text begins with the prompt; not together with `logprobs`.
+    pub echo: Option<bool>,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub generation: GenerationFields,
+}
+
+/// One prompt or several, as text or as token ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum PromptInput {
+    /// A text.
+    Text(String),
+    /// Token ids.
+    Ids(Vec<u32>),
+    /// Texts.
+    Texts(Vec<String>),
+    /// Token ids of several prompts.
+    IdLists(Vec<Vec<u32>>),
+}
+
+impl CompletionRequest {
+    /// Reads and checks a body.
+    ///
+    /// # Errors
+    /// See [`Fields`].
+    pub fn parse(body: Value, bounds: &Bounds) -> Parsed<Self> {
+        let mut fields = Fields::body(body)?;
+        let request = Self {
+            model: fields::string(fields.required("model")?, "model", MAX_MODEL_CHARS)?,
+            prompt: PromptInput::parse(fields.required("prompt")?, bounds)?,
+            max_tokens: fields.size("max_tokens", 1..=bounds.context_len)?,
+            logprobs: fields.size("logprobs", 0..=5)?,
+            echo: fields.boolean("echo")?,
+            generation: GenerationFields::take(&mut fields, bounds)?,
+        };
+        let best_of = fields.size("best_of", 1..=20)?;
+        fields.unsupported("suffix", |_| false)?;
+        fields.finish()?;
+        if best_of.is_some_and(|best_of| best_of > request.generation.n.unwrap_or(1)) {
+            return Err(fields::unsupported_value(
+                "best_of",
+                "it gives back all answers it makes",
+            ));
+        }
+        request.check()
+    }
+
+    /// The app's view.
+    ///
+    /// # Errors
+    /// Numbers that contradict each other.
+    pub fn into_command(self, user_header: Option<UserId>) -> Parsed<CompletionCommand> {
+        let max_tokens = Some(self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS));
+        Ok(CompletionCommand {
+            options: self.generation.options(max_tokens, self.logprobs)?,
+            user: self.generation.user_hint(user_header),
+            model: self.model,
+            prompts: self.prompt.into_prompts(),
+            echo: self.echo == Some(true),
+        })
+    }
+
+    fn check(self) -> Parsed<Self> {
+        if self.echo == Some(true) && self.logprobs.is_some() {
+            let supported = "log-probabilities of a prompt are not computed";
+            return Err(fields::unsupported_value("echo", supported));
+        }
+        if self.prompt.count() * self.generation.n.unwrap_or(1) > MAX_ANSWERS {
+            let message = format!("prompts times 'n' must be at most {MAX_ANSWERS}");
+            return Err(ApiError::invalid("invalid_value", "n", message));
+        }
+        Ok(self)
+    }
+}
+
+impl PromptInput {
+    fn parse(value: Value, bounds: &Bounds) -> Parsed<Self> {
+        let values = match value {
+            Value::String(text) => return Ok(Self::Text(text)),
+            Value::Array(_) => fields::array(value, "prompt", usize::MAX)?,
+            other => return Err(fields::wrong_type("prompt", "a string or an array", &other)),
+        };
+        if values[0].is_number() {
+            return ids(values, "prompt", bounds).map(Self::Ids);
+        }
+        let first_is_text = values[0].is_string();
+        let values = fields::array(Value::Array(values), "prompt", MAX_ANSWERS)?;
+        let values = values.into_iter().enumerate();
+        let values = values.map(|(i, value)| (format!("prompt[{i}]"), value));
+        if first_is_text {
+            let texts = values.map(|(path, value)| fields::string(value, &path, usize::MAX));
+            texts.collect::<Parsed<_>>().map(Self::Texts)
+        } else {
+            let lists = values
+                .map(|(path, value)| ids(fields::array(value, &path, usize::MAX)?, &path, bounds));
+            lists.collect::<Parsed<_>>().map(Self::IdLists)
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Text(_) | Self::Ids(_) => 1,
+            Self::Texts(texts) => texts.len(),
+            Self::IdLists(lists) => lists.len(),
+        }
+    }
+
+    fn into_prompts(self) -> Vec<Prompt> {
+        match self {
+            Self::Text(text) => vec![Prompt::Text(text)],
+            Self::Ids(ids) => vec![Prompt::Ids(ids)],
+            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::IdLists(lists) => lists.into_iter().map(Prompt::Ids).collect(),
+        }
+    }
+}
+
+/// Ids are checked against the width of the logits, which the embedding table shares: the
+/// tokenizer may know fewer.
+fn ids(values: Vec<Value>, path: &str, bounds: &Bounds) -> Parsed<Vec<u32>> {
+    let max = i64::try_from(bounds.vocab_size).unwrap_or(i64::MAX) - 1;
+    let values = values.iter().enumerate();
+    let id = |(i, value)| {
+        let path = format!("{path}[{i}]");
+        let id = fields::integer(value, &path, 0..=max)?;
+        u32::try_from(id).map_err(|_| ApiError::invalid("invalid_value", &path, "no token id"))
+    };
+    values.map(id).collect()
+}

@@ -1,0 +1,258 @@
+//! The fields that chat and completion requests share.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::stop::Stop;
+use crate::api::error::ApiError;
+use crate::api::fields::{self, Fields, Parsed};
+use crate::app::generate::{GenerationOptions, SamplingParams, MAX_LOGIT_BIAS};
+use crate::app::state::AppState;
+use crate::app::user::UserHint;
+use crate::ids::{UserId, MAX_USER_ID_CHARS};
+
+/// Answers that one request may ask for.
+pub const MAX_ANSWERS: usize = 128;
+
+/// What a request is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Width of the logits.
+    pub vocab_size: usize,
+    /// Positions of a sequence.
+    pub context_len: usize,
+    /// Messages of a chat.
+    pub max_messages: usize,
+}
+
+impl From<&AppState> for Bounds {
+    fn from(state: &AppState) -> Self {
+        Self {
+            vocab_size: state.vocab_size,
+            context_len: state.context_len,
+            max_messages: state.limits.max_messages,
+        }
+    }
+}
+
+/// How answers are made and sent, and for whom.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub struct GenerationFields {
+    /// 0 is greedy.
+    #[schema(minimum = 0, maximum = 2, default = 1)]
+    pub temperature: Option<f64>,
+    /// Nucleus sampling; 1 is off.
+    #[schema(minimum = 0, maximum = 1, default = 1)]
+    pub top_p: Option<f64>,
+    /// Answers a prompt.
+    #[schema(minimum = 1, maximum = 128, default = 1)]
+    pub n: Option<usize>,
+    /// Ends the answer, and is not part of it.
+    pub stop: Option<Stop>,
+    /// Subtracted from logits of tokens that the answer has.
+    #[schema(minimum = -2, maximum = 2, default = 0)]
+    pub presence_penalty: Option<f64>,
+    /// Subtracted from logits of tokens for each time that the answer has them.
+    #[schema(minimum = -2, maximum = 2, default = 0)]
+    pub frequency_penalty: Option<f64>,
+    /// Token id to what is added to its logit, -100 to 100; at most 300 ids.
+    #[schema(value_type = Option<std::collections::HashMap<String, f32>>)]
+    pub logit_bias: Option<BTreeMap<u32, f32>>,
+    /// The same seed and request give the same answer.
+    pub seed: Option<i64>,
+    /// Server-sent events instead of one answer.
+    pub stream: Option<bool>,
+    /// Only with `stream`.
+    pub stream_options: Option<StreamOptions>,
+    /// The person whom the answer is for; the header `X-User-Id` goes before it.
+    #[schema(min_length = 1, max_length = 64, value_type = Option<String>)]
+    pub user: Option<UserId>,
+    /// The person, where `user` is not given.
+    #[schema(min_length = 1, max_length = 64, value_type = Option<String>)]
+    pub safety_identifier: Option<UserId>,
+    /// Only the k best tokens; 0 and -1 are off. An extension, as at vLLM.
+    #[schema(minimum = -1)]
+    pub top_k: Option<i64>,
+    /// Only tokens of at least min_p times the best one's probability. An extension.
+    #[schema(minimum = 0, maximum = 1, default = 0)]
+    pub min_p: Option<f64>,
+    /// Divides positive and multiplies negative logits of tokens in prompt and answer. An extension.
+    #[schema(minimum = 0.01, maximum = 10, default = 1)]
+    pub repetition_penalty: Option<f64>,
+    /// The answer does not end before so many tokens. An extension.
+    #[schema(minimum = 0)]
+    pub min_tokens: Option<usize>,
+    /// Go on over the end of the answer, for load tests. An extension.
+    pub ignore_eos: Option<bool>,
+}
+
+/// How a stream is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StreamOptions {
+    /// One more chunk with token counts before the end.
+    pub include_usage: Option<bool>,
+    /// Must be false: chunks are not padded.
+    pub include_obfuscation: Option<bool>,
+}
+
+impl GenerationFields {
+    /// Takes all of these fields.
+    ///
+    /// # Errors
+    /// See [`Fields`].
+    pub fn take(fields: &mut Fields, bounds: &Bounds) -> Parsed<Self> {
+        let stream = fields.boolean("stream")?;
+        Ok(Self {
+            temperature: fields.number("temperature", 0.0..=2.0)?,
+            top_p: fields.number("top_p", 0.0..=1.0)?,
+            n: fields.size("n", 1..=MAX_ANSWERS)?,
+            stop: Stop::take(fields)?,
+            presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
+            frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
+            logit_bias: logit_bias(fields, bounds.vocab_size)?,
+            seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
+            stream,
+            stream_options: stream_options(fields, stream == Some(true))?,
+            user: user_id(fields, "user")?,
+            safety_identifier: user_id(fields, "safety_identifier")?,
+            top_k: fields.integer("top_k", -1..=i64::from(u32::MAX))?,
+            min_p: fields.number("min_p", 0.0..=1.0)?,
+            repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?,
+            min_tokens: fields.size("min_tokens", 0..=bounds.context_len)?,
+            ignore_eos: fields.boolean("ignore_eos")?,
+        })
+    }
+
+    /// Whether the answer is streamed.
+    pub fn streams(&self) -> bool {
+        self.stream == Some(true)
+    }
+
+    /// Whether a stream ends with token counts.
+    pub fn includes_usage(&self) -> bool {
+        self.stream_options.and_then(|o| o.include_usage) == Some(true)
+    }
+
+    /// Whom the request names, `header` first.
+    pub fn user_hint(&self, header: Option<UserId>) -> UserHint {
+        UserHint {
+            header,
+            user: self.user.clone(),
+            safety_identifier: self.safety_identifier.clone(),
+        }
+    }
+
+    /// The engine's view. `max_tokens` and `logprobs` differ between chat and completions.
+    ///
+    /// # Errors
+    /// `min_tokens` above `max_tokens`.
+    pub fn options(
+        &self,
+        max_tokens: Option<usize>,
+        logprobs: Option<usize>,
+    ) -> Parsed<GenerationOptions> {
+        let min_tokens = self.min_tokens.unwrap_or(0);
+        if max_tokens.is_some_and(|max| min_tokens > max) {
+            let message = "'min_tokens' must be at most the number of tokens asked for";
+            return Err(ApiError::invalid("invalid_value", "min_tokens", message));
+        }
+        let stop = self.stop.clone().map(Stop::into_strings);
+        Ok(GenerationOptions {
+            n: self.n.unwrap_or(1),
+            max_tokens,
+            min_tokens,
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+            stop: stop.unwrap_or_default(),
+            sampling: self.sampling(logprobs),
+        })
+    }
+
+    fn sampling(&self, logprobs: Option<usize>) -> SamplingParams {
+        // Every number is in a small range; f32 is the engine's precision.
+        #[expect(clippy::cast_possible_truncation)]
+        let or = |value: Option<f64>, default: f32| value.map_or(default, |v| v as f32);
+        let bias = self.logit_bias.iter().flatten();
+        SamplingParams {
+            temperature: or(self.temperature, 1.0),
+            top_p: or(self.top_p, 1.0),
+            // -1 is off, like 0.
+            top_k: usize::try_from(self.top_k.unwrap_or(0)).unwrap_or(0),
+            min_p: or(self.min_p, 0.0),
+            repetition_penalty: or(self.repetition_penalty, 1.0),
+            presence_penalty: or(self.presence_penalty, 0.0),
+            frequency_penalty: or(self.frequency_penalty, 0.0),
+            logit_bias: bias.map(|(id, bias)| (*id, *bias)).collect(),
+            // A seed is 64 bits; their sign means nothing.
+            seed: self.seed.map(i64::cast_unsigned),
+            logprobs,
+        }
+    }
+}
+
+fn stream_options(fields: &mut Fields, streams: bool) -> Parsed<Option<StreamOptions>> {
+    let Some(value) = fields.take("stream_options") else {
+        return Ok(None);
+    };
+    if !streams {
+        let message = "'stream_options' goes with 'stream': true only";
+        return Err(ApiError::invalid(
+            "invalid_value",
+            "stream_options",
+            message,
+        ));
+    }
+    let mut nested = Fields::nested(value, fields.path("stream_options"))?;
+    let options = StreamOptions {
+        include_usage: nested.boolean("include_usage")?,
+        include_obfuscation: nested.boolean("include_obfuscation")?,
+    };
+    if options.include_obfuscation == Some(true) {
+        let path = nested.path("include_obfuscation");
+        return Err(fields::unsupported_value(&path, "chunks are not padded"));
+    }
+    nested.finish()?;
+    Ok(Some(options))
+}
+
+fn logit_bias(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<BTreeMap<u32, f32>>> {
+    let map = match fields.take("logit_bias") {
+        None => return Ok(None),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(fields::wrong_type("logit_bias", "an object", &other)),
+    };
+    let invalid = |message| ApiError::invalid("invalid_value", "logit_bias", message);
+    if map.len() > MAX_LOGIT_BIAS {
+        return Err(invalid(format!(
+            "'logit_bias' must name at most {MAX_LOGIT_BIAS} ids"
+        )));
+    }
+    let pair = |(key, value): (String, Value)| {
+        let id = key
+            .parse()
+            .ok()
+            .filter(|id: &u32| (*id as usize) < vocab_size);
+        let id = id.ok_or_else(|| {
+            invalid(format!(
+                "keys of 'logit_bias' must be token ids below {vocab_size}"
+            ))
+        })?;
+        let bias = fields::number(&value, &format!("logit_bias.{id}"), -100.0..=100.0)?;
+        // In -100..=100: only precision is lost.
+        #[expect(clippy::cast_possible_truncation)]
+        let bias = bias as f32;
+        Ok((id, bias))
+    };
+    map.into_iter().map(pair).collect::<Parsed<_>>().map(Some)
+}
+
+fn user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
+    let Some(text) = fields.string(name, MAX_USER_ID_CHARS)? else {
+        return Ok(None);
+    };
+    UserId::new(text)
+        .map(Some)
+        .map_err(|e| ApiError::invalid("invalid_value", fields.path(name), e.to_string()))
+}

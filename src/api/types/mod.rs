@@ -1,0 +1,15 @@
+//! Requests and answers as they travel. Nothing below `api` sees these types.
+
+pub mod accepted;
+pub mod chat_request;
+pub mod chat_response;
+pub mod completion_request;
+pub mod completion_response;
+pub mod error;
+pub mod generation;
+pub mod health;
+pub mod logprobs;
+pub mod message;
+pub mod model;
+pub mod stop;
+pub mod usage;

@@ -1,0 +1,110 @@
+//! Raw prompts to answers (the older `/v1/completions`).
+
+use std::sync::Arc;
+
+use super::error::AppError;
+use super::generate::{self, GenerationOptions, Running};
+use super::keys::Caller;
+use super::selection;
+use super::state::AppState;
+use super::user::UserHint;
+use crate::text::tokenizer::SpecialTokens;
+
+/// A prompt in one of its two forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// Text; control tokens in it are plain text. Begins with BOS where the tokenizer adds one.
+    Text(String),
+    /// Ids, as they are; each was checked against the width of the logits.
+    Ids(Vec<u32>),
+}
+
+/// A completion request, checked.
+#[derive(Debug, Clone)]
+pub struct CompletionCommand {
+    /// The model id.
+    pub model: String,
+    /// At least one prompt.
+    pub prompts: Vec<Prompt>,
+    /// Whether answers begin with their prompt.
+    pub echo: bool,
+    /// How answers are made.
+    pub options: GenerationOptions,
+    /// Whom the request names.
+    pub user: UserHint,
+}
+
+/// Answers on their way, and the text that goes before each of them.
+#[derive(Debug)]
+pub struct RunningCompletions {
+    /// The answers.
+    pub running: Running,
+    /// One for each answer; empty without `echo`.
+    pub echoes: Vec<String>,
+}
+
+/// Takes a completion request in: when this returns, the engine has it.
+///
+/// # Errors
+/// See [`AppError`].
+pub async fn start(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    command: CompletionCommand,
+) -> Result<RunningCompletions, AppError> {
+    let selection = selection::select(state, caller, command.model, command.user)?;
+    let (n, echo, prompts) = (command.options.n, command.echo, command.prompts);
+    let bytes = prompts.iter().map(Prompt::bytes).sum();
+    let encoded = generate::tokenize(state, bytes, move |state| {
+        prompts
+            .iter()
+            .map(|p| encode(state, p, echo))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let (ids, echoes): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
+    let running = generate::submit(state, &selection, "prompt", ids, command.options)?;
+    let echoes = echoes
+        .into_iter()
+        .flat_map(|echo: String| std::iter::repeat_n(echo, n))
+        .collect();
+    Ok(RunningCompletions { running, echoes })
+}
+
+impl Prompt {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Ids(ids) => ids.len(),
+        }
+    }
+}
+
+fn encode(state: &AppState, prompt: &Prompt, echo: bool) -> Result<(Vec<u32>, String), AppError> {
+    let tokenizer = &state.tokenizer;
+    let (mut ids, text) = match prompt {
+        Prompt::Ids(ids) if echo => (ids.clone(), tokenizer.decode(ids, true)),
+        Prompt::Ids(ids) => (ids.clone(), String::new()),
+        Prompt::Text(text) => {
+            let rest = tokenizer
+                .encode(text, SpecialTokens::AsText)
+                .map_err(|error| generate::text_error("prompt", error))?;
+            let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+            let echoed = if echo { text.clone() } else { String::new() };
+            (bos.into_iter().chain(rest).collect(), echoed)
+        }
+    };
+    if ids.is_empty() {
+        // The model needs something to go on: what stands before any text, as OpenAI does it.
+        let start = tokenizer
+            .bos()
+            .or_else(|| tokenizer.end_ids().first().copied());
+        ids.extend(start);
+    }
+    if ids.is_empty() {
+        return Err(AppError::Invalid {
+            field: "prompt",
+            message: "the prompt has no tokens".to_owned(),
+        });
+    }
+    Ok((ids, text))
+}

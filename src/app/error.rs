@@ -1,0 +1,84 @@
+//! What can go wrong between a checked request and its answer. Only `api` knows status codes.
+
+use std::time::Duration;
+
+use crate::engine::request::{SequenceError, SubmitError};
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppError {
+    /// A value that the caller can correct.
+    #[error("{message}")]
+    Invalid {
+        /// The field, as the caller wrote it: `prompt`, `messages`.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Soft prompt, prompt and answer do not fit the context together.
+    #[error(
+        "this model's context is {context} positions, but the request needs {}: {soft} of the user's \
+         soft prompt, {prompt} of the prompt and {answer} of the answer; shorten the prompt or ask \
+         for fewer tokens", .soft + .prompt + .answer
+    )]
+    ContextLength {
+        /// The field that holds the prompt.
+        field: &'static str,
+        /// Positions there are.
+        context: usize,
+        /// T_u of the user.
+        soft: usize,
+        /// Prompt tokens.
+        prompt: usize,
+        /// Tokens asked for; 1 where the request named none.
+        answer: usize,
+    },
+    /// A request larger than this server can ever run, as its settings are.
+    #[error("the request cannot run: {0}")]
+    TooMuch(String),
+    /// No model of that name; never answered by another one.
+    #[error("the model {0:?} does not exist; GET /v1/models lists those that do")]
+    ModelNotFound(String),
+    /// The key may not act for that person.
+    #[error("this API key may not act for the user that the request names")]
+    UserNotAllowed,
+    /// The key lacks a role.
+    #[error("this API key lacks the role {0:?}")]
+    RoleMissing(&'static str),
+    /// The queue is full.
+    #[error("the server is at its limit of waiting requests; try again later")]
+    Overloaded {
+        /// When room is expected.
+        retry_after: Duration,
+    },
+    /// The server drains.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The answer took longer than the server allows.
+    #[error("the answer was not complete after {0:?}")]
+    Deadline(Duration),
+    /// Our fault. The text is for the log, not for the caller.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<SubmitError> for AppError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Full { retry_after } => Self::Overloaded { retry_after },
+            SubmitError::ShuttingDown => Self::ShuttingDown,
+            SubmitError::Stopped => Self::Internal(error.to_string()),
+            // Values are checked before; what is left is more answers or rows than there are places.
+            SubmitError::Invalid(message) => Self::TooMuch(message),
+        }
+    }
+}
+
+impl From<SequenceError> for AppError {
+    fn from(error: SequenceError) -> Self {
+        match error {
+            SequenceError::ShuttingDown => Self::ShuttingDown,
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Prompts and options become engine requests.
+
+use std::sync::Arc;
+
+use super::answer::{AnswerReader, AnswerSettings};
+use super::error::AppError;
+use super::selection::{AnsweredBy, Selection};
+use super::state::AppState;
+use crate::engine::request::EngineRequest;
+pub use crate::engine::request::SamplingParams;
+pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
+use crate::text::tokenizer::TextError;
+
+/// How answers are made; every number was checked at the edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationOptions {
+    /// Answers a prompt, at least 1.
+    pub n: usize,
+    /// Tokens of an answer at most, at least 1; `None` is what the context leaves.
+    pub max_tokens: Option<usize>,
+    /// End ids are not chosen before so many tokens.
+    pub min_tokens: usize,
+    /// Go on over end ids.
+    pub ignore_eos: bool,
+    /// An answer ends before the first of these; none is empty.
+    pub stop: Vec<String>,
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+}
+
+/// Answers on their way: those of prompt 0 first, `n` a prompt. Dropping it frees the sequences.
+#[derive(Debug)]
+pub struct Running {
+    /// Who answers.
+    pub answered_by: AnsweredBy,
+    /// Prompt tokens of all prompts; soft rows are not counted.
+    pub prompt_tokens: usize,
+    /// The answers in order.
+    pub answers: Vec<AnswerReader>,
+}
+
+/// Submits `n` answers for each prompt, all or none. `field` is what errors about prompts name.
+///
+/// # Errors
+/// A prompt that does not fit the context, or an engine that does not take the request in.
+pub(super) fn submit(
+    state: &Arc<AppState>,
+    selection: &Selection,
+    field: &'static str,
+    prompts: Vec<Vec<u32>>,
+    options: GenerationOptions,
+) -> Result<Running, AppError> {
+    if state.is_draining() {
+        return Err(AppError::ShuttingDown);
+    }
+    let prompt_tokens = prompts.iter().map(Vec::len).sum();
+    let mut requests = Vec::with_capacity(prompts.len() * options.n);
+    for prompt in prompts {
+        let max_tokens = max_tokens(state, selection, field, prompt.len(), &options)?;
+        let request = engine_request(state, selection, prompt, max_tokens, &options);
+        requests.extend((0..options.n).map(|i| with_seed_of(request.clone(), i)));
+    }
+    let answers = state.engine.submit(requests)?;
+    let settings = AnswerSettings {
+        stop: options.stop,
+        logprobs: options.sampling.logprobs.is_some(),
+        timeout: state.limits.answer_timeout,
+        counts_cache: true,
+    };
+    Ok(Running {
+        answered_by: selection.answered_by(state),
+        prompt_tokens,
+        answers: answers
+            .into_iter()
+            .enumerate()
+            .map(|(i, answer)| {
+                let counts_cache = i % options.n == 0;
+                let settings = AnswerSettings {
+                    counts_cache,
+                    ..settings.clone()
+                };
+                AnswerReader::new(state.clone(), answer, settings)
+            })
+            .collect(),
+    })
+}
+
+/// Runs `encode` here if the text is short, else on a thread where it holds nobody up.
+///
+/// # Errors
+/// What `encode` says.
+pub(super) async fn tokenize<T, F>(
+    state: &Arc<AppState>,
+    bytes: usize,
+    encode: F,
+) -> Result<T, AppError>
+where
+    T: Send + 'static,
+    F: FnOnce(&AppState) -> Result<T, AppError> + Send + 'static,
+{
+    if bytes <= state.limits.inline_tokenize_bytes {
+        return encode(state);
+    }
+    let shared = state.clone();
+    let task = state.tasks.spawn_blocking(move || encode(&shared));
+    task.await
+        .map_err(|e| AppError::Internal(format!("the tokenizer's thread failed: {e}")))?
+}
+
+/// What a failure of the text part means for the caller, whose text was in `field`.
+pub(super) fn text_error(field: &'static str, error: TextError) -> AppError {
+    let message = error.to_string();
+    match error {
+        TextError::TooLong { .. } | TextError::Template(_) => AppError::Invalid { field, message },
+        TextError::NoChatTemplate => AppError::Invalid {
+            field: "model",
+            message,
+        },
+        TextError::Tokenizer(_) | TextError::Encode(_) => AppError::Internal(message),
+    }
+}
+
+/// What the answer may have: what was asked for, or what the context leaves.
+fn max_tokens(
+    state: &AppState,
+    selection: &Selection,
+    field: &'static str,
+    prompt: usize,
+    options: &GenerationOptions,
+) -> Result<usize, AppError> {
+    let soft = selection.soft_prompt().len();
+    let room = state.context_len.saturating_sub(soft + prompt);
+    let least = options.max_tokens.unwrap_or(1);
+    if least > room {
+        return Err(AppError::ContextLength {
+            field,
+            context: state.context_len,
+            soft,
+            prompt,
+            answer: least,
+        });
+    }
+    let default = room.min(state.limits.default_max_tokens);
+    Ok(options.max_tokens.unwrap_or(default))
+}
+
+fn engine_request(
+    state: &AppState,
+    selection: &Selection,
+    prompt: Vec<u32>,
+    max_tokens: usize,
+    options: &GenerationOptions,
+) -> EngineRequest {
+    let begins = state.tokenizer.adds_bos() && state.tokenizer.bos() == prompt.first().copied();
+    EngineRequest {
+        soft_at: usize::from(begins && !prompt.is_empty()),
+        prompt: prompt.into(),
+        soft_prompt: selection.soft_prompt().clone(),
+        adapter: selection.engine_adapter(),
+        sampling: options.sampling.clone(),
+        max_tokens,
+        min_tokens: options.min_tokens.min(max_tokens),
+        end_ids: state.tokenizer.end_ids().into(),
+        ignore_eos: options.ignore_eos,
+    }
+}
+
+/// The `n` answers of a seeded request differ, and are the same again next time.
+fn with_seed_of(mut request: EngineRequest, index: usize) -> EngineRequest {
+    request.sampling.seed = request
+        .sampling
+        .seed
+        .map(|seed| seed.wrapping_add(index as u64));
+    request
+}

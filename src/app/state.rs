@@ -1,0 +1,136 @@
+//! What the server holds while it runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::task::TaskTracker;
+
+use super::keys::KeyRing;
+use crate::adapter::registry::AdapterRegistry;
+use crate::engine;
+use crate::engine::thread::EngineHandle;
+pub use crate::engine::thread::EngineStats;
+use crate::ids::Alias;
+use crate::telemetry::{Metrics, TelemetryError};
+use crate::text::chat_template::ChatTemplate;
+use crate::text::tokenizer::Tokenizer;
+
+/// Says whether parts that this module does not hold (the store) can serve; the text names what
+/// cannot.
+pub type Readiness = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Bounds of requests that are no part of the OpenAI surface.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Tokens of an answer where the request names no number; the context bounds it too.
+    pub default_max_tokens: usize,
+    /// Messages of a chat.
+    pub max_messages: usize,
+    /// Longest time for an answer, from submission to the last token.
+    pub answer_timeout: Duration,
+    /// Texts longer than this many bytes are tokenized off the async threads.
+    pub inline_tokenize_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            default_max_tokens: 4096,
+            max_messages: 2048,
+            answer_timeout: Duration::from_secs(600),
+            inline_tokenize_bytes: 8 * 1024,
+        }
+    }
+}
+
+/// An empty set of counters, with the buckets and help texts of the engine's.
+///
+/// # Errors
+/// See [`TelemetryError`].
+pub fn new_metrics() -> Result<Metrics, TelemetryError> {
+    let metrics = Metrics::new(&[
+        (
+            "attune_time_to_first_token_seconds",
+            &engine::metrics::TTFT_BUCKETS,
+        ),
+        (
+            "attune_inter_token_latency_seconds",
+            &engine::metrics::ITL_BUCKETS,
+        ),
+    ])?;
+    metrics.record(engine::metrics::describe);
+    Ok(metrics)
+}
+
+/// Everything that handlers share.
+pub struct AppState {
+    /// The way into the engine.
+    pub engine: EngineHandle,
+    /// The base model's tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The base model's chat template; a model without one serves completions only.
+    pub template: Option<ChatTemplate>,
+    /// The loaded adapter versions.
+    pub registry: Arc<AdapterRegistry>,
+    /// The bare base model's id.
+    pub base_model_id: String,
+    /// The id of base + promoted version, personalised.
+    pub alias: Alias,
+    /// Positions of a sequence: soft prompt, prompt and answer together.
+    pub context_len: usize,
+    /// Width of the logits; ids from callers are checked against it.
+    pub vocab_size: usize,
+    /// API keys.
+    pub keys: KeyRing,
+    /// Bounds of requests.
+    pub limits: Limits,
+    /// When the server started.
+    pub started: SystemTime,
+    /// Requests in flight: each holds a token until its last byte is out.
+    pub work: TaskTracker,
+    /// Background tasks: connections, upkeep.
+    pub tasks: TaskTracker,
+    /// Parts outside of this struct that must be ready.
+    pub readiness: Readiness,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Set once; new work is refused from then on.
+    pub draining: AtomicBool,
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppState")
+            .field("base_model_id", &self.base_model_id)
+            .field("context_len", &self.context_len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AppState {
+    /// Whether new work is refused.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Refuses new work from now on; what is in flight goes on.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.engine.drain();
+    }
+
+    /// Whether requests can be answered.
+    ///
+    /// # Errors
+    /// What is not ready.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.is_draining() {
+            return Err("the server is shutting down".to_owned());
+        }
+        if !self.engine.is_alive() {
+            return Err("the engine has stopped".to_owned());
+        }
+        (self.readiness)()
+    }
+}

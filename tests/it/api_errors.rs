@@ -1,0 +1,929 @@
+//! Bad input: every row of the error table that concerns chat and completions.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use attune::api::router::HttpConfig;
+use attune::app::state::Limits;
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{json, Value};
+
+use crate::support::http::{events, post, Reply};
+use crate::support::{Setup, TestServer, CONTEXT};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+
+/// Chats that are wrong in one field: what is changed, the code and the parameter of the answer.
+fn bad_chats() -> Vec<(Value, &'static str, &'static str)> {
+    let text = |n: usize| "x".repeat(n);
+    let user = |content: Value| json!({"messages": [{"role": "user", "content": content}]});
+    let message = |message: Value| json!({"messages": [message]});
+    vec![
+        (
+            json!({"model": null}),
+            "missing_required_parameter",
+            "model",
+        ),
+        (
+            json!({"messages": null}),
+            "missing_required_parameter",
+            "messages",
+        ),
+        (json!({"model": 5}), "invalid_type", "model"),
+        (
+            json!({"model": text(257)}),
+            "string_above_max_length",
+            "model",
+        ),
+        (json!({"messages": "x"}), "invalid_type", "messages"),
+        (json!({"messages": {}}), "invalid_type", "messages"),
+        (json!({"messages": []}), "empty_array", "messages"),
+        (json!({"messages": [123]}), "invalid_type", "messages[0]"),
+        (json!({"messages": [null]}), "invalid_type", "messages[0]"),
+        (
+            json!({"messages": [{}]}),
+            "missing_required_parameter",
+            "messages[0].role",
+        ),
+        (
+            message(json!({"role": 123, "content": "x"})),
+            "invalid_type",
+            "messages[0].role",
+        ),
+        (
+            message(json!({"role": "boss", "content": "x"})),
+            "invalid_value",
+            "messages[0].role",
+        ),
+        (
+            message(json!({"role": "tool", "content": "x"})),
+            "unsupported_value",
+            "messages[0].role",
+        ),
+        (
+            message(json!({"role": "function", "content": "x"})),
+            "unsupported_value",
+            "messages[0].role",
+        ),
+        (
+            message(json!({"role": "user"})),
+            "missing_required_parameter",
+            "messages[0].content",
+        ),
+        (
+            message(json!({"role": "user", "content": "x", "name": "al"})),
+            "unsupported_parameter",
+            "messages[0].name",
+        ),
+        (
+            message(json!({"role": "assistant", "content": "x", "tool_calls": [{}]})),
+            "unsupported_parameter",
+            "messages[0].tool_calls",
+        ),
+        (user(json!(5)), "invalid_type", "messages[0].content"),
+        (user(json!([])), "empty_array", "messages[0].content"),
+        (user(json!(["x"])), "invalid_type", "messages[0].content[0]"),
+        (
+            user(json!([{"text": "x"}])),
+            "missing_required_parameter",
+            "messages[0].content[0].type",
+        ),
+        (
+            user(json!([{"type": "text"}])),
+            "missing_required_parameter",
+            "messages[0].content[0].text",
+        ),
+        (
+            user(json!([{"type": "text", "text": 1}])),
+            "invalid_type",
+            "messages[0].content[0].text",
+        ),
+        (
+            user(json!([{"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/x"}}])),
+            "unsupported_value",
+            "messages[0].content[0].type",
+        ),
+        (
+            user(json!([{"type": "input_audio", "input_audio": {}}])),
+            "unsupported_value",
+            "messages[0].content[0].type",
+        ),
+        (
+            user(json!([{"type": "file", "file": {}}])),
+            "unsupported_value",
+            "messages[0].content[0].type",
+        ),
+        (
+            user(json!([{"type": "video"}])),
+            "invalid_value",
+            "messages[0].content[0].type",
+        ),
+        (json!({"logprobs": 1}), "invalid_type", "logprobs"),
+        (
+            json!({"logprobs": true, "top_logprobs": -1}),
+            "integer_below_min_value",
+            "top_logprobs",
+        ),
+        (
+            json!({"logprobs": true, "top_logprobs": 21}),
+            "integer_above_max_value",
+            "top_logprobs",
+        ),
+        (json!({"top_logprobs": 2}), "invalid_value", "top_logprobs"),
+        (
+            json!({"max_completion_tokens": 0}),
+            "integer_below_min_value",
+            "max_completion_tokens",
+        ),
+        (
+            json!({"max_tokens": 5, "max_completion_tokens": 6}),
+            "invalid_value",
+            "max_tokens",
+        ),
+        (
+            json!({"max_tokens": 250}),
+            "context_length_exceeded",
+            "messages",
+        ),
+        (
+            user(json!(text(300))),
+            "context_length_exceeded",
+            "messages",
+        ),
+        (json!({"metadata": 5}), "invalid_type", "metadata"),
+        (json!({"metadata": {"a": 5}}), "invalid_type", "metadata.a"),
+        (
+            json!({"metadata": {"a": text(513)}}),
+            "string_above_max_length",
+            "metadata.a",
+        ),
+        (
+            json!({"metadata": {text(65): "a"}}),
+            "string_above_max_length",
+            "metadata",
+        ),
+        (
+            json!({"metadata": (0..17).map(|i| (i.to_string(), json!("v"))).collect::<serde_json::Map<_, _>>()}),
+            "object_above_max_properties",
+            "metadata",
+        ),
+        (json!({"store": true}), "unsupported_value", "store"),
+        (json!({"store": "no"}), "invalid_type", "store"),
+        (
+            json!({"service_tier": "gold"}),
+            "invalid_value",
+            "service_tier",
+        ),
+        (
+            json!({"tools": [{"type": "function"}]}),
+            "unsupported_parameter",
+            "tools",
+        ),
+        (json!({"tools": {}}), "unsupported_parameter", "tools"),
+        (
+            json!({"tool_choice": "required"}),
+            "unsupported_value",
+            "tool_choice",
+        ),
+        (
+            json!({"tool_choice": {"type": "function"}}),
+            "unsupported_value",
+            "tool_choice",
+        ),
+        (json!({"tool_choice": 5}), "invalid_type", "tool_choice"),
+        (
+            json!({"functions": [{}]}),
+            "unsupported_parameter",
+            "functions",
+        ),
+        (
+            json!({"function_call": {"name": "f"}}),
+            "unsupported_value",
+            "function_call",
+        ),
+        (
+            json!({"response_format": {"type": "json_object"}}),
+            "unsupported_value",
+            "response_format",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {}}}),
+            "unsupported_value",
+            "response_format",
+        ),
+        (
+            json!({"response_format": {"type": "yaml"}}),
+            "invalid_value",
+            "response_format",
+        ),
+        (
+            json!({"response_format": "text"}),
+            "invalid_type",
+            "response_format",
+        ),
+        (
+            json!({"response_format": {}}),
+            "missing_required_parameter",
+            "response_format.type",
+        ),
+        (
+            json!({"modalities": ["text", "audio"]}),
+            "unsupported_value",
+            "modalities[1]",
+        ),
+        (
+            json!({"audio": {"voice": "x"}}),
+            "unsupported_parameter",
+            "audio",
+        ),
+        (
+            json!({"prediction": {}}),
+            "unsupported_parameter",
+            "prediction",
+        ),
+        (
+            json!({"web_search_options": {}}),
+            "unsupported_parameter",
+            "web_search_options",
+        ),
+        (
+            json!({"reasoning_effort": "high"}),
+            "unsupported_value",
+            "reasoning_effort",
+        ),
+        (
+            json!({"verbosity": "low"}),
+            "unsupported_value",
+            "verbosity",
+        ),
+        (
+            json!({"chat_template": "{{ 7 * 7 }}"}),
+            "unsupported_parameter",
+            "chat_template",
+        ),
+        (
+            json!({"chat_template_kwargs": {}}),
+            "unsupported_parameter",
+            "chat_template_kwargs",
+        ),
+        (
+            json!({"prompt_embeds": "AAAA"}),
+            "unsupported_parameter",
+            "prompt_embeds",
+        ),
+        (json!({"prompt": "x"}), "unsupported_parameter", "prompt"),
+    ]
+}
+
+/// What is wrong for chat and for completions alike.
+fn bad_options() -> Vec<(Value, &'static str, &'static str)> {
+    let many: serde_json::Map<_, _> = (0..301).map(|i| (i.to_string(), json!(0))).collect();
+    vec![
+        (
+            json!({"temperature": 2.1}),
+            "decimal_above_max_value",
+            "temperature",
+        ),
+        (
+            json!({"temperature": -0.1}),
+            "decimal_below_min_value",
+            "temperature",
+        ),
+        (json!({"temperature": "NaN"}), "invalid_type", "temperature"),
+        (
+            json!({"temperature": 1e308}),
+            "decimal_above_max_value",
+            "temperature",
+        ),
+        (json!({"top_p": 1.5}), "decimal_above_max_value", "top_p"),
+        (
+            json!({"top_p": -1e-300}),
+            "decimal_below_min_value",
+            "top_p",
+        ),
+        (json!({"min_p": 2}), "decimal_above_max_value", "min_p"),
+        (
+            json!({"presence_penalty": 3}),
+            "decimal_above_max_value",
+            "presence_penalty",
+        ),
+        (
+            json!({"frequency_penalty": -3}),
+            "decimal_below_min_value",
+            "frequency_penalty",
+        ),
+        (
+            json!({"repetition_penalty": 0}),
+            "decimal_below_min_value",
+            "repetition_penalty",
+        ),
+        (json!({"n": 0}), "integer_below_min_value", "n"),
+        (json!({"n": 129}), "integer_above_max_value", "n"),
+        (
+            json!({"n": 1_000_000_000_000_u64}),
+            "integer_above_max_value",
+            "n",
+        ),
+        (json!({"n": u64::MAX}), "integer_above_max_value", "n"),
+        (json!({"n": 1.5}), "invalid_type", "n"),
+        (json!({"n": "2"}), "invalid_type", "n"),
+        (
+            json!({"max_tokens": 0}),
+            "integer_below_min_value",
+            "max_tokens",
+        ),
+        (
+            json!({"max_tokens": -1}),
+            "integer_below_min_value",
+            "max_tokens",
+        ),
+        (
+            json!({"max_tokens": 1_000_000_000_000_u64}),
+            "integer_above_max_value",
+            "max_tokens",
+        ),
+        (json!({"max_tokens": "5"}), "invalid_type", "max_tokens"),
+        (
+            json!({"min_tokens": 5, "max_tokens": 4}),
+            "invalid_value",
+            "min_tokens",
+        ),
+        (
+            json!({"min_tokens": -1}),
+            "integer_below_min_value",
+            "min_tokens",
+        ),
+        (json!({"top_k": -2}), "integer_below_min_value", "top_k"),
+        (json!({"top_k": 1e20}), "integer_above_max_value", "top_k"),
+        (json!({"seed": 1.5}), "invalid_type", "seed"),
+        (json!({"seed": u64::MAX}), "integer_above_max_value", "seed"),
+        (json!({"ignore_eos": "yes"}), "invalid_type", "ignore_eos"),
+        (json!({"stop": 5}), "invalid_type", "stop"),
+        (json!({"stop": []}), "empty_array", "stop"),
+        (json!({"stop": ""}), "string_below_min_length", "stop"),
+        (
+            json!({"stop": ["a", ""]}),
+            "string_below_min_length",
+            "stop[1]",
+        ),
+        (json!({"stop": ["a", 5]}), "invalid_type", "stop[1]"),
+        (
+            json!({"stop": ["a", "b", "c", "d", "e"]}),
+            "array_above_max_length",
+            "stop",
+        ),
+        (
+            json!({"stop": "x".repeat(257)}),
+            "string_above_max_length",
+            "stop",
+        ),
+        (json!({"logit_bias": [1]}), "invalid_type", "logit_bias"),
+        (
+            json!({"logit_bias": {"x": 1}}),
+            "invalid_value",
+            "logit_bias",
+        ),
+        (
+            json!({"logit_bias": {"-1": 1}}),
+            "invalid_value",
+            "logit_bias",
+        ),
+        (
+            json!({"logit_bias": {"128": 1}}),
+            "invalid_value",
+            "logit_bias",
+        ),
+        (
+            json!({"logit_bias": {"4294967297": 1}}),
+            "invalid_value",
+            "logit_bias",
+        ),
+        (
+            json!({"logit_bias": {"5": 101}}),
+            "decimal_above_max_value",
+            "logit_bias.5",
+        ),
+        (
+            json!({"logit_bias": {"5": "x"}}),
+            "invalid_type",
+            "logit_bias.5",
+        ),
+        (json!({"logit_bias": many}), "invalid_value", "logit_bias"),
+        (json!({"stream": "yes"}), "invalid_type", "stream"),
+        (
+            json!({"stream_options": {"include_usage": true}}),
+            "invalid_value",
+            "stream_options",
+        ),
+        (
+            json!({"stream": true, "stream_options": 5}),
+            "invalid_type",
+            "stream_options",
+        ),
+        (
+            json!({"stream": true, "stream_options": {"include_usage": 1}}),
+            "invalid_type",
+            "stream_options.include_usage",
+        ),
+        (
+            json!({"stream": true, "stream_options": {"x": 1}}),
+            "unsupported_parameter",
+            "stream_options.x",
+        ),
+        (
+            json!({"stream": true, "stream_options": {"include_obfuscation": true}}),
+            "unsupported_value",
+            "stream_options.include_obfuscation",
+        ),
+        (json!({"user": ""}), "invalid_value", "user"),
+        (json!({"user": 5}), "invalid_type", "user"),
+        (
+            json!({"user": "x".repeat(65)}),
+            "string_above_max_length",
+            "user",
+        ),
+        (
+            json!({"safety_identifier": "x".repeat(65)}),
+            "string_above_max_length",
+            "safety_identifier",
+        ),
+        (
+            json!({"frobnicate": 1}),
+            "unsupported_parameter",
+            "frobnicate",
+        ),
+        (
+            json!({"guided_regex": "(a+)+"}),
+            "unsupported_parameter",
+            "guided_regex",
+        ),
+    ]
+}
+
+fn bad_completions() -> Vec<(Value, &'static str, &'static str)> {
+    vec![
+        (
+            json!({"model": null}),
+            "missing_required_parameter",
+            "model",
+        ),
+        (
+            json!({"prompt": null}),
+            "missing_required_parameter",
+            "prompt",
+        ),
+        (json!({"prompt": 5}), "invalid_type", "prompt"),
+        (json!({"prompt": {}}), "invalid_type", "prompt"),
+        (json!({"prompt": []}), "empty_array", "prompt"),
+        (json!({"prompt": [[]]}), "empty_array", "prompt[0]"),
+        (json!({"prompt": [null]}), "invalid_type", "prompt[0]"),
+        (json!({"prompt": ["a", 5]}), "invalid_type", "prompt[1]"),
+        (json!({"prompt": [5, "a"]}), "invalid_type", "prompt[1]"),
+        (json!({"prompt": [[5], "a"]}), "invalid_type", "prompt[1]"),
+        (
+            json!({"prompt": [5, 128]}),
+            "integer_above_max_value",
+            "prompt[1]",
+        ),
+        (
+            json!({"prompt": [-1]}),
+            "integer_below_min_value",
+            "prompt[0]",
+        ),
+        (
+            json!({"prompt": [[5], [4_294_967_301_u64]]}),
+            "integer_above_max_value",
+            "prompt[1][0]",
+        ),
+        (
+            json!({"prompt": vec!["a"; 129]}),
+            "array_above_max_length",
+            "prompt",
+        ),
+        (
+            json!({"prompt": vec!["a"; 100], "n": 2}),
+            "invalid_value",
+            "n",
+        ),
+        (
+            json!({"prompt": "x".repeat(300)}),
+            "context_length_exceeded",
+            "prompt",
+        ),
+        (
+            json!({"prompt": vec![5; 300]}),
+            "context_length_exceeded",
+            "prompt",
+        ),
+        (json!({"suffix": "x"}), "unsupported_parameter", "suffix"),
+        (json!({"best_of": 2}), "unsupported_value", "best_of"),
+        (json!({"best_of": 21}), "integer_above_max_value", "best_of"),
+        (
+            json!({"logprobs": 6}),
+            "integer_above_max_value",
+            "logprobs",
+        ),
+        (json!({"logprobs": true}), "invalid_type", "logprobs"),
+        (
+            json!({"echo": true, "logprobs": 1}),
+            "unsupported_value",
+            "echo",
+        ),
+        (json!({"echo": 1}), "invalid_type", "echo"),
+        (json!({"messages": []}), "unsupported_parameter", "messages"),
+    ]
+}
+
+fn changed(mut body: Value, change: &Value) -> Value {
+    let change = change.as_object().unwrap().clone();
+    body.as_object_mut().unwrap().extend(change);
+    body
+}
+
+fn assert_invalid(reply: &Reply, case: &Value, code: &str, param: &str) {
+    assert_eq!(reply.status, 400, "{case}: {}", reply.text());
+    let expected = (
+        400,
+        "invalid_request_error".into(),
+        Some(code.into()),
+        Some(param.into()),
+    );
+    assert_eq!(reply.error(), expected, "{case}: {}", reply.text());
+    let message = reply.json()["error"]["message"].to_string();
+    assert!(message.len() < 600, "{case}: {message}");
+}
+
+#[tokio::test]
+async fn bad_chats_name_their_field() {
+    let server = TestServer::new();
+    let good = json!({"model": "attune", "messages": [{"role": "user", "content": "hi"}]});
+    for (case, code, param) in bad_chats().into_iter().chain(bad_options()) {
+        let reply = server.post(CHAT, &changed(good.clone(), &case)).await;
+        assert_invalid(&reply, &case, code, param);
+    }
+    server.chat(&good).await;
+}
+
+#[tokio::test]
+async fn bad_completions_name_their_field() {
+    let server = TestServer::new();
+    let good = json!({"model": "attune", "prompt": "hi"});
+    for (case, code, param) in bad_completions().into_iter().chain(bad_options()) {
+        let reply = server
+            .post(COMPLETIONS, &changed(good.clone(), &case))
+            .await;
+        assert_invalid(&reply, &case, code, param);
+    }
+    assert_eq!(server.post(COMPLETIONS, &good).await.status, 200);
+}
+
+#[tokio::test]
+async fn too_many_messages_are_refused() {
+    let server = TestServer::with(Setup {
+        limits: Limits {
+            max_messages: 3,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    });
+    let messages = vec![json!({"role": "user", "content": "x"}); 4];
+    let reply = server
+        .post(CHAT, &json!({"model": "attune", "messages": messages}))
+        .await;
+    assert_invalid(
+        &reply,
+        &json!("messages"),
+        "array_above_max_length",
+        "messages",
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_object_is_refused() {
+    let server = TestServer::new();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let infinite = r#"{"model":"attune","temperature":1e999,"messages":[]}"#;
+    for body in [
+        "",
+        "{",
+        "nonsense",
+        "[]",
+        "5",
+        "null",
+        "\"x\"",
+        "{\"a\":NaN}",
+        &deep,
+        infinite,
+    ] {
+        let request = Request::post(CHAT).header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let expected = (400, "invalid_request_error".to_owned(), None, None);
+        assert_eq!(server.send(request).await.error(), expected);
+    }
+    let bytes = Request::post(CHAT).header("content-type", "application/json");
+    let reply = server
+        .send(bytes.body(Body::from(vec![b'"', 0xff, b'"'])).unwrap())
+        .await;
+    assert_eq!(reply.status, 400);
+}
+
+#[tokio::test]
+async fn the_content_type_must_be_json() {
+    let server = TestServer::new();
+    let body = r#"{"model":"attune","messages":[{"role":"user","content":"hi"}]}"#;
+    for (content_type, status) in [
+        (None, 415),
+        (Some("text/plain"), 415),
+        (Some("application/x-www-form-urlencoded"), 415),
+        (Some("text/json"), 415),
+        (Some("application/json"), 200),
+        (Some("Application/JSON; charset=utf-8"), 200),
+        (Some("application/vnd.api+json"), 200),
+    ] {
+        let mut request = Request::post(CHAT);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let reply = server.send(request.body(Body::from(body)).unwrap()).await;
+        assert_eq!(reply.status, status, "{content_type:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_announced_or_not() {
+    let server = TestServer::with(Setup {
+        http: HttpConfig {
+            max_body_bytes: 1000,
+            ..HttpConfig::default()
+        },
+        ..Setup::default()
+    });
+    let announced = Body::from("x".repeat(1001));
+    let parts =
+        futures_util::stream::iter((0..3).map(|_| Ok::<_, std::io::Error>("x".repeat(400))));
+    for body in [announced, Body::from_stream(parts)] {
+        let request = Request::post(CHAT).header("content-type", "application/json");
+        let reply = server.send(request.body(body).unwrap()).await;
+        let code = Some("request_too_large".to_owned());
+        assert_eq!(
+            reply.error(),
+            (413, "invalid_request_error".to_owned(), code, None)
+        );
+        assert_eq!(reply.header("connection"), "close");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_408() {
+    let server = TestServer::with(Setup {
+        http: HttpConfig {
+            body_timeout: Duration::from_millis(1),
+            ..HttpConfig::default()
+        },
+        ..Setup::default()
+    });
+    let request = Request::post(CHAT).header("content-type", "application/json");
+    let never = futures_util::stream::pending::<Result<String, std::io::Error>>();
+    let reply = server
+        .send(request.body(Body::from_stream(never)).unwrap())
+        .await;
+    assert_eq!(reply.error().2.as_deref(), Some("request_timeout"));
+    assert_eq!(reply.status, 408);
+}
+
+#[tokio::test]
+async fn unknown_routes_and_methods_have_the_envelope() {
+    let server = TestServer::new();
+    for path in [
+        "/",
+        "/v1",
+        "/v1/embeddings",
+        "//v1/models",
+        "/v1/models/",
+        "/v2/models",
+        "/%2e%2e/x",
+    ] {
+        let expected = (
+            404,
+            "invalid_request_error".into(),
+            Some("unknown_url".into()),
+            None,
+        );
+        assert_eq!(server.get(path).await.error(), expected, "{path}");
+    }
+    for (method, path, allow) in [
+        ("GET", CHAT, "POST"),
+        ("PUT", COMPLETIONS, "POST"),
+        ("POST", "/v1/models", "GET,HEAD"),
+        ("DELETE", "/livez", "GET,HEAD"),
+        ("FROB", "/v1/models", "GET,HEAD"),
+    ] {
+        let request = Request::builder().method(method).uri(path);
+        let reply = server.send(request.body(Body::empty()).unwrap()).await;
+        let code = Some("method_not_allowed".to_owned());
+        assert_eq!(
+            reply.error(),
+            (405, "invalid_request_error".to_owned(), code, None)
+        );
+        assert_eq!(reply.header("allow"), allow);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_is_503_before_the_first_byte() {
+    let server = TestServer::with(Setup {
+        max_running: 1,
+        max_queued: 1,
+        ..Setup::default()
+    });
+    server.gate.close();
+    let chat =
+        json!({"model": "attune", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let mut held = Vec::new();
+    let full = loop {
+        let response = tower::ServiceExt::oneshot(server.router.clone(), post(CHAT, &chat));
+        let response = response.await.unwrap();
+        if response.status() != 200 {
+            break response;
+        }
+        held.push(response);
+        assert!(held.len() <= 2, "the queue never fills");
+    };
+    assert_eq!(full.status(), 503);
+    let seconds: u64 = full.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let millis: u64 = full.headers()["retry-after-ms"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(seconds >= 1 && millis >= 1);
+    let reply = server.post(CHAT, &chat).await;
+    let code = Some("engine_overloaded".to_owned());
+    assert_eq!(
+        reply.error(),
+        (503, "overloaded_error".to_owned(), code, None)
+    );
+    // All answers or none; and more than there are places can never come in.
+    for (n, status) in [(2, 503), (3, 400)] {
+        let many = changed(chat.clone(), &json!({"n": n}));
+        assert_eq!(server.post(CHAT, &many).await.status, status);
+    }
+    server.gate.open();
+    for response in held {
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        assert_eq!(
+            events(std::str::from_utf8(&bytes).unwrap()).pop().unwrap(),
+            "[DONE]"
+        );
+    }
+    server.until_idle().await;
+}
+
+#[tokio::test]
+async fn a_sequence_that_fails_ends_alone() {
+    let server = TestServer::new();
+    let prompt = |prompt: &str, stream: bool| json!({"model": "attune", "prompt": prompt, "temperature": 0, "max_tokens": 50, "stream": stream});
+    let bad = server.post(COMPLETIONS, &prompt("~", false)).await;
+    let code = Some("internal_error".to_owned());
+    assert_eq!(bad.error(), (500, "server_error".to_owned(), code, None));
+    assert!(
+        !bad.text().contains("finite"),
+        "the inside is told: {}",
+        bad.text()
+    );
+    // In the middle of a stream the status is fixed: an error event, and no [DONE].
+    let events = server.post(COMPLETIONS, &prompt("w", true)).await.events();
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    crate::support::openai::check("ErrorResponse", &last);
+    assert!(
+        events.len() > 3 && !events.iter().any(|e| e == "[DONE]"),
+        "{events:?}"
+    );
+    let good = server.post(COMPLETIONS, &prompt("a", false)).await;
+    assert_eq!(good.json()["choices"][0]["text"], "bcdefghij");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_504() {
+    let server = TestServer::with(Setup {
+        limits: Limits {
+            answer_timeout: Duration::from_millis(1),
+            ..Limits::default()
+        },
+        ..Setup::default()
+    });
+    server.gate.close();
+    let chat = json!({"model": "attune", "messages": [{"role": "user", "content": "hi"}]});
+    let code = Some("request_timeout".to_owned());
+    let reply = server.post(CHAT, &chat).await;
+    assert_eq!(reply.error(), (504, "timeout_error".to_owned(), code, None));
+    server.gate.open();
+    server.until_idle().await;
+}
+
+#[tokio::test]
+async fn a_model_without_a_template_serves_completions_only() {
+    let server = TestServer::with(Setup {
+        template: false,
+        ..Setup::default()
+    });
+    let chat = json!({"model": "attune", "messages": [{"role": "user", "content": "hi"}]});
+    assert_invalid(
+        &server.post(CHAT, &chat).await,
+        &chat,
+        "invalid_value",
+        "model",
+    );
+    let prompt = json!({"model": "attune", "prompt": "hi"});
+    assert_eq!(server.post(COMPLETIONS, &prompt).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_soft_prompt_takes_positions_of_the_context() {
+    let server = TestServer::promoted();
+    // 7 tokens of template around the text.
+    let chat = |model: &str, room: usize| {
+        let content = "x".repeat(CONTEXT - 7 - room);
+        json!({"model": model, "max_tokens": room, "messages": [{"role": "user", "content": content}]})
+    };
+    let full = server.post(CHAT, &chat("attune", 5)).await;
+    assert_invalid(&full, &json!(5), "context_length_exceeded", "messages");
+    assert_eq!(server.post(CHAT, &chat("tiny-llama", 5)).await.status, 200);
+    let message = full.json()["error"]["message"].to_string();
+    assert!(
+        message.contains("258") && message.contains("2 of the user's"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_fails_shows_in_readiness_only() {
+    let server = TestServer::new();
+    server.store_ready.store(false, Ordering::SeqCst);
+    let reply = server.get("/readyz").await;
+    assert_eq!(reply.status, 503);
+    assert!(
+        reply.text().contains("the store cannot be written"),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(server.get("/livez").await.status, 200);
+}
+
+/// The document and the reader of requests cannot drift apart: a documented field that nobody read
+/// would be refused as unsupported.
+#[tokio::test]
+async fn every_documented_field_is_read() {
+    let document: Value = serde_json::from_str(&attune::api::openapi::document()).unwrap();
+    let server = TestServer::new();
+    let odd = json!({"no such key": [[]]});
+    for (path, schema, good) in [
+        (
+            CHAT,
+            "ChatCompletionRequest",
+            json!({"messages": [{"role": "user", "content": "hi"}]}),
+        ),
+        (COMPLETIONS, "CompletionRequest", json!({"prompt": "hi"})),
+    ] {
+        let mut names = Vec::new();
+        collect_names(
+            &document,
+            &document["components"]["schemas"][schema],
+            &mut names,
+        );
+        assert!(names.len() > 18, "{names:?}");
+        for name in names {
+            let mut body = changed(good.clone(), &json!({"model": "attune"}));
+            body[&name] = odd.clone();
+            let reply = server.post(path, &body).await;
+            let (status, _, code, _) = reply.error();
+            assert_eq!(status, 400, "{name}");
+            assert_ne!(code.as_deref(), Some("unsupported_parameter"), "{name}");
+        }
+    }
+}
+
+fn collect_names(document: &Value, schema: &Value, names: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.trim_start_matches('#')).unwrap();
+        collect_names(document, target, names);
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        collect_names(document, part, names);
+    }
+    names.extend(
+        schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone()),
+    );
+}

@@ -1,0 +1,13 @@
+//! The server through its router and its sockets, with an engine whose model is a script.
+
+mod api_auth;
+mod api_chat;
+mod api_completions;
+mod api_drain;
+mod api_errors;
+mod api_examples;
+mod api_fuzz;
+mod api_health;
+mod api_models;
+mod api_sdk;
+mod support;

@@ -1,0 +1,206 @@
+//! What the tests share: a server around a scripted model, and a client that checks every answer.
+
+pub mod http;
+pub mod openai;
+pub mod runner;
+pub mod socket;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use attune::adapter::bundle::Adapter;
+use attune::adapter::registry::AdapterRegistry;
+use attune::api::router::{router, HttpConfig};
+use attune::app::keys::KeyRing;
+use attune::app::state::{new_metrics, AppState, Limits};
+use attune::engine::thread::{EngineConfig, EngineHandle};
+use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
+use attune::text::chat_template::ChatTemplate;
+use attune::text::tokenizer::Tokenizer;
+use attune::user_model::individual::IndividualUserModel;
+use attune::user_model::model::UserModel;
+use attune::user_model::people::{People, CACHE_BYTES};
+use attune::user_model::table::Table;
+use axum::Router;
+
+use runner::{Gate, ScriptedRunner, BLOCK_SIZE, HIDDEN, VOCAB};
+
+/// The first installed version, promoted where [`Setup::promoted`] says so.
+pub const VERSION: &str = "ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12";
+/// The second, which shares its first seven digits with the first.
+pub const OTHER_VERSION: &str = "ab12cd3000000000000000000000000000000000000000000000000000000000";
+/// Positions of the scripted model.
+pub const CONTEXT: usize = 256;
+
+/// How a server differs from the usual one.
+pub struct Setup {
+    pub keys: KeyRing,
+    /// Whether [`VERSION`] and [`OTHER_VERSION`] are installed and the first is promoted.
+    pub promoted: bool,
+    pub template: bool,
+    pub prefix_cache: bool,
+    pub max_running: usize,
+    pub max_queued: usize,
+    pub limits: Limits,
+    pub http: HttpConfig,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            keys: KeyRing::open(),
+            promoted: false,
+            template: true,
+            prefix_cache: false,
+            max_running: 256,
+            max_queued: 256,
+            limits: Limits::default(),
+            http: HttpConfig::default(),
+        }
+    }
+}
+
+/// A server without sockets.
+pub struct TestServer {
+    pub state: Arc<AppState>,
+    pub router: Router,
+    pub gate: Arc<Gate>,
+    /// What `readiness` says.
+    pub store_ready: Arc<AtomicBool>,
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // The engine's thread must not wait for a gate that nobody opens any more.
+        self.gate.open();
+    }
+}
+
+impl TestServer {
+    pub fn new() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub fn promoted() -> Self {
+        Self::with(Setup {
+            promoted: true,
+            ..Setup::default()
+        })
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let gate = Arc::new(Gate::default());
+        let store_ready = Arc::new(AtomicBool::new(true));
+        let tokenizer = Arc::new(Tokenizer::from_directory(&tiny_llama()).unwrap());
+        let readiness = store_ready.clone();
+        let config = EngineConfig {
+            max_running: setup.max_running,
+            max_queued: setup.max_queued,
+            max_queued_tokens: 1 << 20,
+            token_budget: 1024,
+            prefix_cache: setup.prefix_cache,
+            seed: 1,
+        };
+        let template = ChatTemplate::of(&tokenizer).unwrap();
+        let state = Arc::new(AppState {
+            engine: EngineHandle::spawn(Box::new(ScriptedRunner::new(gate.clone())), config),
+            template: setup.template.then_some(template),
+            tokenizer,
+            registry: Arc::new(registry(setup.promoted)),
+            base_model_id: "tiny-llama".to_owned(),
+            alias: Alias::new("attune").unwrap(),
+            context_len: CONTEXT,
+            vocab_size: VOCAB,
+            keys: setup.keys,
+            limits: setup.limits,
+            started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            work: Default::default(),
+            tasks: Default::default(),
+            readiness: Box::new(move || match readiness.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err("the store cannot be written".to_owned()),
+            }),
+            metrics: new_metrics().unwrap(),
+            draining: AtomicBool::new(false),
+        });
+        Self {
+            router: router(state.clone(), setup.http),
+            state,
+            gate,
+            store_ready,
+        }
+    }
+}
+
+/// The tokenizer of the tiny Llama: one character is one token.
+fn tiny_llama() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oracles/tiny/llama")
+}
+
+/// A key file's ring. The directory may go: the file was read.
+pub fn keys(json: &str) -> KeyRing {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    std::fs::write(&path, json).unwrap();
+    KeyRing::from_file(&path).unwrap()
+}
+
+fn registry(promoted: bool) -> AdapterRegistry {
+    let registry = AdapterRegistry::new();
+    if promoted {
+        let first = adapter(VERSION, Some("styles"));
+        let version = first.version.clone();
+        registry.install(first);
+        registry.install(adapter(OTHER_VERSION, None));
+        let alias = Alias::new("attune").unwrap();
+        registry.promote(&alias, &version, None).unwrap();
+    }
+    registry
+}
+
+/// Two people, two rows each; all values of user row i are i, which the script looks at.
+fn adapter(version: &str, name: Option<&str>) -> Adapter {
+    let rows = |user: f32| vec![user; 2 * HIDDEN];
+    let values = [rows(0.0), rows(1.0), rows(2.0)].concat();
+    let table = Table::new("user_embedding", values, (6, HIDDEN)).unwrap();
+    let model = UserModel::Individual(IndividualUserModel::new(table, 2, false).unwrap());
+    let people = HashMap::from([(person("alice"), 1), (person("bob"), 2)]);
+    Adapter {
+        version: AdapterVersion::new(version).unwrap(),
+        name: name.map(str::to_owned),
+        created_unix: 1_710_000_000,
+        lora: Arc::default(),
+        people: Some(People::new(model, people, CACHE_BYTES)),
+    }
+}
+
+fn person(id: &str) -> UserKey {
+    UserKey {
+        tenant: Tenant::default(),
+        user: UserId::new(id).unwrap(),
+    }
+}
+
+/// Blocks of the scripted KV cache.
+pub const BLOCKS: usize = 4096 / BLOCK_SIZE;
+
+impl TestServer {
+    /// Until the engine has nothing to do: steps pass, no time is guessed.
+    pub async fn until_idle(&self) {
+        let busy = |server: &Self| {
+            let stats = server.state.engine.stats();
+            stats.running + stats.waiting > 0
+        };
+        let idle = async {
+            while busy(self) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), idle)
+            .await
+            .expect("sequences are left in the engine");
+    }
+}
