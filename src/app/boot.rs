@@ -53,7 +53,9 @@ pub enum BootError {
 /// # Errors
 /// See [`BootError`]; nothing is left running.
 pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, BootError> {
-    let keys = config.api_keys().map_or_else(|| Ok(KeyRing::open()), KeyRing::from_file)?;
+    let keys = config
+        .api_keys()
+        .map_or_else(|| Ok(KeyRing::open()), KeyRing::from_file)?;
     // The store before the model: a lock held by another process shows at once.
     let versions = Versions::open(config.data_dir(), now_unix_ms())?;
     let base = model::load(config.model())?;
@@ -66,7 +68,9 @@ pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, Boo
     let kv = KvCache::with_memory(base.decoder.config(), config.kv_bytes());
     let runner = ModelRunner::new(base.decoder.clone(), kv);
     let engine = EngineHandle::spawn(Box::new(runner), config.engine().clone());
-    Ok(Arc::new(state(base, alias, versions, registry, engine, keys, metrics)))
+    Ok(Arc::new(state(
+        base, alias, versions, registry, engine, keys, metrics,
+    )))
 }
 
 #[expect(clippy::too_many_arguments, reason = "each part is made once, here")]
@@ -102,6 +106,8 @@ fn state(
 
 /// Milliseconds since 1970.
 pub fn now_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -28,8 +28,9 @@ pub fn model(command: Model) -> Result<String> {
     let cache = hub::cache_directory()?;
     match command {
         Model::Pull { name } => {
-            let known = hub::find(&name)
-                .with_context(|| format!("{name:?} is not known; `attune model list` shows the names"))?;
+            let known = hub::find(&name).with_context(|| {
+                format!("{name:?} is not known; `attune model list` shows the names")
+            })?;
             Ok(format!("{}\n", hub::fetch(known, &cache)?.display()))
         }
         Model::List => Ok(hub::CATALOG
@@ -54,13 +55,19 @@ pub fn adapter(command: Adapter) -> Result<String> {
             let version = open(&data)?.install(&bundle, AdapterSource::Installed, now_unix_ms())?;
             Ok(format!("installed {version}\n"))
         }
-        Adapter::Promote { version, expected, data } => {
-            promote(&open(&data)?, &version, expected.as_deref())
-        }
+        Adapter::Promote {
+            version,
+            expected,
+            data,
+        } => promote(&open(&data)?, &version, expected.as_deref()),
         Adapter::List { data } => Ok(describe(&open(&data)?)?),
         Adapter::Verify { bundle } => {
             let found = bundle::verify(&bundle)?;
-            Ok(format!("{} is sound: {}\n", found.version, summary(&found.manifest)))
+            Ok(format!(
+                "{} is sound: {}\n",
+                found.version,
+                summary(&found.manifest)
+            ))
         }
     }
 }
@@ -80,7 +87,10 @@ pub fn store(command: Store) -> Result<String> {
         }
         Store::Export { out, data } => {
             let summary = export(open(&data)?.store(), &out)?;
-            Ok(format!("{} records, SHA-256 {}\n", summary.records, summary.sha256))
+            Ok(format!(
+                "{} records, SHA-256 {}\n",
+                summary.records, summary.sha256
+            ))
         }
         Store::Import { file, data } => {
             let input = File::open(&file).with_context(|| file.display().to_string())?;
@@ -104,14 +114,19 @@ fn promote(versions: &Versions, version: &str, expected: Option<&str>) -> Result
         Some(digits) => Some(versions.find(digits)?),
     };
     let now = now_unix_ms();
-    versions.store().compare_and_swap_alias(&alias, expected.as_ref(), &version, now)?;
+    versions
+        .store()
+        .compare_and_swap_alias(&alias, expected.as_ref(), &version, now)?;
     Ok(format!("{alias} names {version}\n"))
 }
 
 fn import_peft(import: &AdapterImport) -> Result<String> {
     let files = model::locate(&import.model.model)?;
     let user = |name: &String| -> Result<UserKey> {
-        Ok(UserKey { tenant: Tenant::default(), user: UserId::new(name.clone())? })
+        Ok(UserKey {
+            tenant: Tenant::default(),
+            user: UserId::new(name.clone())?,
+        })
     };
     let users = import.users.iter().map(user).collect::<Result<Vec<_>>>()?;
     let contents = peft::import(
@@ -119,32 +134,55 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
         PeftImport {
             name: import.name.clone(),
             created_unix: now_unix_ms() / 1000,
-            base: BaseModel { name: import.model.model.clone(), sha256: files.sha256()? },
-            kind: import.without_generic.then_some(UserModelKind::IndividualNoGeneric),
+            base: BaseModel {
+                name: import.model.model.clone(),
+                sha256: files.sha256()?,
+            },
+            kind: import
+                .without_generic
+                .then_some(UserModelKind::IndividualNoGeneric),
             n_user_tokens: (import.n_user_tokens > 0).then_some(import.n_user_tokens),
             users: (!users.is_empty()).then_some(users),
         },
     )?;
     if let Some(out) = &import.out {
         let version = publish::write(out, &contents)?;
-        return Ok(format!("wrote {}\n", bundle::bundle_dir(out, &version).display()));
+        return Ok(format!(
+            "wrote {}\n",
+            bundle::bundle_dir(out, &version).display()
+        ));
     }
     let versions = open(&import.data)?;
     let version = publish::write(versions.adapters_dir(), &contents)?;
-    versions.record(&version, import.name.clone(), AdapterSource::Imported, now_unix_ms())?;
-    Ok(format!("installed {version}; `attune adapter promote {}` lets it answer\n", version.short()))
+    versions.record(
+        &version,
+        import.name.clone(),
+        AdapterSource::Imported,
+        now_unix_ms(),
+    )?;
+    Ok(format!(
+        "installed {version}; `attune adapter promote {}` lets it answer\n",
+        version.short()
+    ))
 }
 
 /// A whole file or none: written beside, synced, renamed.
 fn export(store: &crate::store::Store, out: &Path) -> Result<crate::store::ExportSummary> {
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = out
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
-    let file = tempfile::NamedTempFile::new_in(parent).with_context(|| parent.display().to_string())?;
+    let file =
+        tempfile::NamedTempFile::new_in(parent).with_context(|| parent.display().to_string())?;
     let mut writer = BufWriter::new(file);
     let summary = store.export(&mut writer)?;
     writer.flush().with_context(|| out.display().to_string())?;
     let file = writer.into_inner().map_err(|e| e.into_error())?;
-    file.as_file().sync_all().with_context(|| out.display().to_string())?;
-    file.persist(out).with_context(|| out.display().to_string())?;
+    file.as_file()
+        .sync_all()
+        .with_context(|| out.display().to_string())?;
+    file.persist(out)
+        .with_context(|| out.display().to_string())?;
     Ok(summary)
 }

@@ -54,7 +54,10 @@ impl Versions {
     /// The store is locked by another process, damaged, newer than this program, or the disk fails.
     pub fn open(data_dir: &Path, now_unix_ms: u64) -> Result<Self, StoreError> {
         let store = Store::open(&data_dir.join("store"), now_unix_ms)?;
-        Ok(Self { store, adapters: data_dir.join("adapters") })
+        Ok(Self {
+            store,
+            adapters: data_dir.join("adapters"),
+        })
     }
 
     /// The records.
@@ -78,7 +81,9 @@ impl Versions {
         now_unix_ms: u64,
     ) -> Result<AdapterVersion, VersionsError> {
         let version = publish::copy(dir, &self.adapters)?;
-        let name = bundle::verify(&bundle_dir(&self.adapters, &version))?.manifest.name;
+        let name = bundle::verify(&bundle_dir(&self.adapters, &version))?
+            .manifest
+            .name;
         self.record(&version, name, source, now_unix_ms)?;
         Ok(version)
     }
@@ -95,7 +100,12 @@ impl Versions {
         installed_unix_ms: u64,
     ) -> Result<(), StoreError> {
         let version = version.clone();
-        self.store.insert_adapter(&AdapterRecord { version, name, installed_unix_ms, source })?;
+        self.store.insert_adapter(&AdapterRecord {
+            version,
+            name,
+            installed_unix_ms,
+            source,
+        })?;
         Ok(())
     }
 
@@ -128,13 +138,22 @@ impl Versions {
         if !self.store.adapters()?.is_empty() || self.store.alias(alias)?.is_some() {
             return Ok(());
         }
-        let made_for = MadeFor { name: base.id.clone(), sha256: base.sha256.clone() };
+        let made_for = MadeFor {
+            name: base.id.clone(),
+            sha256: base.sha256.clone(),
+        };
         let turns = demo_turns(base)?;
         let embed = |ids: &[u32]| base.decoder.embedding_rows(ids).unwrap_or_default();
         let contents = demo::contents(made_for, &turns, embed)?;
         let version = publish::write(&self.adapters, &contents)?;
-        self.record(&version, contents.manifest.name, AdapterSource::Demo, now_unix_ms)?;
-        self.store.compare_and_swap_alias(alias, None, &version, now_unix_ms)?;
+        self.record(
+            &version,
+            contents.manifest.name,
+            AdapterSource::Demo,
+            now_unix_ms,
+        )?;
+        self.store
+            .compare_and_swap_alias(alias, None, &version, now_unix_ms)?;
         tracing::info!(%version, "installed the demo version: users alice and bob");
         Ok(())
     }
@@ -144,7 +163,11 @@ impl Versions {
     ///
     /// # Errors
     /// A version of this base model that is damaged: better no start than another answer.
-    pub fn restore(&self, base: &BaseModel, registry: &AdapterRegistry) -> Result<(), VersionsError> {
+    pub fn restore(
+        &self,
+        base: &BaseModel,
+        registry: &AdapterRegistry,
+    ) -> Result<(), VersionsError> {
         let mut skipped = Vec::new();
         for record in self.store.adapters()? {
             let dir = bundle_dir(&self.adapters, &record.version);
@@ -176,8 +199,11 @@ pub fn describe(versions: &Versions) -> Result<String, VersionsError> {
     let aliases = versions.store.aliases()?;
     let mut lines = String::new();
     for record in versions.store.adapters()? {
-        let named: Vec<&str> =
-            aliases.iter().filter(|a| a.version == record.version).map(|a| a.alias.as_str()).collect();
+        let named: Vec<&str> = aliases
+            .iter()
+            .filter(|a| a.version == record.version)
+            .map(|a| a.alias.as_str())
+            .collect();
         let manifest = read_manifest(&bundle_dir(&versions.adapters, &record.version));
         lines.push_str(&format!(
             "{}  {:<10} {:<24} {}\n",
@@ -196,7 +222,10 @@ fn read_manifest(dir: &Path) -> Result<Manifest, AdapterError> {
 
 /// What a version is made of, in one line.
 pub fn summary(manifest: &Manifest) -> String {
-    let lora = manifest.lora.as_ref().map(|l| format!("LoRA rank {}", l.rank));
+    let lora = manifest
+        .lora
+        .as_ref()
+        .map(|l| format!("LoRA rank {}", l.rank));
     let users = manifest
         .user_model
         .as_ref()
@@ -211,8 +240,10 @@ fn demo_turns(base: &BaseModel) -> Result<[Vec<u32>; 3], TextError> {
     let mut turns = [Vec::new(), Vec::new(), Vec::new()];
     let mut tail = 0;
     for (turn, style) in turns.iter_mut().zip(demo::STYLES) {
-        let message =
-            ChatMessage { role: "system".to_owned(), content: style.instruction.to_owned() };
+        let message = ChatMessage {
+            role: "system".to_owned(),
+            content: style.instruction.to_owned(),
+        };
         let as_turn = base
             .template
             .as_ref()
@@ -222,12 +253,22 @@ fn demo_turns(base: &BaseModel) -> Result<[Vec<u32>; 3], TextError> {
                 if base.tokenizer.adds_bos() && ids.first().copied() == base.tokenizer.bos() {
                     ids.remove(0);
                 }
-                tail = ids.iter().rev().position(|id| base.tokenizer.is_special(*id)).map_or(0, |p| p + 1);
+                tail = ids
+                    .iter()
+                    .rev()
+                    .position(|id| base.tokenizer.is_special(*id))
+                    .map_or(0, |p| p + 1);
                 ids
             }
-            None => base.tokenizer.encode(style.instruction, SpecialTokens::AsText)?,
+            None => base
+                .tokenizer
+                .encode(style.instruction, SpecialTokens::AsText)?,
         };
     }
     let filler = base.tokenizer.encode("\n", SpecialTokens::AsText)?;
-    Ok(demo::equalise(turns, filler.first().copied().unwrap_or(0), tail))
+    Ok(demo::equalise(
+        turns,
+        filler.first().copied().unwrap_or(0),
+        tail,
+    ))
 }
