@@ -142,10 +142,15 @@ impl Reader {
         &self.outcome
     }
 
-    /// Waits for the end.
+    /// Waits for the end; an engine that sleeps on it fails the test instead of hanging it.
     pub fn read_to_end(&mut self) -> &Outcome {
-        while let Some(event) = self.answer.events.blocking_recv() {
-            self.take(event);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        let patience = std::time::Duration::from_secs(60);
+        while self.outcome.end == End::Open {
+            let next = async { tokio::time::timeout(patience, self.answer.events.recv()).await };
+            let event = runtime.block_on(next).expect("the engine sleeps");
+            self.take(event.expect("a last event comes before the channel closes"));
         }
         &self.outcome
     }

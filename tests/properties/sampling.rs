@@ -114,6 +114,20 @@ fn draws_follow_the_softmax_at_the_temperature() {
 }
 
 #[test]
+fn the_nucleus_ends_where_it_reaches_p() {
+    let params = SamplingParams {
+        top_p: 0.5,
+        ..SamplingParams::default()
+    };
+    assert_eq!(draw(&params, &[1.0, 1.0], 0.9), 0);
+    let four = [0.0, 1.0, 1.0, 0.0];
+    let drawn: Vec<u32> = [0.0, 0.4, 0.6, 0.99]
+        .map(|u| draw(&params, &four, u))
+        .into();
+    assert_eq!(drawn, [1, 1, 2, 2]);
+}
+
+#[test]
 fn a_seed_decides_and_different_streams_differ() {
     let logits: Vec<f32> = (0..40).map(|i| (i % 7) as f32 / 10.0).collect();
     let answer = |seed: Option<u64>, stream: u64| -> Vec<u32> {

@@ -1,7 +1,8 @@
 //! The handle and the thread behind it. Nothing sleeps: gates and channels order what happens.
 
-use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
+use std::time::Duration;
 
 use attune::engine::request::{EngineAdapter, EngineRequest, SubmitError};
 use attune::engine::runner::Runner;
@@ -12,6 +13,11 @@ use candle_core::Tensor;
 
 use crate::driver::{config, naive, request, End, Reader};
 use crate::mock::{adapter, MockRunner};
+
+/// Longer than anything here takes: a bound for a broken engine, not a wait for a working one.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a lease's receiver says when nobody holds the lease any more.
+const GIVEN_BACK: Result<(), RecvTimeoutError> = Err(RecvTimeoutError::Disconnected);
 
 fn gated(config: EngineConfig) -> (EngineHandle, Sender<()>) {
     let (open, gate) = channel();
@@ -154,7 +160,7 @@ fn the_engine_wakes_for_a_slow_reader_that_leaves() {
     let slow = submit(&engine, ask);
     submit(&engine, request(&[3], 150)).read_to_end();
     drop(slow);
-    assert!(ended.recv().is_err(), "the lease was given back");
+    assert_eq!(ended.recv_timeout(PATIENCE), GIVEN_BACK);
     engine.stop();
 }
 
@@ -167,7 +173,7 @@ fn without_handles_the_engine_finishes_and_ends() {
     let expected = naive(&ask);
     drop(ask);
     assert_eq!(reader.read_to_end(), &expected);
-    assert!(ended.recv().is_err());
+    assert_eq!(ended.recv_timeout(PATIENCE), GIVEN_BACK);
 }
 
 /// Dies outside of the guarded pass, as a bug in the engine itself would.
