@@ -14,7 +14,7 @@ use crate::adapter::registry::{AdapterRegistry, PromoteError};
 use crate::adapter::{demo, publish};
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::{AdapterRecord, AdapterSource, CasError, Store, StoreError};
-use crate::text::chat_template::ChatMessage;
+use crate::text::chat_template::{ChatMessage, ChatTemplate};
 use crate::text::tokenizer::{SpecialTokens, TextError};
 
 /// What goes wrong with the versions of a data directory.
@@ -234,40 +234,37 @@ pub fn summary(manifest: &Manifest) -> String {
     format!("{} for {}", parts.join(", "), manifest.base.name)
 }
 
-/// The demo's instructions as system turns of this model, equally long, without a BOS that the
-/// tokenizer adds.
+/// The demo's conversations in this model's template, equally long, without a BOS that the tokenizer
+/// adds; as plain lines for a model whose template refuses them, or that has none.
 fn demo_turns(base: &BaseModel) -> Result<[Vec<u32>; 3], TextError> {
-    let mut turns = [Vec::new(), Vec::new(), Vec::new()];
-    let mut tail = 0;
-    for (turn, style) in turns.iter_mut().zip(demo::STYLES) {
-        let message = ChatMessage {
-            role: "system".to_owned(),
-            content: style.instruction.to_owned(),
+    let mut conversations = [Vec::new(), Vec::new(), Vec::new()];
+    for (ids, style) in conversations.iter_mut().zip(demo::STYLES) {
+        let message = |(role, content): (&str, &str)| ChatMessage {
+            role: role.to_owned(),
+            content: content.to_owned(),
         };
-        let as_turn = base
-            .template
-            .as_ref()
-            .and_then(|template| template.encode(&base.tokenizer, &[message], false).ok());
-        *turn = match as_turn {
-            Some(mut ids) => {
-                if base.tokenizer.adds_bos() && ids.first().copied() == base.tokenizer.bos() {
-                    ids.remove(0);
-                }
-                tail = ids
-                    .iter()
-                    .rev()
-                    .position(|id| base.tokenizer.is_special(*id))
-                    .map_or(0, |p| p + 1);
-                ids
+        let messages = style.turns.map(message);
+        let encode = |template: &ChatTemplate| template.encode(&base.tokenizer, &messages, false);
+        *ids = match base.template.as_ref().and_then(|t| encode(t).ok()) {
+            Some(ids) => ids,
+            None => {
+                let lines = style.turns.map(|(_, content)| content).join("\n");
+                base.tokenizer.encode(&lines, SpecialTokens::AsText)?
             }
-            None => base
-                .tokenizer
-                .encode(style.instruction, SpecialTokens::AsText)?,
         };
+        if base.tokenizer.adds_bos() && ids.first().copied() == base.tokenizer.bos() {
+            ids.remove(0);
+        }
     }
+    let special = |id: &u32| base.tokenizer.is_special(*id);
+    let tail = conversations[0]
+        .iter()
+        .rev()
+        .position(special)
+        .map_or(0, |p| p + 1);
     let filler = base.tokenizer.encode("\n", SpecialTokens::AsText)?;
     Ok(demo::equalise(
-        turns,
+        conversations,
         filler.first().copied().unwrap_or(0),
         tail,
     ))
