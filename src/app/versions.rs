@@ -256,16 +256,8 @@ fn demo_turns(base: &BaseModel) -> Result<[Vec<u32>; 3], TextError> {
             ids.remove(0);
         }
     }
-    let special = |id: &u32| base.tokenizer.is_special(*id);
-    let tail = conversations[0]
-        .iter()
-        .rev()
-        .position(special)
-        .map_or(0, |p| p + 1);
     let filler = base.tokenizer.encode("\n", SpecialTokens::AsText)?;
-    Ok(demo::equalise(
-        conversations,
-        filler.first().copied().unwrap_or(0),
-        tail,
-    ))
+    let filler = filler.first().copied().unwrap_or(0);
+    let end_of_turn = base.tokenizer.end_ids().first().copied().unwrap_or(filler);
+    Ok(demo::equalise(conversations, filler, end_of_turn))
 }
