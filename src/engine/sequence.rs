@@ -31,7 +31,7 @@ pub enum SequenceState {
     Waiting,
     /// Holds blocks for all its rows.
     Running,
-    /// Has sent its last event; its blocks go back at the end of the step.
+    /// Its last event is decided; its blocks go back at the end of the step.
     Finished,
 }
 
