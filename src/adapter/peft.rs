@@ -180,7 +180,7 @@ fn individual_sizes(rows: usize, import: &PeftImport) -> Result<UserModelManifes
             "{rows} rows may be any (N + 1) * T_u: say T_u, the number of user tokens"
         )));
     };
-    if n_user_tokens == 0 || rows % n_user_tokens != 0 {
+    if n_user_tokens == 0 || !rows.is_multiple_of(n_user_tokens) {
         return Err(contradiction(format!(
             "{rows} rows are not (N + 1) * T_u with T_u = {n_user_tokens}"
         )));
