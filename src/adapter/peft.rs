@@ -1,6 +1,6 @@
 //! Checkpoints as PEFT writes them become bundles.
 //!
-//! The authors of P-RLHF save LoRA and user model in one `adapter_model.safetensors` (papers.md 1.8).
+//! The authors of P-RLHF save LoRA and user model in one `adapter_model.safetensors` (docs/papers.md).
 //! N and K follow from the shapes; T_u of an individual user model and who the rows belong to do not,
 //! and must be said. A checkpoint without a user model is a LoRA for everybody.
 

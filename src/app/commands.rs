@@ -135,7 +135,7 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
             name: import.name.clone(),
             created_unix: now_unix_ms() / 1000,
             base: BaseModel {
-                name: import.model.model.clone(),
+                name: model::id(&import.model.model),
                 sha256: files.sha256()?,
             },
             kind: import

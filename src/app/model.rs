@@ -96,8 +96,8 @@ fn tokenizer(files: &ModelFiles) -> Result<Tokenizer, LoadError> {
     }
 }
 
-/// A known name as it is; a path's last part without `.gguf`, in lower case.
-fn id(name: &str) -> String {
+/// What a model is called: a known name as it is; a path's last part without `.gguf`, in lower case.
+pub fn id(name: &str) -> String {
     if hub::find(name).is_some() {
         return name.to_owned();
     }

@@ -122,13 +122,13 @@ impl ModelConfig {
                 )));
             }
         }
-        if self.n_heads % self.n_kv_heads != 0 {
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return Err(ModelError::Config(format!(
                 "num_attention_heads = {} is not a multiple of num_key_value_heads = {}",
                 self.n_heads, self.n_kv_heads
             )));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(ModelError::Config(format!(
                 "head_dim = {} is odd",
                 self.head_dim

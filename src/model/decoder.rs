@@ -27,8 +27,18 @@ pub struct Decoder {
     local_rope: Option<Rope>,
 }
 
+/// What all blocks share during one pass.
+struct Pass<'a> {
+    input: &'a ForwardInput,
+    angles: RopeAngles,
+    /// Of sliding-window layers, where they differ.
+    local_angles: Option<RopeAngles>,
+    lora: LoraGroups,
+}
+
 #[derive(Debug)]
 struct Block {
+    layer: usize,
     attention: AttentionShape,
     input_norm: RmsNorm,
     /// Gemma 3: after attention, before the residual.
@@ -109,22 +119,20 @@ impl Decoder {
             .iter()
             .flat_map(|s| s.past..s.context_len())
             .collect();
-        let angles = self.rope.angles(&positions)?;
-        let local = self
-            .local_rope
-            .as_ref()
-            .map(|r| r.angles(&positions))
-            .transpose()?;
-        let lora = LoraGroups::new(&input.spans, input.token_ids.len())?;
+        let pass = Pass {
+            input,
+            angles: self.rope.angles(&positions)?,
+            local_angles: self
+                .local_rope
+                .as_ref()
+                .map(|r| r.angles(&positions))
+                .transpose()?,
+            lora: LoraGroups::new(&input.spans, input.token_ids.len())?,
+        };
         let mut x = self.embed(input)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let angles = match &local {
-                Some(local) if block.attention.window.is_some() => local,
-                _ => &angles,
-            };
-            let mixed = block.mix(layer, &x, angles, &lora, input, attention)?;
-            x = (x + mixed)?;
-            x = (&x + block.feed_forward(layer, &x, &lora)?)?;
+        for block in &self.blocks {
+            x = (&x + block.mix(&x, &pass, attention)?)?;
+            x = (&x + block.feed_forward(&x, &pass)?)?;
         }
         let rows: Vec<u32> = input.logit_rows.iter().map(|r| *r as u32).collect();
         let x = x.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
@@ -209,6 +217,7 @@ impl Block {
             window: config.sliding_window[layer],
         };
         Ok(Self {
+            layer,
             attention,
             input_norm,
             post_attention_norm,
@@ -221,39 +230,29 @@ impl Block {
         })
     }
 
-    fn project(
-        &self,
-        layer: usize,
-        projection: Projection,
-        x: &Tensor,
-        lora: &LoraGroups,
-    ) -> Result<Tensor> {
+    fn project(&self, projection: Projection, x: &Tensor, lora: &LoraGroups) -> Result<Tensor> {
         // Projection's discriminants follow `Projection::ALL`.
         let y = self.linear[projection as usize].forward(x)?;
-        lora.add_to(y, x, layer, projection)
+        lora.add_to(y, x, self.layer, projection)
     }
 
     /// Attention with its norms: what is added to the residual stream.
-    fn mix(
-        &self,
-        layer: usize,
-        x: &Tensor,
-        angles: &RopeAngles,
-        lora: &LoraGroups,
-        input: &ForwardInput,
-        attention: &mut dyn Attention,
-    ) -> Result<Tensor> {
+    fn mix(&self, x: &Tensor, pass: &Pass, attention: &mut dyn Attention) -> Result<Tensor> {
+        let angles = match &pass.local_angles {
+            Some(local) if self.attention.window.is_some() => local,
+            _ => &pass.angles,
+        };
         let x = self.input_norm.forward(x)?;
         let [q, k, v] = [Projection::Q, Projection::K, Projection::V]
-            .map(|projection| self.project(layer, projection, &x, lora));
+            .map(|projection| self.project(projection, &x, &pass.lora));
         let (mut q, mut k, v) = (q?, k?, v?);
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
             q = q_norm.forward_heads(&q, self.attention.head_dim)?;
             k = k_norm.forward_heads(&k, self.attention.head_dim)?;
         }
         let (q, k) = (angles.rotate(&q)?, angles.rotate(&k)?);
-        let mixed = attention.attend(layer, self.attention, [&q, &k, &v], input)?;
-        let out = self.project(layer, Projection::O, &mixed, lora)?;
+        let mixed = attention.attend(self.layer, self.attention, [&q, &k, &v], pass.input)?;
+        let out = self.project(Projection::O, &mixed, &pass.lora)?;
         match &self.post_attention_norm {
             Some(norm) => norm.forward(&out),
             None => Ok(out),
@@ -261,16 +260,12 @@ impl Block {
     }
 
     /// The feed-forward layer with its norms: what is added to the residual stream.
-    fn feed_forward(&self, layer: usize, x: &Tensor, lora: &LoraGroups) -> Result<Tensor> {
+    fn feed_forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = self.pre_feed_forward_norm.forward(x)?;
-        let gate = self.project(layer, Projection::Gate, &x, lora)?;
-        let up = self.project(layer, Projection::Up, &x, lora)?;
-        let out = self.project(
-            layer,
-            Projection::Down,
-            &gated(&gate, &up, self.activation)?,
-            lora,
-        )?;
+        let gate = self.project(Projection::Gate, &x, &pass.lora)?;
+        let up = self.project(Projection::Up, &x, &pass.lora)?;
+        let gated = gated(&gate, &up, self.activation)?;
+        let out = self.project(Projection::Down, &gated, &pass.lora)?;
         match &self.post_feed_forward_norm {
             Some(norm) => norm.forward(&out),
             None => Ok(out),

@@ -26,7 +26,7 @@ pub enum StoreError {
         found: String,
     },
     /// Another process, or another [`Store`](crate::store::Store) of this one, has it open.
-    #[error("another attune process holds {}; stop it or use the admin API", dir.display())]
+    #[error("another attune process holds {}; stop it first", dir.display())]
     Locked {
         /// The directory.
         dir: PathBuf,

@@ -35,10 +35,16 @@ pub struct ChatCompletionRequest {
     /// Alternatives of each token; needs `logprobs`.
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<usize>,
-    #[allow(missing_docs)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become a schema of its own"
+    )]
     #[serde(flatten)]
     pub generation: GenerationFields,
-    #[allow(missing_docs)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become a schema of its own"
+    )]
     #[serde(flatten)]
     pub accepted: AcceptedFields,
 }

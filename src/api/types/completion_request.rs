@@ -30,7 +30,10 @@ pub struct CompletionRequest {
     pub logprobs: Option<usize>,
     /// Whether the text begins with the prompt; not together with `logprobs`.
     pub echo: Option<bool>,
-    #[allow(missing_docs)]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment would become a schema of its own"
+    )]
     #[serde(flatten)]
     pub generation: GenerationFields,
 }

@@ -141,7 +141,7 @@ impl GgufFile {
             .ok()
             .filter(|w| *w > 0);
         // Gemma 3 sees everything on every sixth layer.
-        let windowed = |layer: usize| !gemma || (layer + 1) % 6 != 0;
+        let windowed = |layer: usize| !gemma || !(layer + 1).is_multiple_of(6);
         let config = ModelConfig {
             hidden_size,
             intermediate_size: self.integer(&key("feed_forward_length"))?,
@@ -225,10 +225,7 @@ impl GgufFile {
 
     fn string(&self, key: &str) -> Result<String, ModelError> {
         let ill_typed = |_| ModelError::Config(format!("GGUF key {key} is not a string"));
-        self.value(key)?
-            .to_string()
-            .map(String::clone)
-            .map_err(ill_typed)
+        self.value(key)?.to_string().cloned().map_err(ill_typed)
     }
 
     fn integer(&self, key: &str) -> Result<usize, ModelError> {

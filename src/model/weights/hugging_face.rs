@@ -8,6 +8,7 @@ use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
+use super::safetensors_header;
 use crate::model::config::{Activation, ModelConfig, RopeScaling};
 use crate::model::error::ModelError;
 
@@ -28,6 +29,17 @@ impl SafetensorsFiles {
     /// # Errors
     /// A file that is not safetensors or is truncated.
     pub fn open(files: &[PathBuf]) -> Result<Self, ModelError> {
+        for path in files {
+            let unreadable = |source| ModelError::Io {
+                path: path.clone(),
+                source,
+            };
+            let mut file = fs::File::open(path).map_err(unreadable)?;
+            let length = file.metadata().map_err(unreadable)?.len();
+            safetensors_header::check(&mut file, length).map_err(|why| {
+                ModelError::Weights(format!("{} is not safetensors: {why}", path.display()))
+            })?;
+        }
         // SAFETY: mapped files must not change while they are mapped. The mapping lives while the
         // decoder is built and no longer; README says that model files are not edited in place.
         #[expect(unsafe_code, reason = "memory-mapped files have no safe constructor")]
@@ -216,7 +228,7 @@ fn sliding_windows(json: &ConfigJson, gemma: bool) -> Vec<Option<usize>> {
     };
     let windowed = |layer: usize| match &json.layer_types {
         Some(types) => types.get(layer).is_some_and(|t| t == "sliding_attention"),
-        None if gemma => (layer + 1) % pattern != 0,
+        None if gemma => !(layer + 1).is_multiple_of(pattern),
         None => layer >= first,
     };
     layers

@@ -12,6 +12,7 @@ use super::error::ModelError;
 pub mod gguf;
 pub mod gguf_header;
 pub mod hugging_face;
+pub mod safetensors_header;
 
 use gguf::GgufFile;
 use hugging_face::SafetensorsFiles;
