@@ -59,7 +59,8 @@ impl CustomOp2 for Gated {
             &up.as_slice::<f32>()?[u0..u1],
         );
         let mut out = vec![0f32; gate.len()];
-        const CHUNK: usize = 4096;
+        // Small batches stay on one thread.
+        const CHUNK: usize = 16 * 1024;
         let chunks = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK));
         out.par_chunks_mut(CHUNK)
             .zip(chunks)

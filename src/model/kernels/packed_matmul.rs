@@ -17,6 +17,9 @@ const LANES: usize = 8;
 const PANEL: usize = 2 * LANES;
 /// Rows of x that share one pass over a panel, at most.
 const ROWS: usize = 6;
+/// Products (and values to copy) below which waking another thread costs more than it saves.
+const SERIAL_PRODUCTS: usize = 1 << 19;
+const SERIAL_COPIES: usize = 1 << 17;
 
 /// The type in which weights are kept. Arithmetic is in f32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,16 +130,28 @@ fn multiply<T: Copy + Sync>(
     let n_rows = x.len() / n_in;
     // Panel by panel first, so that threads write apart; then into rows.
     let mut by_panel = vec![0f32; panels.len() / n_in * n_rows];
-    by_panel
-        .par_chunks_mut(PANEL * n_rows)
-        .zip(panels.par_chunks(PANEL * n_in))
-        .for_each(|(out, panel)| multiply_panel(panel, n_in, x, out, widen));
-    y.par_chunks_mut(n_out).enumerate().for_each(|(r, row)| {
+    if n_rows * panels.len() < SERIAL_PRODUCTS {
+        by_panel
+            .chunks_mut(PANEL * n_rows)
+            .zip(panels.chunks(PANEL * n_in))
+            .for_each(|(out, panel)| multiply_panel(panel, n_in, x, out, widen));
+    } else {
+        by_panel
+            .par_chunks_mut(PANEL * n_rows)
+            .zip(panels.par_chunks(PANEL * n_in))
+            .for_each(|(out, panel)| multiply_panel(panel, n_in, x, out, widen));
+    }
+    let scatter = |(r, row): (usize, &mut [f32])| {
         for (p, outputs) in row.chunks_mut(PANEL).enumerate() {
             let start = (p * n_rows + r) * PANEL;
             outputs.copy_from_slice(&by_panel[start..start + outputs.len()]);
         }
-    });
+    };
+    if y.len() < SERIAL_COPIES {
+        y.chunks_mut(n_out).enumerate().for_each(scatter);
+    } else {
+        y.par_chunks_mut(n_out).enumerate().for_each(scatter);
+    }
 }
 
 /// All rows of x through one panel; `out` is (rows, PANEL).
