@@ -226,10 +226,6 @@ pub fn integer(value: &Value, path: &str, range: RangeInclusive<i64>) -> Parsed<
     };
     let whole = |f: &f64| f.fract() == 0.0 && f.abs() <= MAX_EXACT;
     // Exact: the value is whole and below 2^53.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the value is whole and below 2^53"
-    )]
     let exact = number
         .as_i64()
         .or_else(|| number.as_f64().filter(whole).map(|f| f as i64));

@@ -74,7 +74,7 @@ pub(super) fn submit(
             .into_iter()
             .enumerate()
             .map(|(i, answer)| {
-                let counts_cache = i % options.n == 0;
+                let counts_cache = i.is_multiple_of(options.n);
                 let settings = AnswerSettings {
                     counts_cache,
                     ..settings.clone()

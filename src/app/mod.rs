@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`state`] | what the server holds while it runs |
 //! | [`keys`] | API keys: who calls, and for whom they may act |
+//! | [`key_file`] | the file that names the API keys |
 //! | [`user`] | which person a request is for |
 //! | [`model_id`] | which model answers: alias, bare base, pinned version |
 //! | [`models`] | the models that can be asked |
@@ -27,6 +28,7 @@ pub mod completions;
 pub mod error;
 pub mod generate;
 pub mod gguf_vocabulary;
+pub mod key_file;
 pub mod keys;
 pub mod model;
 pub mod model_id;

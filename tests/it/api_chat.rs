@@ -291,7 +291,7 @@ async fn the_user_header_goes_before_the_fields() {
 #[tokio::test]
 async fn a_pinned_version_answers_or_nobody_does() {
     let server = TestServer::promoted();
-    for pin in [VERSION, &VERSION[..8], &VERSION[..40]] {
+    for pin in [VERSION, &VERSION[..9], &VERSION[..40]] {
         let model = format!("attune@{pin}");
         let reply = server
             .post(CHAT, &with(json!({"model": model, "user": "alice"})))
@@ -300,11 +300,12 @@ async fn a_pinned_version_answers_or_nobody_does() {
         assert_eq!(reply.header("x-attune-adapter-version"), VERSION);
         assert_eq!(reply.json()["model"], json!(model));
     }
-    let other = with(json!({"model": format!("attune@{}", &OTHER_VERSION[..8])}));
+    let other = with(json!({"model": format!("attune@{}", &OTHER_VERSION[..9])}));
     let reply = server.post(CHAT, &other).await;
     assert_eq!(reply.header("x-attune-adapter-version"), OTHER_VERSION);
     for model in [
         &format!("attune@{}", &VERSION[..7]),
+        &format!("attune@{}", &VERSION[..8]),
         "attune@00000000",
         "attune@",
         "attune@../../x",

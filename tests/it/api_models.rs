@@ -44,7 +44,7 @@ async fn a_model_says_which_version_answers() {
     assert_eq!(alias["adapter_version"], VERSION);
     assert_eq!(alias["created"], 1_710_000_000);
     let short = server
-        .get(&format!("/v1/models/attune%40{}", &VERSION[..8]))
+        .get(&format!("/v1/models/attune%40{}", &VERSION[..9]))
         .await
         .json();
     assert_eq!(short["id"], format!("attune@{VERSION}"));
@@ -57,7 +57,7 @@ async fn an_unknown_model_is_404() {
     for id in [
         "gpt-4o",
         "attune@ffffffff",
-        "attune@ab12cd3",
+        "attune@ab12cd34",
         "org%2Fmodel",
         "%00",
         "x%0d%0ay",

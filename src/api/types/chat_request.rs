@@ -35,16 +35,10 @@ pub struct ChatCompletionRequest {
     /// Alternatives of each token; needs `logprobs`.
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<usize>,
-    #[allow(
-        missing_docs,
-        reason = "a doc comment would become a schema of its own"
-    )]
+    /// How answers are made and sent, and for whom.
     #[serde(flatten)]
     pub generation: GenerationFields,
-    #[allow(
-        missing_docs,
-        reason = "a doc comment would become a schema of its own"
-    )]
+    /// What has no effect.
     #[serde(flatten)]
     pub accepted: AcceptedFields,
 }

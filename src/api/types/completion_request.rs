@@ -30,10 +30,7 @@ pub struct CompletionRequest {
     pub logprobs: Option<usize>,
     /// Whether the text begins with the prompt; not together with `logprobs`.
     pub echo: Option<bool>,
-    #[allow(
-        missing_docs,
-        reason = "a doc comment would become a schema of its own"
-    )]
+    /// How answers are made and sent, and for whom.
     #[serde(flatten)]
     pub generation: GenerationFields,
 }

@@ -172,10 +172,6 @@ impl GenerationFields {
 
     fn sampling(&self, logprobs: Option<usize>) -> SamplingParams {
         // Every number is in a small range; f32 is the engine's precision.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "small numbers: only precision is lost"
-        )]
         let or = |value: Option<f64>, default: f32| value.map_or(default, |v| v as f32);
         let bias = self.logit_bias.iter().flatten();
         SamplingParams {
@@ -244,10 +240,6 @@ fn logit_bias(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<BTreeMap<
         })?;
         let bias = fields::number(&value, &format!("logit_bias.{id}"), -100.0..=100.0)?;
         // In -100..=100: only precision is lost.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "small numbers: only precision is lost"
-        )]
         let bias = bias as f32;
         Ok((id, bias))
     };

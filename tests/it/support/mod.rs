@@ -1,5 +1,6 @@
 //! What the tests share: a server around a scripted model, and a client that checks every answer.
 
+pub mod bad_requests;
 pub mod http;
 pub mod openai;
 pub mod runner;
@@ -30,8 +31,8 @@ use runner::{Gate, ScriptedRunner, BLOCK_SIZE, HIDDEN, VOCAB};
 
 /// The first installed version, promoted where [`Setup::promoted`] says so.
 pub const VERSION: &str = "ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12";
-/// The second, which shares its first seven digits with the first.
-pub const OTHER_VERSION: &str = "ab12cd3000000000000000000000000000000000000000000000000000000000";
+/// The second, which shares its first eight digits with the first.
+pub const OTHER_VERSION: &str = "ab12cd3400000000000000000000000000000000000000000000000000000000";
 /// Positions of the scripted model.
 pub const CONTEXT: usize = 256;
 
