@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use attune::api::openapi;
 use attune::api::server::{serve as serve_http, ServerConfig};
+use attune::app::state::new_metrics;
 use attune::app::{boot, commands};
 use attune::config::raw::{Cli, Command, Serve};
 use attune::config::resolved::ServeConfig;
-use attune::telemetry::{init_logs, LogFormat, Metrics};
+use attune::telemetry::{init_logs, LogFormat};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
@@ -38,7 +39,7 @@ fn serve(raw: &Serve) -> Result<()> {
     logs(raw.log_json)?;
     let config = ServeConfig::new(raw)?;
     rayon::ThreadPoolBuilder::new().num_threads(config.threads()).build_global()?;
-    let metrics = Metrics::new()?;
+    let metrics = new_metrics()?;
     metrics.install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
