@@ -31,7 +31,10 @@ fn good() -> Value {
 
 /// Requests that somebody thought of.
 fn devised() -> Vec<(&'static str, Value)> {
-    let chat = |messages: Value| (CHAT, json!({"model": "attune", "messages": messages}));
+    let chat = |messages: Value| {
+        let body = json!({"model": "attune", "messages": messages, "max_tokens": 2});
+        (CHAT, body)
+    };
     let say = |text: String| chat(json!([{"role": "user", "content": text}]));
     let with = |extra: Value| {
         let mut body = json!({"model": "attune", "prompt": "hi"});

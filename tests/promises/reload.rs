@@ -83,7 +83,12 @@ fn offline(server: &Server, version: &Adapter, user: Option<&str>, n: usize) -> 
     let soft = version.people.as_ref().unwrap().soft_prompt(key.as_ref());
     let tokenizer = &server.state.tokenizer;
     let prompt = tokenizer.encode(PROMPT, SpecialTokens::AsText).unwrap();
-    let rows = [tokens(&[1]), soft_rows_of(&soft), tokens(&prompt)].concat();
+    let bos: Vec<u32> = tokenizer
+        .bos()
+        .filter(|_| tokenizer.adds_bos())
+        .into_iter()
+        .collect();
+    let rows = [tokens(&bos), soft_rows_of(&soft), tokens(&prompt)].concat();
     let ids = Solo::new(&decoder, 256, Some(version.lora.clone())).greedy(&rows, n);
     tokenizer.decode(&ids, true)
 }

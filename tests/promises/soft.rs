@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 
 use crate::common::{ids_of, oracle_json, smollm2, tiny};
 use crate::sequences::{alone, greedy};
-use crate::server::{content, smollm2_server};
+use crate::server::smollm2_server;
 
 fn embeddings(decoder: &Decoder, ids: &[u32]) -> SoftPrompt {
     let rows = decoder.embedding_rows(ids).unwrap();
@@ -101,6 +101,7 @@ async fn the_bare_base_is_the_same_for_everybody() {
         answers.push(reply.json());
     }
     assert_eq!(answers[2]["choices"], answers[3]["choices"]);
-    assert_ne!(content(&answers[0]), content(&answers[1]));
+    // Log-probabilities are among the choices: the texts of so plain a question may be the same.
+    assert_ne!(answers[0]["choices"], answers[1]["choices"]);
     assert_ne!(answers[0]["choices"], answers[2]["choices"]);
 }
