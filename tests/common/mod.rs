@@ -1,6 +1,8 @@
 //! What the integration tests share: fixtures, the real model, one sequence through the decoder.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod gguf;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -14,6 +16,7 @@ use attune::model::kernels::paged_attention::BLOCK_SIZE;
 use attune::model::linear::LinearFormat;
 use attune::model::load::ModelFiles;
 use attune::model::lora::LoraSet;
+use attune::user_model::soft_prompt::SoftPrompt;
 use candle_core::{Device, Tensor};
 
 /// Weights as they are in the file.
@@ -175,4 +178,10 @@ pub fn ids_of(value: &serde_json::Value) -> Vec<u32> {
 
 pub fn floats_of(value: &serde_json::Value) -> Vec<f64> {
     serde_json::from_value(value.clone()).unwrap()
+}
+
+/// The rows of a soft prompt.
+pub fn soft_rows_of(soft: &SoftPrompt) -> Vec<Row> {
+    let row = |i| Row::Soft(soft.rows().clone(), i);
+    (0..soft.len()).map(row).collect()
 }

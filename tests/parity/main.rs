@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gguf;
+mod prlhf;
 mod smollm2;
 mod text;
 mod tiny;
