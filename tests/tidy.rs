@@ -139,7 +139,7 @@ fn dependencies_run_one_way() {
         for used in uses(without_tests(&text)) {
             let own = used == module || used.starts_with(&format!("{module}::"));
             let fits = |a: &&str| *used == **a || used.starts_with(&format!("{a}::"));
-            if !own && !allowed.iter().any(|a| fits(&a)) {
+            if !own && !allowed.iter().any(fits) {
                 wrong.push(format!("{name} uses crate::{used}"));
             }
         }
