@@ -1,8 +1,16 @@
 //! What must hold for every run of the engine, checked over random ones against naive models.
 
+#[path = "properties/blocks.rs"]
+mod blocks;
 #[path = "properties/driver.rs"]
 mod driver;
+#[path = "properties/faults.rs"]
+mod faults;
 #[path = "properties/mock.rs"]
 mod mock;
 #[path = "properties/outputs.rs"]
 mod outputs;
+#[path = "properties/sampling.rs"]
+mod sampling;
+#[path = "properties/thread.rs"]
+mod thread;

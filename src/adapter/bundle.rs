@@ -1,15 +1,14 @@
 //! A version on disk: read, verify, list; and in memory.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
 pub use super::error::AdapterError;
-use super::hash::content_version;
+use super::files::{read_regular, Files, MANIFEST_FILE, MAX_MANIFEST_BYTES, WEIGHTS_FILE};
 use super::manifest::{Manifest, UserModelManifest};
 use super::plan::{lora_name, parse_lora_name, user_model_name, Plan};
 use super::tensors::{TensorData, TensorFile};
@@ -21,15 +20,6 @@ use crate::user_model::individual::{IndividualUserModel, USER_EMBEDDING};
 use crate::user_model::model::{UserModel, UserModelKind};
 use crate::user_model::people::{People, CACHE_BYTES};
 use crate::user_model::table::Table;
-
-/// The description.
-pub const MANIFEST_FILE: &str = "manifest.json";
-/// The weights.
-pub const WEIGHTS_FILE: &str = "adapter.safetensors";
-
-/// Bounds on what is read into memory.
-pub(super) const MAX_MANIFEST_BYTES: u64 = 256 << 20;
-pub(super) const MAX_WEIGHTS_BYTES: u64 = 8 << 30;
 
 /// A version in memory.
 #[derive(Debug)]
@@ -73,14 +63,6 @@ pub struct Listed {
     pub version: AdapterVersion,
     /// The description, or why there is none.
     pub manifest: Result<Manifest, AdapterError>,
-}
-
-/// The two files of a bundle, whose hash is the directory's name.
-#[derive(Debug)]
-pub(super) struct Files {
-    pub(super) version: AdapterVersion,
-    pub(super) manifest: Vec<u8>,
-    pub(super) weights: Vec<u8>,
 }
 
 /// Where a version lies inside the directory of all versions.
@@ -161,23 +143,6 @@ impl BundleContents {
 }
 
 impl Files {
-    /// Reads the files and checks that their hash is the directory's name.
-    pub(super) fn read(dir: &Path) -> Result<Self, AdapterError> {
-        let claimed = claimed_version(dir)?;
-        check_entries(dir)?;
-        let manifest = read_regular(&dir.join(MANIFEST_FILE), MAX_MANIFEST_BYTES)?;
-        let weights = read_regular(&dir.join(WEIGHTS_FILE), MAX_WEIGHTS_BYTES)?;
-        let actual = content_version(&manifest, &weights);
-        if actual != claimed {
-            return Err(AdapterError::Hash { claimed, actual });
-        }
-        Ok(Self {
-            version: actual,
-            manifest,
-            weights,
-        })
-    }
-
     pub(super) fn verify(&self) -> Result<Verified, AdapterError> {
         let manifest = Manifest::parse(&self.manifest)?;
         self.check(manifest.clone(), None)?;
@@ -260,12 +225,9 @@ fn lora_set(
                 }
             })
         };
-        let pair = LoraPair {
-            a: matrix('A')?,
-            b: matrix('B')?,
-            scale: pair.scale,
-        };
-        pairs.insert((layer, projection), pair);
+        let packed = LoraPair::new(matrix('A')?, matrix('B')?, pair.scale)
+            .map_err(|e| AdapterError::Pack(e.to_string()))?;
+        pairs.insert((layer, projection), packed);
     }
     Ok(LoraSet { pairs })
 }
@@ -277,71 +239,4 @@ fn take(
     tensors
         .remove(&name)
         .ok_or_else(|| AdapterError::MissingTensors(vec![name]))
-}
-
-fn claimed_version(dir: &Path) -> Result<AdapterVersion, AdapterError> {
-    let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    AdapterVersion::new(name).map_err(|_| AdapterError::NotABundle {
-        dir: dir.to_owned(),
-        reason: "its name is not a version (64 hex digits); \
-                 `attune adapter import` makes a bundle of a PEFT checkpoint"
-            .into(),
-    })
-}
-
-/// A bundle's directory holds its two files and nothing else: what is not hashed is not content.
-fn check_entries(dir: &Path) -> Result<(), AdapterError> {
-    for entry in fs::read_dir(dir).map_err(AdapterError::io(dir))? {
-        let path = entry.map_err(AdapterError::io(dir))?.path();
-        let name = path.file_name().and_then(|n| n.to_str());
-        if matches!(name, Some(MANIFEST_FILE | WEIGHTS_FILE)) {
-            continue;
-        }
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        let pickle = ["bin", "pt", "pth", "pkl", "pickle", "ckpt"];
-        let reason = if pickle.contains(&extension.to_ascii_lowercase().as_str()) {
-            "it can be a pickle, which runs code when it is read; only safetensors are accepted"
-        } else {
-            "only manifest.json and adapter.safetensors may be there"
-        };
-        return Err(AdapterError::ForeignFile { path, reason });
-    }
-    for file in [MANIFEST_FILE, WEIGHTS_FILE] {
-        if fs::symlink_metadata(dir.join(file)).is_err() {
-            return Err(AdapterError::NotABundle {
-                dir: dir.to_owned(),
-                reason: format!("it has no {file}"),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The bytes of a plain file of at most `max` bytes; links and devices are not followed.
-pub(super) fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>, AdapterError> {
-    let io = || AdapterError::io(path);
-    let metadata = fs::symlink_metadata(path).map_err(io())?;
-    if !metadata.is_file() {
-        return Err(AdapterError::ForeignFile {
-            path: path.to_owned(),
-            reason: "it must be a plain file, not a link, directory or device",
-        });
-    }
-    let too_large = |bytes| AdapterError::TooLarge {
-        path: path.to_owned(),
-        bytes,
-        max,
-    };
-    if metadata.len() > max {
-        return Err(too_large(metadata.len()));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(io())?;
-    // One byte more than it had: a file that grows meanwhile is not read on.
-    let limit = metadata.len() + 1;
-    file.take(limit).read_to_end(&mut bytes).map_err(io())?;
-    if bytes.len() as u64 == limit {
-        return Err(too_large(limit));
-    }
-    Ok(bytes)
 }

@@ -1,5 +1,5 @@
 //! The version that a fresh server starts with: two people whose soft prompts are the embeddings of
-//! two opposite style instructions.
+//! two opposite style instructions, with examples.
 //!
 //! Nothing in it is trained. It shows the path (user, rows, batch), with rows whose effect anybody can
 //! check: they are what the model would see if the instruction were typed in front of the prompt.
@@ -20,64 +20,99 @@ use crate::user_model::model::UserModelKind;
 /// A fixed date, so that every start makes the same version.
 const CREATED_UNIX: u64 = 1_700_000_000;
 
-/// A person of the demo, and the instruction that their rows stand for.
+/// One turn of a conversation: the role's name in the chat template, and what is said.
+pub type DemoTurn = (&'static str, &'static str);
+
+/// A person of the demo, and the conversation that their rows stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemoStyle {
     /// The user id; `None` is the generic user.
     pub user: Option<&'static str>,
-    /// A system instruction. The caller encodes it, as the content of a system turn with the model's
-    /// own special tokens around it: the rows stand before the template's first header.
-    pub instruction: &'static str,
+    /// An instruction and two examples of following it: a small model needs to be shown. The caller
+    /// renders the turns with the model's chat template, without the header of an answer; the rows
+    /// stand before the template's first header.
+    pub turns: [DemoTurn; 5],
 }
 
 /// The generic user first, then the user rows 1, 2.
 pub const STYLES: [DemoStyle; 3] = [
     DemoStyle {
         user: None,
-        instruction: "You are a helpful assistant.",
+        turns: [
+            ("system", "You are a helpful assistant."),
+            ("user", "What is rain?"),
+            (
+                "assistant",
+                "Rain is water that falls from clouds when tiny drops grow too heavy to float.",
+            ),
+            ("user", "How do I stay fit?"),
+            (
+                "assistant",
+                "You can stay fit by walking every day, sleeping well and eating fruit.",
+            ),
+        ],
     },
     DemoStyle {
         user: Some("alice"),
-        instruction: "You are a helpful assistant. Answer in one short sentence.",
+        turns: [
+            ("system", "Answer in a few words."),
+            ("user", "What is rain?"),
+            ("assistant", "Water from clouds."),
+            ("user", "How do I stay fit?"),
+            ("assistant", "Walk every day."),
+        ],
     },
     DemoStyle {
         user: Some("bob"),
-        instruction: "You are a helpful assistant. Answer as a long numbered list.",
+        turns: [
+            ("system", "Answer with a numbered list."),
+            ("user", "What is rain?"),
+            (
+                "assistant",
+                "1. Rain is water.\n2. It falls from clouds.\n3. Plants need it.",
+            ),
+            ("user", "How do I stay fit?"),
+            (
+                "assistant",
+                "1. Walk every day.\n2. Sleep well.\n3. Eat fruit.",
+            ),
+        ],
     },
 ];
 
-/// Makes the turns of [`STYLES`] equally long, as T_u is one number: `filler` is repeated before the
-/// last `tail` ids of the shorter ones (the tokens that end the turn).
-pub fn equalise(turns: [Vec<u32>; 3], filler: u32, tail: usize) -> [Vec<u32>; 3] {
-    let longest = turns.iter().map(Vec::len).max().unwrap_or(0);
-    turns.map(|mut turn| {
-        let at = turn.len().saturating_sub(tail);
-        let missing = longest - turn.len();
-        turn.splice(at..at, std::iter::repeat_n(filler, missing));
-        turn
+/// Makes the conversations of [`STYLES`] equally long, as T_u is one number: `filler` (a line break)
+/// is repeated at the end of the first turn of the shorter ones, before its `end_of_turn`.
+pub fn equalise(conversations: [Vec<u32>; 3], filler: u32, end_of_turn: u32) -> [Vec<u32>; 3] {
+    let longest = conversations.iter().map(Vec::len).max().unwrap_or(0);
+    conversations.map(|mut ids| {
+        let end = ids.iter().position(|id| *id == end_of_turn);
+        let at = end.unwrap_or(ids.len());
+        let missing = longest - ids.len();
+        ids.splice(at..at, std::iter::repeat_n(filler, missing));
+        ids
     })
 }
 
-/// The demo version for `base`. `turns` are the ids of [`STYLES`], in its order and equally long;
-/// `embed` gives the raw embeddings (n, width) of n ids, row-major.
+/// The demo version for `base`. `conversations` are the ids of [`STYLES`], in its order and equally
+/// long; `embed` gives the raw embeddings (n, width) of n ids, row-major.
 ///
 /// The user model is individual without generic user, so that e_i is the embedding bit for bit.
 ///
 /// # Errors
-/// Turns of different lengths, or embeddings that do not fill (n, width) or are not finite.
+/// Conversations of different lengths, or embeddings that do not fill (n, width) or are not finite.
 pub fn contents(
     base: BaseModel,
-    turns: &[Vec<u32>; 3],
+    conversations: &[Vec<u32>; 3],
     embed: impl Fn(&[u32]) -> Vec<f32>,
 ) -> Result<BundleContents, AdapterError> {
-    let n_user_tokens = turns[0].len();
-    if turns.iter().any(|turn| turn.len() != n_user_tokens) || n_user_tokens == 0 {
+    let n_user_tokens = conversations[0].len();
+    if conversations.iter().any(|ids| ids.len() != n_user_tokens) || n_user_tokens == 0 {
         return Err(AdapterError::Import(
-            "the demo's instructions must have the same number of tokens".into(),
+            "the demo's conversations must have the same number of tokens".into(),
         ));
     }
-    let rows = turns.len() * n_user_tokens;
-    let values = embed(&turns.concat());
+    let rows = conversations.len() * n_user_tokens;
+    let values = embed(&conversations.concat());
     let table = TensorData {
         shape: vec![rows, values.len() / rows],
         values,
@@ -90,15 +125,15 @@ pub fn contents(
         lora: None,
         user_model: Some(UserModelManifest {
             kind: UserModelKind::IndividualNoGeneric,
-            n_users: turns.len() - 1,
+            n_users: conversations.len() - 1,
             n_user_tokens,
             clusters: None,
         }),
         users: users()?,
         training: Some(json!({
             "demo": true,
-            "note": "not trained: each user's rows are the token embeddings of an instruction",
-            "instructions": STYLES.map(|s| s.instruction),
+            "note": "not trained: the rows of a user are the token embeddings of a conversation",
+            "conversations": STYLES.map(|s| s.turns),
         })),
     };
     let tensors = BTreeMap::from([(user_model_name(USER_EMBEDDING), table)]);
@@ -123,16 +158,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shorter_turns_are_filled_before_their_end() {
-        let turns = [vec![1, 5, 2, 9], vec![1, 5, 6, 7, 2, 9], vec![2]];
-        let equal = equalise(turns, 0, 2);
-        assert_eq!(equal[0], [1, 5, 0, 0, 2, 9]);
-        assert_eq!(equal[1], [1, 5, 6, 7, 2, 9]);
-        assert_eq!(equal[2], [0, 0, 0, 0, 0, 2]);
+    fn shorter_conversations_are_filled_in_their_first_turn() {
+        let ids = [vec![1, 5, 9, 2, 9], vec![1, 5, 6, 7, 9, 2, 9], vec![2]];
+        let equal = equalise(ids, 0, 9);
+        assert_eq!(equal[0], [1, 5, 0, 0, 9, 2, 9]);
+        assert_eq!(equal[1], [1, 5, 6, 7, 9, 2, 9]);
+        assert_eq!(equal[2], [2, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]
-    fn odd_turns_and_embeddings_are_refused() {
+    fn odd_conversations_and_embeddings_are_refused() {
         let base = || BaseModel {
             name: "m".into(),
             sha256: "h".into(),

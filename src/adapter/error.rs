@@ -16,6 +16,9 @@ pub enum AdapterError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The tensor library could not pack a LoRA: no memory, or shapes that were not checked.
+    #[error("a LoRA layer cannot be packed: {0}")]
+    Pack(String),
     /// The path is not a bundle, for example a PEFT checkpoint that was not imported.
     #[error("{} is not an adapter bundle: {reason}", .dir.display())]
     NotABundle {

@@ -6,6 +6,7 @@
 //! | [`manifest`] | `manifest.json`: what a version is made of and for |
 //! | [`plan`] | the tensors that a manifest promises, with their shapes |
 //! | [`tensors`] | safetensors bytes to f32 values and back |
+//! | [`files`] | the two files of a bundle, and what may not lie beside them |
 //! | [`hash`] | the name of a version |
 //! | [`publish`] | write a version so that it is there whole or not at all |
 //! | [`peft`], [`peft_config`] | checkpoints as PEFT writes them |
@@ -20,6 +21,7 @@
 pub mod bundle;
 pub mod demo;
 pub mod error;
+pub mod files;
 pub mod hash;
 pub mod lease;
 pub mod manifest;

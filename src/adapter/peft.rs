@@ -1,6 +1,6 @@
 //! Checkpoints as PEFT writes them become bundles.
 //!
-//! The authors of P-RLHF save LoRA and user model in one `adapter_model.safetensors` (papers.md 1.8).
+//! The authors of P-RLHF save LoRA and user model in one `adapter_model.safetensors` (docs/papers.md).
 //! N and K follow from the shapes; T_u of an individual user model and who the rows belong to do not,
 //! and must be said. A checkpoint without a user model is a LoRA for everybody.
 
@@ -10,8 +10,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::bundle::{read_regular, BundleContents, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
+use super::bundle::BundleContents;
 use super::error::AdapterError;
+use super::files::{read_regular, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
 use super::manifest::{
     BaseModel, LoraManifest, LoraOverride, Manifest, UserModelManifest, UserRow, FORMAT,
 };
@@ -179,7 +180,7 @@ fn individual_sizes(rows: usize, import: &PeftImport) -> Result<UserModelManifes
             "{rows} rows may be any (N + 1) * T_u: say T_u, the number of user tokens"
         )));
     };
-    if n_user_tokens == 0 || rows % n_user_tokens != 0 {
+    if n_user_tokens == 0 || !rows.is_multiple_of(n_user_tokens) {
         return Err(contradiction(format!(
             "{rows} rows are not (N + 1) * T_u with T_u = {n_user_tokens}"
         )));

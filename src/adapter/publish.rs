@@ -9,8 +9,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::bundle::{bundle_dir, verify, BundleContents, Files, MANIFEST_FILE, WEIGHTS_FILE};
+use super::bundle::{bundle_dir, verify, BundleContents};
 use super::error::AdapterError;
+use super::files::{Files, MANIFEST_FILE, WEIGHTS_FILE};
 use super::hash::content_version;
 use super::tensors::encode;
 use crate::ids::AdapterVersion;
@@ -69,15 +70,8 @@ fn publish(parent: &Path, files: Files) -> Result<AdapterVersion, AdapterError> 
 /// Writes the files where no listing sees them. Dropping the directory removes it.
 fn stage(parent: &Path, files: &Files) -> Result<TempDir, AdapterError> {
     fs::create_dir_all(parent).map_err(AdapterError::io(parent))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".incoming-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As `mkdir` makes directories: the trainer and the server may be different users.
-        builder.permissions(fs::Permissions::from_mode(0o777));
-    }
-    let dir = builder
+    let dir = tempfile::Builder::new()
+        .prefix(".incoming-")
         .tempdir_in(parent)
         .map_err(AdapterError::io(parent))?;
     write_synced(&dir.path().join(MANIFEST_FILE), &files.manifest)?;
@@ -142,6 +136,7 @@ mod tests {
         assert_eq!(left, 1, "only the link is left");
     }
 
+    /// The trainer and the server may be different users.
     #[test]
     #[cfg(unix)]
     fn a_version_has_the_permissions_of_any_directory() {

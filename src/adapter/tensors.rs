@@ -1,12 +1,12 @@
 //! Safetensors bytes to f32 values and back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::Deserialize;
 
 use super::error::AdapterError;
+use crate::model::weights::safetensors_header;
 
 /// A tensor's values in f32.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ impl<'data> TensorFile<'data> {
     /// Bytes that are not exactly one safetensors file.
     pub fn parse(file: &'static str, bytes: &'data [u8]) -> Result<Self, AdapterError> {
         let broken = |reason| AdapterError::Safetensors { file, reason };
-        check_offsets(bytes).map_err(broken)?;
+        safetensors_header::check(&mut &*bytes, bytes.len() as u64).map_err(broken)?;
         let parsed = SafeTensors::deserialize(bytes).map_err(|e| broken(e.to_string()))?;
         Ok(Self {
             views: parsed.tensors().into_iter().collect(),
@@ -93,33 +93,6 @@ pub(super) fn check_finite(name: &str, values: &[f32]) -> Result<(), AdapterErro
         }),
         None => Ok(()),
     }
-}
-
-/// Refuses offsets beyond the bytes. The crate adds them up unchecked before it compares them with
-/// the file's length, which an adversary's header can overflow.
-fn check_offsets(bytes: &[u8]) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct Entry {
-        data_offsets: Option<(u64, u64)>,
-    }
-    let (length, rest) = bytes
-        .split_first_chunk::<8>()
-        .ok_or("it ends within its first 8 bytes")?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    let header = rest
-        .get(..length)
-        .ok_or_else(|| format!("its header claims {length} bytes, {} follow", rest.len()))?;
-    let data_len = (rest.len() - length) as u64;
-    let entries: HashMap<String, Entry> =
-        serde_json::from_slice(header).map_err(|e| format!("its header: {e}"))?;
-    for (name, entry) in entries {
-        if let Some((_, end)) = entry.data_offsets.filter(|(_, end)| *end > data_len) {
-            return Err(format!(
-                "{name} ends at byte {end} of the data, which has {data_len}"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn decode(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, AdapterError> {

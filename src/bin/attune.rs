@@ -1,1 +1,95 @@
-fn main() {}
+//! `attune`: parse, build, run.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use attune::api::openapi;
+use attune::api::server::{serve as serve_http, ServerConfig};
+use attune::app::state::new_metrics;
+use attune::app::{boot, commands};
+use attune::config::raw::{Cli, Command, Serve};
+use attune::config::resolved::ServeConfig;
+use attune::telemetry::{init_logs, LogFormat};
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{signal, SignalKind};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(raw) => serve(&raw),
+        Command::Model(command) => logs(false).and_then(|()| print(&commands::model(command)?)),
+        Command::Adapter(command) => logs(false).and_then(|()| print(&commands::adapter(command)?)),
+        Command::Store(command) => logs(false).and_then(|()| print(&commands::store(command)?)),
+        Command::Openapi { out: None } => print(&openapi::document()),
+        Command::Openapi { out: Some(path) } => {
+            std::fs::write(&path, openapi::document()).with_context(|| path.display().to_string())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The last words go to people; nothing can be done if even that fails.
+            let _ = writeln!(std::io::stderr(), "attune: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(raw: &Serve) -> Result<()> {
+    logs(raw.log_json)?;
+    let config = ServeConfig::new(raw)?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(config.threads())
+        .build_global()?;
+    let metrics = new_metrics()?;
+    metrics.install()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        // Before the model is loaded: a port that is taken shows at once.
+        let listener = TcpListener::bind(config.address())
+            .await
+            .with_context(|| format!("{} cannot be listened on", config.address()))?;
+        let address = listener.local_addr()?;
+        let state = tokio::task::block_in_place(|| boot::boot(&config, metrics))?;
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
+        print(&format!("attune is ready on http://{address}\n"))?;
+        let shutdown = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let http = ServerConfig {
+            drain_timeout: config.shutdown_timeout(),
+            ..Default::default()
+        };
+        serve_http(listener, state, http, shutdown)
+            .await
+            .context("serving ended")
+    })
+}
+
+fn logs(json: bool) -> Result<()> {
+    let filter = std::env::var("ATTUNE_LOG").unwrap_or_else(|_| "info".to_owned());
+    Ok(init_logs(
+        &filter,
+        if json {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        },
+    )?)
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("standard output")
+}

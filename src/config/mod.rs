@@ -1,1 +1,4 @@
-//! Configuration in two stages: what was typed, and what it means.
+//! Configuration in two stages: what was typed ([`raw`]), and what it means ([`resolved`]).
+
+pub mod raw;
+pub mod resolved;

@@ -1,5 +1,6 @@
 //! How much may wait: the bound that keeps a busy server answering 503 instead of growing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ pub struct Bounds {
     pub max_queued_tokens: usize,
 }
 
-/// Counts what waits and what runs. Checked and reserved in one critical section of a few
-/// instructions, so a request is refused before anything of it is built.
+/// Counts what waits and what runs. Checked and reserved in one short critical section, so a request
+/// is refused before anything of it is built.
 #[derive(Debug)]
 pub struct Admission {
     bounds: Bounds,
-    counts: Mutex<Counts>,
+    books: Mutex<Books>,
 }
 
 /// What is taken in now.
@@ -33,15 +34,23 @@ pub struct Counts {
     pub waiting_rows: usize,
     /// Sequences that started and have not ended; a preempted one stays among them.
     pub started: usize,
-    /// Rows that the engine computes a second, lately; 0 while unknown.
-    pub rows_per_second: f64,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// Prompt rows of the sequences that have not started, in the order in which they came.
+    waiting: BTreeMap<u64, usize>,
+    next: u64,
+    started: usize,
+    /// Rows that the engine computes a second, lately.
+    rows_per_second: Option<f64>,
 }
 
 /// A place of one sequence; dropping it gives the place back.
 #[derive(Debug)]
 pub struct Ticket {
     admission: Arc<Admission>,
-    rows: usize,
+    number: u64,
     started: bool,
 }
 
@@ -50,42 +59,38 @@ impl Admission {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            counts: Mutex::default(),
+            books: Mutex::default(),
         }
     }
 
     /// Reserves places for sequences of `rows` prompt rows each: for all, or for none.
     ///
-    /// A sequence for which a running slot is open does not wait, so it is counted against
-    /// `max_running + max_queued`; rows are bounded as soon as anything has to wait. A queue that is
-    /// empty takes any request, else one longer than `max_queued_tokens` could never be answered.
+    /// Whoever has a slot open does not wait, even if the engine has not looked yet: the bounds hold
+    /// for those behind. A queue that is empty takes any rows, else a prompt longer than
+    /// `max_queued_tokens` could never be answered.
     ///
     /// # Errors
     /// `Full`, or `Invalid` for more sequences than there can ever be places.
     pub fn reserve(self: &Arc<Self>, rows: &[usize]) -> Result<Vec<Ticket>, SubmitError> {
-        let places = self.bounds.max_running + self.bounds.max_queued;
+        let places = self
+            .bounds
+            .max_running
+            .saturating_add(self.bounds.max_queued);
         if rows.len() > places {
             return Err(SubmitError::Invalid(format!(
                 "{} answers at once, and the engine holds {places}: ask for fewer",
                 rows.len()
             )));
         }
-        let new_rows: usize = rows.iter().sum();
-        let mut counts = self.lock();
-        let sequences = counts.started + counts.waiting + rows.len();
-        let must_wait = sequences > self.bounds.max_running;
-        let too_many_rows = counts.waiting > 0
-            && counts.waiting_rows.saturating_add(new_rows) > self.bounds.max_queued_tokens;
-        if sequences > places || (must_wait && too_many_rows) {
-            let retry_after = retry_after(&counts);
+        let mut books = self.lock();
+        let sequences = books.started + books.waiting.len() + rows.len();
+        if sequences > places || self.too_many_rows(&books, rows) {
+            let retry_after = books.retry_after();
             return Err(SubmitError::Full { retry_after });
         }
-        counts.waiting += rows.len();
-        counts.waiting_rows += new_rows;
-        drop(counts);
-        let ticket = |&rows: &usize| Ticket {
+        let ticket = |rows: &usize| Ticket {
             admission: Arc::clone(self),
-            rows,
+            number: books.add(*rows),
             started: false,
         };
         Ok(rows.iter().map(ticket).collect())
@@ -98,22 +103,48 @@ impl Admission {
             return;
         }
         let speed = rows as f64 / seconds;
-        let mut counts = self.lock();
-        counts.rows_per_second = if counts.rows_per_second > 0.0 {
-            0.9 * counts.rows_per_second + 0.1 * speed
-        } else {
-            speed
-        };
+        let mut books = self.lock();
+        let before = books.rows_per_second.unwrap_or(speed);
+        books.rows_per_second = Some(0.9 * before + 0.1 * speed);
     }
 
     /// What is taken in now.
     pub fn counts(&self) -> Counts {
-        *self.lock()
+        let books = self.lock();
+        Counts {
+            waiting: books.waiting.len(),
+            waiting_rows: books.waiting.values().sum(),
+            started: books.started,
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    fn too_many_rows(&self, books: &Books, new: &[usize]) -> bool {
+        let open = self.bounds.max_running.saturating_sub(books.started);
+        let behind = books.waiting.values().chain(new).skip(open);
+        let someone_waits = books.waiting.len() > open;
+        someone_waits && behind.sum::<usize>() > self.bounds.max_queued_tokens
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
         // No code panics under this lock; a poisoned count is as good as any.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn add(&mut self, rows: usize) -> u64 {
+        self.next += 1;
+        self.waiting.insert(self.next, rows);
+        self.next
+    }
+
+    /// When the rows that wait now will have run, in whole seconds from 1 to 60.
+    fn retry_after(&self) -> Duration {
+        let rows: usize = self.waiting.values().sum();
+        let seconds = self
+            .rows_per_second
+            .map_or(1.0, |speed| rows as f64 / speed);
+        Duration::from_secs(seconds.ceil().clamp(1.0, 60.0) as u64)
     }
 }
 
@@ -122,34 +153,22 @@ impl Ticket {
     pub fn start(&mut self) {
         if !self.started {
             self.started = true;
-            let mut counts = self.admission.lock();
-            counts.waiting -= 1;
-            counts.waiting_rows -= self.rows;
-            counts.started += 1;
+            let mut books = self.admission.lock();
+            books.waiting.remove(&self.number);
+            books.started += 1;
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut counts = self.admission.lock();
+        let mut books = self.admission.lock();
         if self.started {
-            counts.started -= 1;
+            books.started -= 1;
         } else {
-            counts.waiting -= 1;
-            counts.waiting_rows -= self.rows;
+            books.waiting.remove(&self.number);
         }
     }
-}
-
-/// When the rows that wait now will have run, in whole seconds from 1 to 60.
-fn retry_after(counts: &Counts) -> Duration {
-    let seconds = if counts.rows_per_second > 0.0 {
-        counts.waiting_rows as f64 / counts.rows_per_second
-    } else {
-        1.0
-    };
-    Duration::from_secs(seconds.ceil().clamp(1.0, 60.0) as u64)
 }
 
 #[cfg(test)]
@@ -192,14 +211,19 @@ mod tests {
 
     #[test]
     fn rows_are_bounded_once_something_waits() {
-        let admission = admission(1, 10, 100);
-        let mut running = admission.reserve(&[500]).unwrap();
-        running[0].start();
-        let _long = admission.reserve(&[500]).expect("the queue is empty");
-        assert!(matches!(
-            admission.reserve(&[1]),
-            Err(SubmitError::Full { .. })
-        ));
+        for started in [false, true] {
+            let admission = admission(1, 10, 100);
+            let mut running = admission.reserve(&[500]).unwrap();
+            if started {
+                running[0].start();
+            }
+            let first = admission.reserve(&[60]).unwrap();
+            assert!(admission.reserve(&[41]).is_err());
+            let second = admission.reserve(&[40]).unwrap();
+            drop((first, second));
+            let _long = admission.reserve(&[500]).expect("the queue is empty");
+            assert!(admission.reserve(&[1]).is_err());
+        }
     }
 
     #[test]

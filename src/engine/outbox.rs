@@ -15,11 +15,12 @@ pub struct Answer {
 }
 
 /// The sending side. It never blocks and never loses an event: tokens are only made while there is
-/// room, and the last event has a place of its own from the start.
+/// room, and the last event has a place of its own from the start. It is sent when this is dropped.
 #[derive(Debug)]
 pub struct Outbox {
     tokens: mpsc::Sender<EngineEvent>,
-    last: Option<mpsc::OwnedPermit<EngineEvent>>,
+    place: Option<mpsc::OwnedPermit<EngineEvent>>,
+    last: Option<EngineEvent>,
 }
 
 impl Outbox {
@@ -27,8 +28,13 @@ impl Outbox {
     pub fn channel() -> (Self, Answer) {
         let (tokens, events) = mpsc::channel(EVENT_CAPACITY + 1);
         // A new channel has room.
-        let last = tokens.clone().try_reserve_owned().ok();
-        (Self { tokens, last }, Answer { events })
+        let place = tokens.clone().try_reserve_owned().ok();
+        let outbox = Self {
+            tokens,
+            place,
+            last: None,
+        };
+        (outbox, Answer { events })
     }
 
     /// Sends a token; the caller saw [`Self::has_room`] since the last one.
@@ -40,11 +46,9 @@ impl Outbox {
         );
     }
 
-    /// Sends the last event; only the first call does.
+    /// Decides the last event; the first call does.
     pub fn end(&mut self, event: EngineEvent) {
-        if let Some(permit) = self.last.take() {
-            permit.send(event);
-        }
+        self.last.get_or_insert(event);
     }
 
     /// Whether one more token fits. Only this side takes room, so `true` stays true until
@@ -68,9 +72,11 @@ impl Outbox {
 impl Drop for Outbox {
     /// A sequence that vanishes (its thread panicked) still tells its reader.
     fn drop(&mut self) {
-        self.end(EngineEvent::Failed(SequenceError::Step(
-            "the engine has stopped".into(),
-        )));
+        let stopped = || EngineEvent::Failed(SequenceError::Step("the engine has stopped".into()));
+        let last = self.last.take().unwrap_or_else(stopped);
+        if let Some(place) = self.place.take() {
+            place.send(last);
+        }
     }
 }
 
@@ -96,6 +102,7 @@ mod tests {
         }
         assert_eq!(sent as usize, EVENT_CAPACITY);
         outbox.end(EngineEvent::Failed(SequenceError::ShuttingDown));
+        outbox.end(EngineEvent::Failed(SequenceError::NotFinite));
         drop(outbox);
         for id in 0..sent {
             let event = answer.events.try_recv().unwrap();

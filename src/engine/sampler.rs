@@ -202,9 +202,8 @@ fn greatest(logits: &[f32]) -> f32 {
 }
 
 fn check(logits: &[f32]) -> Result<(), SequenceError> {
-    let bad = logits
-        .iter()
-        .fold(false, |bad, l| bad | !(*l < f32::INFINITY));
+    let bad = |bad, l: &f32| bad | l.is_nan() | (*l == f32::INFINITY);
+    let bad = logits.iter().fold(false, bad);
     if bad || greatest(logits) == f32::NEG_INFINITY {
         return Err(SequenceError::NotFinite);
     }

@@ -30,6 +30,8 @@ pub struct Scheduler {
     waiting: VecDeque<Sequence>,
     /// By arrival; each holds blocks for all its rows.
     running: Vec<Sequence>,
+    /// Ended, without blocks; their readers learn of it when these are let go.
+    ended: Vec<Sequence>,
     max_running: usize,
     token_budget: usize,
     totals: Totals,
@@ -53,6 +55,7 @@ impl Scheduler {
             blocks,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            ended: Vec::new(),
             max_running: max_running.max(1),
             token_budget: token_budget.max(1),
             totals: Totals::default(),
@@ -76,17 +79,19 @@ impl Scheduler {
         ScheduledBatch::of(&self.running)
     }
 
-    /// Drops the sequences that have ended or whose reader is gone, with their blocks.
+    /// Takes the sequences out that have ended or whose reader is gone, and their blocks back.
     pub fn reap(&mut self) {
         self.waiting.retain(|s| !has_ended(s));
-        let blocks = &mut self.blocks;
-        self.running.retain_mut(|s| {
-            let ended = has_ended(s);
-            if ended {
-                blocks.release(&s.take_blocks());
-            }
-            !ended
-        });
+        let ended = self.running.extract_if(.., |s| has_ended(s));
+        for mut sequence in ended {
+            self.blocks.release(&sequence.take_blocks());
+            self.ended.push(sequence);
+        }
+    }
+
+    /// Sends the last events of what was reaped, and drops it.
+    pub fn let_go(&mut self) {
+        self.ended.clear();
     }
 
     /// The scheduled rows of a running sequence are in the KV cache: its full blocks can be shared.

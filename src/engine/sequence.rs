@@ -31,7 +31,7 @@ pub enum SequenceState {
     Waiting,
     /// Holds blocks for all its rows.
     Running,
-    /// Has sent its last event; its blocks go back at the end of the step.
+    /// Its last event is decided; its blocks go back at the end of the step.
     Finished,
 }
 
@@ -52,7 +52,8 @@ pub struct Sequence {
     cached: Option<Cached>,
     sampler: Sampler,
     outbox: Outbox,
-    ticket: Ticket,
+    /// Its place; given back before the last event, so that whoever sees the end finds it free.
+    ticket: Option<Ticket>,
     timeline: Timeline,
 }
 
@@ -94,7 +95,7 @@ impl Sequence {
             cached: None,
             sampler,
             outbox,
-            ticket,
+            ticket: Some(ticket),
             timeline: Timeline {
                 submitted: clock::now(),
                 started: None,
@@ -115,7 +116,9 @@ impl Sequence {
         self.state = SequenceState::Running;
         self.block_table = block_table.into();
         self.num_computed = num_computed;
-        self.ticket.start();
+        if let Some(ticket) = &mut self.ticket {
+            ticket.start();
+        }
         if self.timeline.started.is_some() {
             return None;
         }
@@ -181,9 +184,8 @@ impl Sequence {
     /// Ends without an answer.
     pub(super) fn fail(&mut self, error: SequenceError) {
         metrics::failed(&error);
-        self.state = SequenceState::Finished;
         self.num_scheduled = 0;
-        self.outbox.end(EngineEvent::Failed(error));
+        self.end(EngineEvent::Failed(error));
     }
 
     /// The hashes of the first `n` blocks; all their rows are known.
@@ -287,14 +289,19 @@ impl Sequence {
     }
 
     fn finish(&mut self, reason: FinishReason) {
-        self.state = SequenceState::Finished;
         let finished = Finished {
             reason,
             cached_tokens: self.cached.map_or(0, |c| c.tokens),
             timing: self.timeline.timing(),
         };
         metrics::finished(&finished, self.output.len());
-        self.outbox.end(EngineEvent::Finished(finished));
+        self.end(EngineEvent::Finished(finished));
+    }
+
+    fn end(&mut self, last: EngineEvent) {
+        self.state = SequenceState::Finished;
+        self.ticket = None;
+        self.outbox.end(last);
     }
 
     /// How many of the first `rows` rows are prompt ids.

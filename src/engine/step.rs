@@ -54,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// Computes one batch and hands its tokens out.
+    /// Computes one batch and hands its tokens out; [`Self::let_go`] says who has ended.
     pub fn step(&mut self) -> StepOutcome {
         let batch = self.scheduler.schedule();
         if batch.spans.is_empty() {
@@ -66,6 +66,12 @@ impl Engine {
         StepOutcome::Ran {
             rows: batch.n_rows(),
         }
+    }
+
+    /// Sends the last events of the sequences that the step ended: apart from it, so that their
+    /// readers find the books in order.
+    pub fn let_go(&mut self) {
+        self.scheduler.let_go();
     }
 
     /// Ends everything with `error`.

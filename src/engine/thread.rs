@@ -189,6 +189,7 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
         let began = clock::now();
         let outcome = engine.step();
         shared.publish(&engine);
+        engine.let_go();
         match outcome {
             StepOutcome::Ran { rows } => {
                 let took = clock::now() - began;
@@ -212,6 +213,7 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
     receive(&mut engine, &mut commands);
     engine.fail_all(&SequenceError::ShuttingDown);
     shared.publish(&engine);
+    engine.let_go();
 }
 
 /// Takes in what was submitted; `false` once all handles are gone.

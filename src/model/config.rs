@@ -13,6 +13,8 @@ pub enum RopeScaling {
         /// The divisor.
         factor: f64,
     },
+    /// Each frequency divided by its own factor: (head_dim / 2) values (`rope_freqs.weight` of GGUF).
+    Factors(Vec<f32>),
     /// Llama 3: low frequencies divided, high ones kept, smooth between.
     Llama3 {
         /// Divisor of the low frequencies.
@@ -120,13 +122,13 @@ impl ModelConfig {
                 )));
             }
         }
-        if self.n_heads % self.n_kv_heads != 0 {
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return Err(ModelError::Config(format!(
                 "num_attention_heads = {} is not a multiple of num_key_value_heads = {}",
                 self.n_heads, self.n_kv_heads
             )));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(ModelError::Config(format!(
                 "head_dim = {} is odd",
                 self.head_dim

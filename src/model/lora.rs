@@ -1,9 +1,12 @@
 //! Low-rank adapters of linear layers (LoRA): y = W x + scale * B (A x).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{bail, Result, Tensor};
 use serde::{Deserialize, Serialize};
+
+use super::kernels::packed_matmul::{PackedMatrix, WeightType};
 
 /// The linear layers of a decoder block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,15 +54,65 @@ impl Projection {
     }
 }
 
-/// One adapted layer.
+/// One adapted layer: delta = scale * B A.
 #[derive(Debug, Clone)]
 pub struct LoraPair {
+    a: Tensor,
+    b: Tensor,
+    scale: f32,
+    packed: Arc<(PackedMatrix, PackedMatrix)>,
+}
+
+impl LoraPair {
+    /// `a` is (rank, in), `b` (out, rank), both f32 on the CPU; `scale` is alpha / rank.
+    ///
+    /// # Errors
+    /// Tensors that are not matrices of one rank.
+    pub fn new(a: Tensor, b: Tensor, scale: f32) -> Result<Self> {
+        if a.dims2()?.0 != b.dims2()?.1 {
+            bail!(
+                "LoRA A {:?} and B {:?} differ in rank",
+                a.shape(),
+                b.shape()
+            );
+        }
+        let scaled = b.affine(f64::from(scale), 0.0)?;
+        let packed = (
+            PackedMatrix::new(&a, WeightType::F32)?,
+            PackedMatrix::new(&scaled, WeightType::F32)?,
+        );
+        Ok(Self {
+            a,
+            b,
+            scale,
+            packed: Arc::new(packed),
+        })
+    }
+
     /// A, (rank, in), f32.
-    pub a: Tensor,
+    pub fn a(&self) -> &Tensor {
+        &self.a
+    }
+
     /// B, (out, rank), f32.
-    pub b: Tensor,
+    pub fn b(&self) -> &Tensor {
+        &self.b
+    }
+
     /// alpha / rank.
-    pub scale: f32,
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// A, packed.
+    pub(super) fn packed_a(&self) -> &PackedMatrix {
+        &self.packed.0
+    }
+
+    /// scale * B, packed.
+    pub(super) fn packed_b(&self) -> &PackedMatrix {
+        &self.packed.1
+    }
 }
 
 /// The adapted layers of one adapter version, by (block, projection).

@@ -2,8 +2,27 @@
 //!
 //! No global state and no cache: all per-batch data comes in [`input::ForwardInput`] and the
 //! [`attention::Attention`] that the caller passes.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`config`] | what distinguishes families, as flags |
+//! | [`decoder`] | the decoder |
+//! | [`layers`], [`linear`], [`lora`], [`attention`] | its parts |
+//! | [`kernels`] | CPU kernels whose rows do not see each other |
+//! | [`hub`] | named models, fetched and verified |
+//! | [`input`] | the packed rows of one pass |
+//! | [`weights`] | GGUF and safetensors |
+//! | [`load`] | a path becomes a decoder |
 
+pub mod attention;
 pub mod config;
+pub mod decoder;
 pub mod error;
+pub mod hub;
 pub mod input;
+pub mod kernels;
+pub mod layers;
+pub mod linear;
+pub mod load;
 pub mod lora;
+pub mod weights;

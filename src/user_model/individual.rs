@@ -1,4 +1,4 @@
-//! One prompt a person: e_i = e_0 + o_i (papers.md 1.2, "individualized").
+//! One prompt a person: e_i = e_0 + o_i (docs/papers.md, "individualized").
 
 use super::table::{Table, UserModelError};
 
@@ -23,7 +23,7 @@ impl IndividualUserModel {
         n_user_tokens: usize,
         add_generic: bool,
     ) -> Result<Self, UserModelError> {
-        if n_user_tokens == 0 || table.n_rows() % n_user_tokens != 0 {
+        if n_user_tokens == 0 || !table.n_rows().is_multiple_of(n_user_tokens) {
             return Err(UserModelError::Shape {
                 table: USER_EMBEDDING,
                 rows: table.n_rows(),

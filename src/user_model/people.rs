@@ -49,7 +49,8 @@ impl People {
         let Some(&row) = user.and_then(|user| self.rows.get(user)) else {
             return self.generic.clone();
         };
-        if let Some(prompt) = self.recent().touch(row) {
+        let kept = self.recent().touch(row);
+        if let Some(prompt) = kept {
             return prompt;
         }
         // Outside the lock: two requests may both compute it, and neither waits for the other.
@@ -130,6 +131,13 @@ mod tests {
         People::new(model, HashMap::from(rows), cache_bytes)
     }
 
+    /// How many prompts are kept; both maps must agree.
+    fn n_kept(people: &People) -> usize {
+        let recent = people.recent();
+        assert_eq!(recent.by_use.len(), recent.prompts.len());
+        recent.prompts.len()
+    }
+
     fn same(a: &SoftPrompt, b: &SoftPrompt) -> bool {
         Arc::ptr_eq(a.rows(), b.rows())
     }
@@ -163,7 +171,7 @@ mod tests {
         let (a, _b) = (ask("a"), ask("b"));
         assert!(same(&a, &ask("a")), "a is kept");
         let c = ask("c");
-        assert_eq!(people.recent().prompts.len(), 2, "room for two");
+        assert_eq!(n_kept(&people), 2, "room for two");
         assert!(
             same(&a, &ask("a")) && same(&c, &ask("c")),
             "b, used least lately, had to go"
@@ -173,7 +181,7 @@ mod tests {
             [4.0, 5.0],
             "a dropped prompt comes back"
         );
-        assert_eq!(people.recent().by_use.len(), people.recent().prompts.len());
+        assert_eq!(n_kept(&people), 2);
     }
 
     #[test]
@@ -183,6 +191,6 @@ mod tests {
             let prompt = people.soft_prompt(Some(&key("default", "c")));
             assert_eq!(prompt.rows()[..], [6.0, 7.0]);
         }
-        assert!(people.recent().prompts.is_empty() && people.recent().by_use.is_empty());
+        assert_eq!(n_kept(&people), 0);
     }
 }

@@ -43,7 +43,7 @@ impl SoftPrompt {
 
     /// `rows` is (n, width), row-major; `width` divides its length and is not 0.
     pub fn new(rows: Arc<[f32]>, width: usize, kind: RowKind) -> Self {
-        debug_assert!(width > 0 && rows.len() % width == 0);
+        debug_assert!(width > 0 && rows.len().is_multiple_of(width));
         let mut hash = Sha256::new();
         hash.update((width as u64).to_le_bytes());
         for value in rows.iter() {

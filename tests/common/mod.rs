@@ -1,14 +1,28 @@
-//! What several test programs share: where the reference data and the real model are.
+//! What the integration tests share: fixtures, the real model, one sequence through the decoder.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
-#![allow(dead_code, reason = "no test program uses all of it")]
+pub mod gguf;
 
-use std::fs::File;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use attune::text::tokenizer::GgufVocabulary;
-use candle_core::quantized::gguf_file::{Content, Value};
+use attune::engine::kv_cache::KvCache;
+use attune::model::decoder::Decoder;
+use attune::model::hub;
+use attune::model::input::{ForwardInput, SequenceSpan, SoftRow};
+use attune::model::kernels::packed_matmul::WeightType;
+use attune::model::kernels::paged_attention::BLOCK_SIZE;
+use attune::model::linear::LinearFormat;
+use attune::model::load::ModelFiles;
+use attune::model::lora::LoraSet;
+use attune::user_model::soft_prompt::SoftPrompt;
+use candle_core::{Device, Tensor};
 
-/// The folder of reference data: `ORACLES_DIR`, or the copy in this repository.
+/// Weights as they are in the file.
+pub const EXACT: LinearFormat = LinearFormat::Packed(WeightType::F32);
+
+/// The folder of golden numbers: `$ORACLES_DIR`, else the copy in the repository.
 pub fn oracles() -> PathBuf {
     std::env::var_os("ORACLES_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oracles"),
@@ -16,54 +30,158 @@ pub fn oracles() -> PathBuf {
     )
 }
 
-/// The JSON file `name` of the reference data.
-pub fn oracle(name: &str) -> serde_json::Value {
-    let path = oracles().join(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+/// A JSON file of the oracles.
+pub fn oracle_json(path: &str) -> serde_json::Value {
+    let path = oracles().join(path);
+    let text = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_slice(&text).unwrap()
 }
 
-/// The real model, SmolLM2-135M-Instruct.Q4_1.gguf: named by `ATTUNE_TEST_GGUF`.
+/// A safetensors file of the oracles.
+pub fn oracle_tensors(path: &str) -> HashMap<String, Tensor> {
+    candle_core::safetensors::load(oracles().join(path), &Device::Cpu).unwrap()
+}
+
+/// The SmolLM2 file, fetched on first use.
 pub fn smollm2_gguf() -> PathBuf {
-    std::env::var_os("ATTUNE_TEST_GGUF")
-        .map(PathBuf::from)
-        .expect("set ATTUNE_TEST_GGUF to the path of SmolLM2-135M-Instruct.Q4_1.gguf")
+    let model = hub::find("smollm2-135m-instruct").unwrap();
+    hub::fetch(model, &hub::cache_directory().unwrap()).unwrap()
 }
 
-/// The tokenizer part of a GGUF file's metadata.
-pub fn gguf_vocabulary(path: &Path) -> GgufVocabulary {
-    let mut file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let content = Content::read(&mut file).unwrap();
-    let get = |key: &str| content.metadata.get(&format!("tokenizer.{key}"));
-    let list = |key: &str| -> &[Value] { get(key).map_or(&[], |v| v.to_vec().unwrap()) };
-    let strings = |key: &str| -> Vec<String> {
-        let strings = list(key).iter().map(|v| v.to_string().unwrap().clone());
-        strings.collect()
-    };
-    let id = |key: &str| get(key).map(|v| v.to_u32().unwrap());
-    let flag = |key: &str| get(key).map(|v| v.to_bool().unwrap());
-    let string = |key: &str| get(key).map(|v| v.to_string().unwrap().clone());
-    let types = list("ggml.token_type").iter().map(|v| {
-        let number = v.to_i32().unwrap();
-        u32::try_from(number).unwrap()
-    });
-    GgufVocabulary {
-        model: string("ggml.model").unwrap(),
-        pre: string("ggml.pre"),
-        tokens: strings("ggml.tokens"),
-        token_types: types.collect(),
-        scores: list("ggml.scores")
-            .iter()
-            .map(|v| v.to_f32().unwrap())
-            .collect(),
-        merges: strings("ggml.merges"),
-        bos: id("ggml.bos_token_id"),
-        eos: id("ggml.eos_token_id"),
-        eot: id("ggml.eot_token_id"),
-        unknown: id("ggml.unknown_token_id"),
-        padding: id("ggml.padding_token_id"),
-        add_bos: flag("ggml.add_bos_token"),
-        add_space_prefix: flag("ggml.add_space_prefix"),
-        chat_template: string("chat_template"),
+/// SmolLM2, loaded once a test binary.
+pub fn smollm2() -> Arc<Decoder> {
+    static MODEL: OnceLock<Arc<Decoder>> = OnceLock::new();
+    MODEL
+        .get_or_init(|| Arc::new(load(&smollm2_gguf())))
+        .clone()
+}
+
+/// A model from a path.
+pub fn load(path: &Path) -> Decoder {
+    ModelFiles::at(path).unwrap().load(EXACT).unwrap()
+}
+
+/// One of the tiny models of the oracles.
+pub fn tiny(family: &str) -> Decoder {
+    load(&oracles().join("tiny").join(family))
+}
+
+/// One sequence on its own.
+pub struct Solo<'a> {
+    decoder: &'a Decoder,
+    kv: KvCache,
+    block_table: Arc<[u32]>,
+    past: usize,
+    lora: Option<Arc<LoraSet>>,
+}
+
+/// A row of a sequence.
+#[derive(Clone)]
+pub enum Row {
+    Token(u32),
+    Soft(Arc<[f32]>, usize),
+}
+
+pub fn tokens(ids: &[u32]) -> Vec<Row> {
+    ids.iter().map(|id| Row::Token(*id)).collect()
+}
+
+pub fn soft_rows(rows: &Tensor) -> Vec<Row> {
+    let n = rows.dims2().unwrap().0;
+    let values: Arc<[f32]> = rows.flatten_all().unwrap().to_vec1::<f32>().unwrap().into();
+    (0..n).map(|i| Row::Soft(values.clone(), i)).collect()
+}
+
+impl<'a> Solo<'a> {
+    pub fn new(decoder: &'a Decoder, positions: usize, lora: Option<Arc<LoraSet>>) -> Self {
+        let n_blocks = positions.div_ceil(BLOCK_SIZE);
+        let kv = KvCache::with_blocks(decoder.config(), n_blocks);
+        Self {
+            decoder,
+            kv,
+            block_table: (0..n_blocks as u32).collect(),
+            past: 0,
+            lora,
+        }
     }
+
+    /// Feeds rows; logits of every one, (rows, vocab).
+    pub fn feed(&mut self, rows: &[Row]) -> Tensor {
+        let mut input = ForwardInput::default();
+        for (row, what) in rows.iter().enumerate() {
+            match what {
+                Row::Token(id) => input.token_ids.push(*id),
+                Row::Soft(embeddings, index) => {
+                    input.token_ids.push(0);
+                    let embeddings = embeddings.clone();
+                    input.soft_rows.push(SoftRow {
+                        row,
+                        embeddings,
+                        index: *index,
+                    });
+                }
+            }
+        }
+        input.spans.push(SequenceSpan {
+            rows: 0..rows.len(),
+            past: self.past,
+            block_table: self.block_table.clone(),
+            lora: self.lora.clone(),
+        });
+        input.logit_rows = (0..rows.len()).collect();
+        self.past += rows.len();
+        self.decoder.forward(&input, &mut self.kv).unwrap()
+    }
+
+    /// Greedy continuation after `rows`: ids and the margin of each over the second best.
+    pub fn greedy(&mut self, rows: &[Row], n: usize) -> Vec<u32> {
+        let mut last = last_row(&self.feed(rows));
+        let mut ids = Vec::new();
+        while ids.len() < n {
+            let best = argmax(&last);
+            ids.push(best);
+            last = last_row(&self.feed(&[Row::Token(best)]));
+        }
+        ids
+    }
+}
+
+pub fn last_row(logits: &Tensor) -> Vec<f32> {
+    let n = logits.dims2().unwrap().0;
+    logits.get(n - 1).unwrap().to_vec1().unwrap()
+}
+
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, value) in logits.iter().enumerate() {
+        if *value > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+/// log softmax(logits)[id], in f64.
+pub fn log_prob(logits: &[f32], id: u32) -> f64 {
+    f64::from(logits[id as usize]) - log_sum_exp(logits)
+}
+
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    let max = logits.iter().copied().fold(f32::MIN, f32::max);
+    let sum: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
+    f64::from(max) + sum.ln()
+}
+
+pub fn ids_of(value: &serde_json::Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+pub fn floats_of(value: &serde_json::Value) -> Vec<f64> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// The rows of a soft prompt.
+pub fn soft_rows_of(soft: &SoftPrompt) -> Vec<Row> {
+    let row = |i| Row::Soft(soft.rows().clone(), i);
+    (0..soft.len()).map(row).collect()
 }

@@ -1,5 +1,6 @@
 //! An engine that tests drive step by step, and the naive model that it must agree with.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use attune::engine::admission::{Admission, Bounds};
@@ -81,8 +82,23 @@ impl Driver {
     /// One step, and a look at the books.
     pub fn step(&mut self) -> StepOutcome {
         let outcome = self.engine.step();
+        self.engine.let_go();
         self.engine.scheduler().check_integrity().unwrap();
+        self.check_sharing();
         outcome
+    }
+
+    /// Two sequences hold the same block only if version and soft prompt agree.
+    fn check_sharing(&self) {
+        let mut owners: HashMap<u32, (Option<&str>, &[u8; 32])> = HashMap::new();
+        for sequence in self.engine.scheduler().running() {
+            let request = sequence.request();
+            let version = request.adapter.as_ref().map(|a| a.version.as_str());
+            let owner = (version, request.soft_prompt.digest());
+            for block in sequence.block_table().iter() {
+                assert_eq!(*owners.entry(*block).or_insert(owner), owner);
+            }
+        }
     }
 
     /// Steps until nothing is left to do.
@@ -127,10 +143,15 @@ impl Reader {
         &self.outcome
     }
 
-    /// Waits for the end.
+    /// Waits for the end; an engine that sleeps on it fails the test instead of hanging it.
     pub fn read_to_end(&mut self) -> &Outcome {
-        while let Some(event) = self.answer.events.blocking_recv() {
-            self.take(event);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        let patience = std::time::Duration::from_secs(60);
+        while self.outcome.end == End::Open {
+            let next = async { tokio::time::timeout(patience, self.answer.events.recv()).await };
+            let event = runtime.block_on(next).expect("the engine sleeps");
+            self.take(event.expect("a last event comes before the channel closes"));
         }
         &self.outcome
     }

@@ -148,11 +148,7 @@ pub fn naive_rows(request: &EngineRequest, output: &[u32]) -> Vec<Row> {
 /// Adapter `n`; each has a LoRA that the mock can tell apart.
 pub fn adapter(n: u8) -> EngineAdapter {
     let one = Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let pair = LoraPair {
-        a: one.clone(),
-        b: one,
-        scale: f32::from(n) + 1.0,
-    };
+    let pair = LoraPair::new(one.clone(), one, f32::from(n) + 1.0).unwrap();
     EngineAdapter {
         version: AdapterVersion::new(format!("{n:064x}")).unwrap(),
         lora: Arc::new(LoraSet {
@@ -175,7 +171,7 @@ fn check_packing(input: &ForwardInput) {
 }
 
 fn lora_identity(lora: Option<&LoraSet>) -> u64 {
-    let scale = |set: &LoraSet| u64::from(set.pairs[&(0, Projection::Q)].scale.to_bits());
+    let scale = |set: &LoraSet| u64::from(set.pairs[&(0, Projection::Q)].scale().to_bits());
     lora.map_or(0, scale)
 }
 

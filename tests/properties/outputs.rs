@@ -48,7 +48,7 @@ fn any_request() -> impl Strategy<Value = EngineRequest> {
         0..2usize,
         prop::option::of(0..2u8),
         any_sampling(),
-        1..30usize,
+        prop_oneof![12 => 1..30usize, 1 => 66..90usize],
         0..4usize,
         any::<bool>(),
     );
@@ -74,15 +74,21 @@ struct Fate {
     request: EngineRequest,
     submitted_at: usize,
     dropped_after: Option<usize>,
+    /// Steps from one look at the events to the next: a slow reader has a full channel by then.
+    reads_every: usize,
 }
 
 fn any_fate() -> impl Strategy<Value = Fate> {
     let cut = prop::option::weighted(0.3, 0..20usize);
-    (any_request(), 0..10usize, cut).prop_map(|(request, submitted_at, dropped_after)| Fate {
-        request,
-        submitted_at,
-        dropped_after,
-    })
+    let reads_every = prop_oneof![Just(1usize), Just(100)];
+    (any_request(), 0..10usize, cut, reads_every).prop_map(
+        |(request, submitted_at, dropped_after, reads_every)| Fate {
+            request,
+            submitted_at,
+            dropped_after,
+            reads_every,
+        },
+    )
 }
 
 #[derive(Debug, Clone)]
@@ -103,7 +109,7 @@ fn any_machine() -> impl Strategy<Value = Machine> {
                 prefix_cache,
                 ..config()
             },
-            n_blocks: 90usize.div_ceil(block_size) + extra,
+            n_blocks: 140usize.div_ceil(block_size) + extra,
             block_size,
         },
     )
@@ -124,11 +130,14 @@ fn check(fates: &[Fate], machine: &Machine) -> u64 {
                 *reader = None;
             }
         }
-        let outcome = driver.step();
-        for reader in readers.iter_mut().flatten() {
-            reader.read();
+        let idle = driver.step() == StepOutcome::Idle;
+        for (fate, reader) in fates.iter().zip(&mut readers) {
+            if idle || now % fate.reads_every == 0 {
+                reader.as_mut().map(Reader::read);
+            }
         }
-        if outcome == StepOutcome::Idle && now > 30 {
+        let open = |r: &Reader| r.outcome.end == End::Open;
+        if idle && now > 30 && !readers.iter().flatten().any(open) {
             break;
         }
     }
@@ -143,7 +152,7 @@ fn check(fates: &[Fate], machine: &Machine) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn answers_are_those_of_each_request_alone(
@@ -161,6 +170,7 @@ fn a_tight_cache_preempts_and_changes_nothing() {
         request: request(&[i, 1, 2, 3], 40),
         submitted_at: 0,
         dropped_after: None,
+        reads_every: 1,
     };
     let fates: Vec<Fate> = (0..5).map(fate).collect();
     for prefix_cache in [false, true] {
@@ -174,4 +184,38 @@ fn a_tight_cache_preempts_and_changes_nothing() {
         };
         assert!(check(&fates, &machine) > 0, "nothing was preempted");
     }
+}
+
+#[test]
+fn the_oldest_runs_as_if_it_were_alone() {
+    let mut driver = Driver::new(MockRunner::new(23, 4), &config());
+    let ask = |i: u32| request(&[i, 1, 2, 3], 40);
+    let mut readers: Vec<Reader> = (0..5).map(|i| driver.submit_one(ask(i))).collect();
+    // The prompt and the first token in one step, and one for each of the others.
+    for step in 1..=40 {
+        assert_eq!(readers[0].read().ids.len(), step - 1, "step {step}");
+        driver.step();
+    }
+    assert_eq!(readers[0].read(), &naive(&ask(0)));
+    assert!(driver.engine.stats().preemptions > 0);
+}
+
+#[test]
+fn decodes_come_before_prompts_and_a_step_keeps_its_budget() {
+    let config = EngineConfig {
+        token_budget: 4,
+        ..config()
+    };
+    let mut driver = Driver::new(MockRunner::new(64, 4), &config);
+    let mut first = driver.submit_one(request(&[1], 20));
+    driver.step();
+    let mut second = driver.submit_one(request(&[2; 10], 20));
+    // 3 rows a step are left for the prompt of 10: it takes 4 steps.
+    for step in 1..=4 {
+        assert!(second.read().ids.is_empty());
+        let rows = if step == 4 { 2 } else { 4 };
+        assert_eq!(driver.step(), StepOutcome::Ran { rows });
+        assert_eq!(first.read().ids.len(), 1 + step);
+    }
+    assert_eq!(second.read().ids.len(), 1);
 }

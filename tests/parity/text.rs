@@ -1,13 +1,13 @@
 //! Tokenizer, chat template and detokenizer against the reference data (`tests/fixtures/oracles`).
 
-mod common;
-
 use std::sync::{Arc, OnceLock};
 
+use crate::common::{oracle_json as oracle, oracles, smollm2_gguf};
+use attune::app::gguf_vocabulary::gguf_vocabulary;
+use attune::model::weights::gguf::GgufFile;
 use attune::text::chat_template::{ChatMessage, ChatTemplate};
 use attune::text::detokenizer::Detokenizer;
 use attune::text::tokenizer::{SpecialTokens, Tokenizer};
-use common::{gguf_vocabulary, oracle, oracles, smollm2_gguf};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -15,7 +15,14 @@ const TINY: [&str; 5] = ["gemma3", "llama", "mistral", "qwen2", "qwen3"];
 
 fn smollm2() -> Arc<Tokenizer> {
     static TOKENIZER: OnceLock<Arc<Tokenizer>> = OnceLock::new();
-    let load = || Arc::new(Tokenizer::from_gguf(&gguf_vocabulary(&smollm2_gguf())).unwrap());
+    let load = || {
+        Arc::new(
+            Tokenizer::from_gguf(
+                &gguf_vocabulary(&GgufFile::open(&smollm2_gguf()).unwrap()).unwrap(),
+            )
+            .unwrap(),
+        )
+    };
     TOKENIZER.get_or_init(load).clone()
 }
 

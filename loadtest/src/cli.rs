@@ -1,0 +1,292 @@
+//! Flags. Those that a scenario file has too override it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::scenario::{RawPrompts, RawScenario, RawUsers};
+
+/// A black-box load generator for OpenAI-compatible servers on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a scenario and print its table.
+    Run(Box<RunArgs>),
+    /// Print two reports side by side.
+    Compare {
+        /// Report of `run --json`.
+        a: PathBuf,
+        /// Another one; ratios are B / A.
+        b: PathBuf,
+    },
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The scenario file.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: PathBuf,
+    /// Root of the server; only addresses of this machine are accepted.
+    #[arg(long, env = "LOADTEST_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Sent as bearer token; never written to the report.
+    #[arg(
+        long,
+        env = "LOADTEST_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub api_key: Option<String>,
+    /// Also write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Free text for the report: machine, server flags, commit.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// Exit with status 1 if any request failed or was not sent.
+    #[arg(long)]
+    pub fail_on_error: bool,
+    /// No progress bar.
+    #[arg(long)]
+    pub quiet: bool,
+    /// What overrides the scenario file.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// Flags that override a field of the scenario file.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Override the scenario")]
+pub struct Overrides {
+    /// `request.model`
+    #[arg(long)]
+    pub model: Option<String>,
+    /// `seed`: prompts, users and arrivals
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// `repeats`
+    #[arg(long, value_name = "N")]
+    pub repeats: Option<u32>,
+    /// `load.requests`; in a closed loop also lifts `load.requests_per_client`
+    #[arg(long, value_name = "N")]
+    pub requests: Option<usize>,
+    /// `load.duration`, e.g. 30s
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<String>,
+    /// `load.warmup`
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<usize>,
+    /// `load.concurrency`, e.g. 1,8,32
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub concurrency: Option<Vec<usize>>,
+    /// `load.rates`, e.g. 0.5,1,2
+    #[arg(long, value_name = "REQ/S,..", value_delimiter = ',')]
+    pub rate: Option<Vec<f64>>,
+    /// `load.trace`; other kinds of load do not look at it
+    #[arg(long, env = "LOADTEST_TRACE", value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// `load.time_scale`
+    #[arg(long, value_name = "X")]
+    pub time_scale: Option<f64>,
+    /// Prompts from a file in MT-bench's format
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// `users.count` of every pool
+    #[arg(long, value_name = "N")]
+    pub users: Option<usize>,
+    /// `users.popularity` of every pool: zipf, uniform, distinct or identical
+    #[arg(long, value_name = "WORD")]
+    pub popularity: Option<String>,
+    /// `users.alpha` of every pool
+    #[arg(long, value_name = "X")]
+    pub alpha: Option<f64>,
+    /// `users.personalised` of every pool
+    #[arg(long, value_name = "BOOL")]
+    pub personalised: Option<bool>,
+    /// `request.max_tokens`
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// `request.temperature`
+    #[arg(long, value_name = "X")]
+    pub temperature: Option<f64>,
+    /// `request.ignore_eos`
+    #[arg(long, value_name = "BOOL")]
+    pub ignore_eos: Option<bool>,
+    /// `request.stream`
+    #[arg(long, value_name = "BOOL")]
+    pub stream: Option<bool>,
+    /// `request.keep_alive`
+    #[arg(long, value_name = "BOOL")]
+    pub keep_alive: Option<bool>,
+    /// `request.timeout`, e.g. 120s
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+}
+
+impl Overrides {
+    /// Writes the given flags over a scenario as typed; `resolve` then checks both alike.
+    pub fn apply(&self, raw: &mut RawScenario) {
+        set(&mut raw.seed, &self.seed);
+        set(&mut raw.repeats, &self.repeats);
+        self.apply_to_load(raw);
+        self.apply_to_users(&mut raw.users);
+        if let Some(file) = &self.prompts {
+            let nonce = raw.prompts.as_ref().and_then(|prompts| prompts.nonce);
+            let source = "mt-bench".to_owned();
+            raw.prompts = Some(RawPrompts {
+                source,
+                file: Some(file.clone()),
+                nonce,
+                ..Default::default()
+            });
+        }
+        let request = &mut raw.request;
+        set(&mut request.model, &self.model);
+        set(&mut request.max_tokens, &self.max_tokens);
+        set(&mut request.temperature, &self.temperature);
+        set(&mut request.ignore_eos, &self.ignore_eos);
+        set(&mut request.stream, &self.stream);
+        set(&mut request.keep_alive, &self.keep_alive);
+        set(&mut request.timeout, &self.timeout);
+    }
+
+    fn apply_to_load(&self, raw: &mut RawScenario) {
+        let load = &mut raw.load;
+        if self.requests.is_some() {
+            load.requests_per_client = None;
+        }
+        set(&mut load.requests, &self.requests);
+        set(&mut load.duration, &self.duration);
+        set(&mut load.warmup, &self.warmup);
+        set(&mut load.concurrency, &self.concurrency);
+        set(&mut load.rates, &self.rate);
+        set(&mut load.time_scale, &self.time_scale);
+        // It may come from the environment, which is the same for all scenarios.
+        if load.kind == "trace" {
+            set(&mut load.trace, &self.trace);
+        }
+    }
+
+    fn apply_to_users(&self, pools: &mut Vec<RawUsers>) {
+        if pools.is_empty() {
+            pools.push(RawUsers::default());
+        }
+        for pool in pools {
+            // A label in the file described the pool that was there.
+            if self.users.is_some() || self.popularity.is_some() || self.personalised.is_some() {
+                pool.label = None;
+            }
+            if self.popularity.is_some() {
+                pool.alpha = None;
+            }
+            set(&mut pool.count, &self.users);
+            set(&mut pool.popularity, &self.popularity);
+            set(&mut pool.alpha, &self.alpha);
+            set(&mut pool.personalised, &self.personalised);
+        }
+    }
+}
+
+fn set<T: Clone>(field: &mut Option<T>, flag: &Option<T>) {
+    if flag.is_some() {
+        field.clone_from(flag);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::scenario::{resolve, LoadKind, Scenario, ScenarioError};
+
+    const FILE: &str = r#"
+        [load]
+        kind = "closed"
+        concurrency = [1, 8]
+        requests_per_client = 2
+        [prompts]
+        source = "synthetic"
+        [[users]]
+        label = "many"
+        count = 9
+        popularity = "zipf"
+        alpha = 1.2
+    "#;
+
+    fn with(flags: &[&str]) -> Result<Scenario, ScenarioError> {
+        let flags = ["loadtest", "run", "--scenario", "x"].iter().chain(flags);
+        let Command::Run(args) = Cli::parse_from(flags).command else {
+            panic!("run expected")
+        };
+        let mut raw = RawScenario::parse(FILE, Path::new("x.toml")).unwrap();
+        args.overrides.apply(&mut raw);
+        resolve(&raw)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_override_the_file() {
+        let flags = [
+            "--seed=7",
+            "--requests=5",
+            "--duration=3s",
+            "--concurrency=2,4",
+            "--users=3",
+            "--popularity=uniform",
+            "--max-tokens=11",
+            "--ignore-eos=true",
+            "--stream=false",
+            "--model=m",
+            "--timeout=9s",
+            "--warmup=1",
+            "--repeats=2",
+            "--temperature=1",
+        ];
+        let scenario = with(&flags).unwrap();
+        assert_eq!((scenario.seed, scenario.repeats), (7, 2));
+        assert_eq!((scenario.load.requests, scenario.load.warmup), (5, 1));
+        assert_eq!(scenario.load.duration.as_secs(), 3);
+        let LoadKind::Closed {
+            concurrency,
+            requests_per_client,
+        } = scenario.load.kind
+        else {
+            panic!("closed expected")
+        };
+        assert_eq!((concurrency, requests_per_client), (vec![2, 4], None));
+        assert_eq!(scenario.users[0].label, "uniform-3");
+        let request = scenario.request;
+        assert_eq!((request.model.as_str(), request.max_tokens), ("m", 11));
+        assert!(request.ignore_eos && !request.stream);
+        assert_eq!((request.temperature, request.timeout.as_secs()), (1.0, 9));
+    }
+
+    #[test]
+    fn a_flag_of_another_kind_is_refused() {
+        let error = with(&["--rate=2"]).unwrap_err().to_string();
+        assert!(
+            error.contains("load.rates: set (in the file or by a flag)"),
+            "{error}"
+        );
+        assert!(
+            with(&["--trace=t.csv"]).is_ok(),
+            "may come from the environment"
+        );
+    }
+}

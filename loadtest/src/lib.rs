@@ -1,0 +1,41 @@
+//! A black-box load generator for OpenAI-compatible servers.
+//!
+//! A run reads from top to bottom as
+//! `scenario` (what to do) -> `plan` (levels and requests, fixed by the seed) -> `runner` (sends
+//! them: closed loop or by the clock) -> `client` (one request, one [`outcome::Outcome`]) ->
+//! `stats` (fold outcomes) -> `report` (JSON) -> `table` (text).
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`cli`] | flags, and how they override the scenario file |
+//! | [`scenario`] | the TOML file: as typed (`raw`), checked (`resolve`) |
+//! | [`target`] | where to send: loopback only |
+//! | [`users`], [`prompts`], [`trace`], [`arrivals`] | what varies between requests |
+//! | [`plan`] | the levels of a scenario and the requests of a level |
+//! | [`wire`] | request bodies and stream chunks of the OpenAI protocol |
+//! | [`sse`] | server-sent events |
+//! | [`client`] | one request and its clock |
+//! | [`outcome`] | what one request came to, errors by kind |
+//! | [`runner`], [`progress`] | closed and open loops, the bar on the terminal |
+//! | [`recorder`], [`stats`], [`report`], [`table`], [`compare`] | from outcomes to numbers to text |
+
+pub mod arrivals;
+pub mod cli;
+pub mod client;
+pub mod compare;
+pub mod outcome;
+pub mod plan;
+pub mod progress;
+pub mod prompts;
+pub mod recorder;
+pub mod report;
+pub mod run;
+pub mod runner;
+pub mod scenario;
+pub mod sse;
+pub mod stats;
+pub mod table;
+pub mod target;
+pub mod trace;
+pub mod users;
+pub mod wire;

@@ -1,0 +1,113 @@
+//! Configuration becomes a running server's state.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio_util::task::TaskTracker;
+
+use super::keys::{KeyFileError, KeyRing};
+use super::model::{self, BaseModel, LoadError};
+use super::state::{AppState, Limits};
+use super::versions::{Versions, VersionsError};
+use crate::adapter::registry::AdapterRegistry;
+use crate::config::resolved::ServeConfig;
+use crate::engine::kv_cache::KvCache;
+use crate::engine::model_runner::ModelRunner;
+use crate::engine::thread::EngineHandle;
+use crate::ids::{Alias, IdError};
+use crate::store::StoreError;
+use crate::telemetry::{Metrics, TelemetryError};
+
+/// The alias that `/v1/models` lists first.
+pub const ALIAS: &str = "attune";
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] LoadError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The installed versions.
+    #[error(transparent)]
+    Versions(#[from] VersionsError),
+    /// The API keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// Metrics.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The alias is not a word.
+    #[error(transparent)]
+    Alias(#[from] IdError),
+    /// The thread pool.
+    #[error("the thread pool could not be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Loads the model, opens the store, restores the versions and starts the engine. Blocks.
+///
+/// # Errors
+/// See [`BootError`]; nothing is left running.
+pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, BootError> {
+    let keys = config
+        .api_keys()
+        .map_or_else(|| Ok(KeyRing::open()), KeyRing::from_file)?;
+    // The store before the model: a lock held by another process shows at once.
+    let versions = Versions::open(config.data_dir(), now_unix_ms())?;
+    let base = model::load(config.model())?;
+    let alias = Alias::new(ALIAS)?;
+    if config.demo() {
+        versions.install_demo(&base, &alias, now_unix_ms())?;
+    }
+    let registry = Arc::new(AdapterRegistry::new());
+    versions.restore(&base, &registry)?;
+    let kv = KvCache::with_memory(base.decoder.config(), config.kv_bytes());
+    let runner = ModelRunner::new(base.decoder.clone(), kv);
+    let engine = EngineHandle::spawn(Box::new(runner), config.engine().clone());
+    Ok(Arc::new(state(
+        base, alias, versions, registry, engine, keys, metrics,
+    )))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each part is made once, here")]
+fn state(
+    base: BaseModel,
+    alias: Alias,
+    versions: Versions,
+    registry: Arc<AdapterRegistry>,
+    engine: EngineHandle,
+    keys: KeyRing,
+    metrics: Metrics,
+) -> AppState {
+    let model = base.decoder.config();
+    AppState {
+        context_len: model.max_positions.min(engine.kv_rows()),
+        vocab_size: model.vocab_size,
+        engine,
+        tokenizer: base.tokenizer,
+        template: base.template,
+        registry,
+        base_model_id: base.id,
+        alias,
+        keys,
+        limits: Limits::default(),
+        started: SystemTime::now(),
+        work: TaskTracker::new(),
+        tasks: TaskTracker::new(),
+        readiness: Box::new(move || versions.store().is_writable().map_err(|e| e.to_string())),
+        metrics,
+        draining: AtomicBool::new(false),
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now_unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

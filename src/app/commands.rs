@@ -1,0 +1,188 @@
+//! The subcommands other than `serve`: each does its work and returns what to print.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+
+use super::boot::{now_unix_ms, ALIAS};
+use super::model;
+use super::versions::{describe, summary, Versions};
+use crate::adapter::bundle;
+use crate::adapter::manifest::BaseModel;
+use crate::adapter::peft::{self, PeftImport};
+use crate::adapter::publish;
+use crate::config::raw::{Adapter, AdapterImport, DataDir, Model, Store};
+use crate::config::resolved::data_dir;
+use crate::ids::{Alias, Tenant, UserId, UserKey};
+use crate::model::hub;
+use crate::store::AdapterSource;
+use crate::user_model::model::UserModelKind;
+
+/// `attune model ...`
+///
+/// # Errors
+/// An unknown name, or no source that can be reached.
+pub fn model(command: Model) -> Result<String> {
+    let cache = hub::cache_directory()?;
+    match command {
+        Model::Pull { name } => {
+            let known = hub::find(&name).with_context(|| {
+                format!("{name:?} is not known; `attune model list` shows the names")
+            })?;
+            Ok(format!("{}\n", hub::fetch(known, &cache)?.display()))
+        }
+        Model::List => Ok(hub::CATALOG
+            .iter()
+            .map(|m| {
+                let there = hub::path_of(m, &cache).is_file();
+                let there = if there { "in the cache" } else { "not fetched" };
+                format!("{:<24} {:<14} {}\n", m.name, there, m.about)
+            })
+            .collect()),
+    }
+}
+
+/// `attune adapter ...`
+///
+/// # Errors
+/// See the parts; nothing is changed then.
+pub fn adapter(command: Adapter) -> Result<String> {
+    match command {
+        Adapter::Import(import) => import_peft(&import),
+        Adapter::Install { bundle, data } => {
+            let version = open(&data)?.install(&bundle, AdapterSource::Installed, now_unix_ms())?;
+            Ok(format!("installed {version}\n"))
+        }
+        Adapter::Promote {
+            version,
+            expected,
+            data,
+        } => promote(&open(&data)?, &version, expected.as_deref()),
+        Adapter::List { data } => Ok(describe(&open(&data)?)?),
+        Adapter::Verify { bundle } => {
+            let found = bundle::verify(&bundle)?;
+            Ok(format!(
+                "{} is sound: {}\n",
+                found.version,
+                summary(&found.manifest)
+            ))
+        }
+    }
+}
+
+/// `attune store ...`
+///
+/// # Errors
+/// A store that is locked or damaged, a file that cannot be written or read.
+pub fn store(command: Store) -> Result<String> {
+    match command {
+        Store::Verify { data } => {
+            let report = open(&data)?.store().verify()?;
+            if !report.is_clean() {
+                bail!("{report}");
+            }
+            Ok(format!("{report}\n"))
+        }
+        Store::Export { out, data } => {
+            let summary = export(open(&data)?.store(), &out)?;
+            Ok(format!(
+                "{} records, SHA-256 {}\n",
+                summary.records, summary.sha256
+            ))
+        }
+        Store::Import { file, data } => {
+            let input = File::open(&file).with_context(|| file.display().to_string())?;
+            let summary = open(&data)?.store().import(&mut BufReader::new(input))?;
+            Ok(format!("{} records\n", summary.records))
+        }
+    }
+}
+
+fn open(data: &DataDir) -> Result<Versions> {
+    Ok(Versions::open(&data_dir(data)?, now_unix_ms())?)
+}
+
+fn promote(versions: &Versions, version: &str, expected: Option<&str>) -> Result<String> {
+    let alias = Alias::new(ALIAS)?;
+    let version = versions.find(version)?;
+    let current = versions.store().alias(&alias)?.map(|a| a.version);
+    let expected = match expected {
+        None => current,
+        Some("none") => None,
+        Some(digits) => Some(versions.find(digits)?),
+    };
+    let now = now_unix_ms();
+    versions
+        .store()
+        .compare_and_swap_alias(&alias, expected.as_ref(), &version, now)?;
+    Ok(format!("{alias} names {version}\n"))
+}
+
+fn import_peft(import: &AdapterImport) -> Result<String> {
+    let files = model::locate(&import.model.model)?;
+    let user = |name: &String| -> Result<UserKey> {
+        Ok(UserKey {
+            tenant: Tenant::default(),
+            user: UserId::new(name.clone())?,
+        })
+    };
+    let users = import.users.iter().map(user).collect::<Result<Vec<_>>>()?;
+    let contents = peft::import(
+        &import.checkpoint,
+        PeftImport {
+            name: import.name.clone(),
+            created_unix: now_unix_ms() / 1000,
+            base: BaseModel {
+                name: model::id(&import.model.model),
+                sha256: files.sha256()?,
+            },
+            kind: import
+                .without_generic
+                .then_some(UserModelKind::IndividualNoGeneric),
+            n_user_tokens: (import.n_user_tokens > 0).then_some(import.n_user_tokens),
+            users: (!users.is_empty()).then_some(users),
+        },
+    )?;
+    if let Some(out) = &import.out {
+        let version = publish::write(out, &contents)?;
+        return Ok(format!(
+            "wrote {}\n",
+            bundle::bundle_dir(out, &version).display()
+        ));
+    }
+    let versions = open(&import.data)?;
+    let version = publish::write(versions.adapters_dir(), &contents)?;
+    versions.record(
+        &version,
+        import.name.clone(),
+        AdapterSource::Imported,
+        now_unix_ms(),
+    )?;
+    Ok(format!(
+        "installed {version}; `attune adapter promote {}` lets it answer\n",
+        version.short()
+    ))
+}
+
+/// A whole file or none: written beside, synced, renamed.
+fn export(store: &crate::store::Store, out: &Path) -> Result<crate::store::ExportSummary> {
+    let parent = out
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    let file =
+        tempfile::NamedTempFile::new_in(parent).with_context(|| parent.display().to_string())?;
+    let mut writer = BufWriter::new(file);
+    let summary = store.export(&mut writer)?;
+    writer.flush().with_context(|| out.display().to_string())?;
+    let file = writer.into_inner().map_err(|e| e.into_error())?;
+    file.as_file()
+        .sync_all()
+        .with_context(|| out.display().to_string())?;
+    file.persist(out)
+        .with_context(|| out.display().to_string())?;
+    Ok(summary)
+}

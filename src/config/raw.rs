@@ -1,0 +1,231 @@
+//! What was typed: command lines and their `ATTUNE_...` variables, unchecked.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// OpenAI-compatible chat inference that answers each user the way that user prefers.
+#[derive(Debug, Parser)]
+#[command(name = "attune", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands of `attune`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve chat over HTTP. Fetches the model on first start.
+    Serve(Box<Serve>),
+    /// Models that attune knows by name.
+    #[command(subcommand)]
+    Model(Model),
+    /// Adapter versions: import, install, promote, list, verify.
+    #[command(subcommand)]
+    Adapter(Adapter),
+    /// The store: verify, export, import. Stop the server first.
+    #[command(subcommand)]
+    Store(Store),
+    /// Print the OpenAPI document.
+    Openapi {
+        /// Write it to a file instead.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// `attune serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Address to listen on. Without API keys only loopback addresses are taken.
+    #[arg(long, env = "ATTUNE_HOST", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 picks a free one.
+    #[arg(long, env = "ATTUNE_PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelChoice,
+    /// Where the store and the adapter versions are.
+    #[command(flatten)]
+    pub data: DataDir,
+    /// CPU threads of the engine; 0 takes one a core.
+    #[arg(long, env = "ATTUNE_THREADS", default_value_t = 0)]
+    pub threads: usize,
+    /// Memory of the KV cache, for example 512MiB or 2GiB.
+    #[arg(long, env = "ATTUNE_KV_MEMORY", default_value = "1GiB")]
+    pub kv_memory: String,
+    /// Answers that are made at once.
+    #[arg(long, env = "ATTUNE_MAX_RUNNING", default_value_t = 64)]
+    pub max_running: usize,
+    /// Answers that wait; more are refused with 503 and Retry-After.
+    #[arg(long, env = "ATTUNE_MAX_QUEUED", default_value_t = 512)]
+    pub max_queued: usize,
+    /// Prompt tokens that wait; more are refused with 503 and Retry-After.
+    #[arg(long, env = "ATTUNE_MAX_QUEUED_TOKENS", default_value_t = 262_144)]
+    pub max_queued_tokens: usize,
+    /// Rows of one step, decodes and prefill chunks together.
+    #[arg(long, env = "ATTUNE_TOKEN_BUDGET", default_value_t = 256)]
+    pub token_budget: usize,
+    /// Compute every prompt from its beginning.
+    #[arg(long, env = "ATTUNE_NO_PREFIX_CACHE")]
+    pub no_prefix_cache: bool,
+    /// File with API keys; docs/api.md has its format.
+    #[arg(long, env = "ATTUNE_API_KEYS")]
+    pub api_keys: Option<PathBuf>,
+    /// Seed of answers whose request has none.
+    #[arg(long, env = "ATTUNE_SEED", default_value_t = 0)]
+    pub seed: u64,
+    /// Seconds that answers in flight may take after SIGTERM.
+    #[arg(long, env = "ATTUNE_SHUTDOWN_TIMEOUT", default_value_t = 30)]
+    pub shutdown_timeout: u64,
+    /// Do not put the demo version into a fresh data directory.
+    #[arg(long, env = "ATTUNE_NO_DEMO")]
+    pub no_demo: bool,
+    /// Log lines as JSON.
+    #[arg(long, env = "ATTUNE_LOG_JSON")]
+    pub log_json: bool,
+}
+
+/// Which model, and how its weights are kept.
+#[derive(Debug, Clone, Args)]
+pub struct ModelChoice {
+    /// A name that `attune model list` shows, a GGUF file, or a Hugging Face directory.
+    #[arg(long, env = "ATTUNE_MODEL", default_value = "smollm2-135m-instruct")]
+    pub model: String,
+    /// Type in which weights are kept; arithmetic is in f32.
+    #[arg(long, env = "ATTUNE_DTYPE", value_enum, default_value_t = Dtype::Auto)]
+    pub dtype: Dtype,
+    /// Quantize the linear layers at load: none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k.
+    #[arg(long, env = "ATTUNE_QUANT", default_value = "none")]
+    pub quant: String,
+}
+
+/// Types in which weights can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// f32 on the CPU: nothing is lost.
+    Auto,
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, wide range.
+    Bf16,
+    /// 2 bytes, more precise.
+    F16,
+}
+
+/// Where attune keeps its data.
+#[derive(Debug, Clone, Args)]
+pub struct DataDir {
+    /// Directory of the store and the adapter versions; made if it is not there.
+    #[arg(long, env = "ATTUNE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `attune model`.
+#[derive(Debug, Subcommand)]
+pub enum Model {
+    /// Fetch a model into the cache.
+    Pull {
+        /// A name that `attune model list` shows.
+        #[arg(default_value = "smollm2-135m-instruct")]
+        name: String,
+    },
+    /// Show the known models and which of them are in the cache.
+    List,
+}
+
+/// `attune adapter`.
+#[derive(Debug, Subcommand)]
+pub enum Adapter {
+    /// Turn a PEFT checkpoint (LoRA, with or without the authors' user model) into a version.
+    Import(AdapterImport),
+    /// Copy a bundle into the data directory and make it known.
+    Install {
+        /// The bundle's directory.
+        bundle: PathBuf,
+        /// Where to.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Let the model id `attune` name a version.
+    Promote {
+        /// The version, or its first 8 or more digits.
+        version: String,
+        /// Only if the alias names this version now; `none` if it names nothing.
+        #[arg(long)]
+        expected: Option<String>,
+        /// Where.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Show the installed versions.
+    List {
+        /// Where.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Check a bundle's hash and structure.
+    Verify {
+        /// The bundle's directory.
+        bundle: PathBuf,
+    },
+}
+
+/// `attune adapter import`.
+#[derive(Debug, Args)]
+pub struct AdapterImport {
+    /// The checkpoint's directory: adapter_config.json and adapter_model.safetensors.
+    pub checkpoint: PathBuf,
+    /// Directory that gets the bundle; the data directory's own adapters if missing.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// A name for people.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// T_u: rows of one user's soft prompt. The checkpoint does not say.
+    #[arg(long, default_value_t = 0)]
+    pub n_user_tokens: usize,
+    /// User ids of rows 1, 2, ...; the checkpoint does not say.
+    #[arg(long, value_delimiter = ',')]
+    pub users: Vec<String>,
+    /// Users' rows stand alone instead of being added to the generic user's.
+    #[arg(long)]
+    pub without_generic: bool,
+    /// The model that the checkpoint was trained on.
+    #[command(flatten)]
+    pub model: ModelChoice,
+    /// Where.
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+/// `attune store`.
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Check every record and every reference between records.
+    Verify {
+        /// Where.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Write every record as sorted JSON lines.
+    Export {
+        /// The file.
+        #[arg(long)]
+        out: PathBuf,
+        /// Where from.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Read an export into an empty store.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Where to.
+        #[command(flatten)]
+        data: DataDir,
+    },
+}

@@ -1,0 +1,319 @@
+//! y = x W^T with W packed once into panels of 16 outputs.
+//!
+//! A panel holds the 16 weights of input 0, then those of input 1, and so on: one panel streams
+//! from memory once for all rows of x, 6 rows at a time, whose sums stay in registers. Each y is
+//! one sum over the inputs in ascending order, whatever the number of rows or threads: that is what
+//! makes a batch row bit-identical to the same row alone. (The gemm crate takes another path for one
+//! row, and another split of the sum for wide batches; docs/experiments.md has the comparison.)
+
+use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use wide::f32x8;
+
+/// Numbers of a vector.
+const LANES: usize = 8;
+/// Outputs of a panel: two vectors.
+const PANEL: usize = 2 * LANES;
+/// Rows of x that share one pass over a panel, at most.
+const ROWS: usize = 6;
+/// Products (and values to copy) below which waking another thread costs more than it saves.
+const SERIAL_PRODUCTS: usize = 1 << 19;
+const SERIAL_COPIES: usize = 1 << 17;
+
+/// The type in which weights are kept. Arithmetic is in f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightType {
+    /// 4 bytes, exact.
+    F32,
+    /// 2 bytes, 8 bits of mantissa.
+    Bf16,
+    /// 2 bytes, 11 bits of mantissa.
+    F16,
+}
+
+#[derive(Debug)]
+enum Panels {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+    F16(Vec<f16>),
+}
+
+/// A frozen (out, in) weight matrix, packed.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    panels: Panels,
+    n_out: usize,
+    n_in: usize,
+}
+
+impl PackedMatrix {
+    /// Packs `weight`, (out, in), any float type, on the CPU.
+    ///
+    /// # Errors
+    /// A tensor that is not a matrix.
+    pub fn new(weight: &Tensor, kept_as: WeightType) -> Result<Self> {
+        let (n_out, n_in) = weight.dims2()?;
+        let rows = weight
+            .to_dtype(candle_core::DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        let panels = match kept_as {
+            WeightType::F32 => Panels::F32(pack(&rows, n_out, n_in, |v| v)),
+            WeightType::Bf16 => Panels::Bf16(pack(&rows, n_out, n_in, bf16::from_f32)),
+            WeightType::F16 => Panels::F16(pack(&rows, n_out, n_in, f16::from_f32)),
+        };
+        Ok(Self {
+            panels,
+            n_out,
+            n_in,
+        })
+    }
+
+    /// (out, in).
+    pub fn shape(&self) -> (usize, usize) {
+        (self.n_out, self.n_in)
+    }
+
+    /// x W^T; x is (rows, in), f32, contiguous; the result (rows, out).
+    ///
+    /// # Errors
+    /// A misshapen or strided x.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.apply_op1_no_bwd(&Product(self))
+    }
+
+    /// y += x W^T over plain slices: x (rows, in), y (rows, out).
+    fn multiply(&self, x: &[f32], y: &mut [f32]) {
+        match &self.panels {
+            Panels::F32(panels) => multiply(panels, self.n_in, self.n_out, x, y, |v| v),
+            Panels::Bf16(panels) => multiply(panels, self.n_in, self.n_out, x, y, bf16::to_f32),
+            Panels::F16(panels) => multiply(panels, self.n_in, self.n_out, x, y, f16::to_f32),
+        }
+    }
+}
+
+/// Rows of W into panels; outputs beyond the last one are 0.
+fn pack<T: Copy + Send + Sync + Default>(
+    rows: &[f32],
+    n_out: usize,
+    n_in: usize,
+    convert: impl Fn(f32) -> T + Send + Sync,
+) -> Vec<T> {
+    let mut panels = vec![T::default(); n_out.div_ceil(PANEL) * PANEL * n_in];
+    panels
+        .par_chunks_mut(PANEL * n_in)
+        .enumerate()
+        .for_each(|(p, panel)| {
+            for (o, row) in rows
+                .chunks_exact(n_in)
+                .skip(p * PANEL)
+                .take(PANEL)
+                .enumerate()
+            {
+                for (i, value) in row.iter().enumerate() {
+                    panel[i * PANEL + o] = convert(*value);
+                }
+            }
+        });
+    panels
+}
+
+fn multiply<T: Copy + Sync>(
+    panels: &[T],
+    n_in: usize,
+    n_out: usize,
+    x: &[f32],
+    y: &mut [f32],
+    widen: impl Fn(T) -> f32 + Copy + Sync,
+) {
+    let n_rows = x.len() / n_in;
+    // Panel by panel first, so that threads write apart; then into rows.
+    let mut by_panel = vec![0f32; panels.len() / n_in * n_rows];
+    if n_rows * panels.len() < SERIAL_PRODUCTS {
+        by_panel
+            .chunks_mut(PANEL * n_rows)
+            .zip(panels.chunks(PANEL * n_in))
+            .for_each(|(out, panel)| multiply_panel(panel, n_in, x, out, widen));
+    } else {
+        by_panel
+            .par_chunks_mut(PANEL * n_rows)
+            .zip(panels.par_chunks(PANEL * n_in))
+            .for_each(|(out, panel)| multiply_panel(panel, n_in, x, out, widen));
+    }
+    let scatter = |(r, row): (usize, &mut [f32])| {
+        for (p, outputs) in row.chunks_mut(PANEL).enumerate() {
+            let start = (p * n_rows + r) * PANEL;
+            outputs.copy_from_slice(&by_panel[start..start + outputs.len()]);
+        }
+    };
+    if y.len() < SERIAL_COPIES {
+        y.chunks_mut(n_out).enumerate().for_each(scatter);
+    } else {
+        y.par_chunks_mut(n_out).enumerate().for_each(scatter);
+    }
+}
+
+/// All rows of x through one panel; `out` is (rows, PANEL).
+fn multiply_panel<T: Copy>(
+    panel: &[T],
+    n_in: usize,
+    mut x: &[f32],
+    mut out: &mut [f32],
+    widen: impl Fn(T) -> f32 + Copy,
+) {
+    while !x.is_empty() {
+        // 8 rows go as 4 + 4, not 6 + 2.
+        let left = x.len() / n_in;
+        let n_rows = left.div_ceil(left.div_ceil(ROWS));
+        let (tile, rest) = x.split_at(n_rows * n_in);
+        let (sums, rest_out) = std::mem::take(&mut out).split_at_mut(n_rows * PANEL);
+        match n_rows {
+            1 => multiply_tile::<T, 1>(panel, n_in, tile, sums, widen),
+            2 => multiply_tile::<T, 2>(panel, n_in, tile, sums, widen),
+            3 => multiply_tile::<T, 3>(panel, n_in, tile, sums, widen),
+            4 => multiply_tile::<T, 4>(panel, n_in, tile, sums, widen),
+            5 => multiply_tile::<T, 5>(panel, n_in, tile, sums, widen),
+            _ => multiply_tile::<T, ROWS>(panel, n_in, tile, sums, widen),
+        }
+        (x, out) = (rest, rest_out);
+    }
+}
+
+/// 2 * R vectors of sums, 2 of weights and 1 of x fit the 16 registers of AVX2.
+#[inline(always)]
+fn multiply_tile<T: Copy, const R: usize>(
+    panel: &[T],
+    n_in: usize,
+    x: &[f32],
+    out: &mut [f32],
+    widen: impl Fn(T) -> f32 + Copy,
+) {
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &x[r * n_in..(r + 1) * n_in]);
+    let mut sums = [[f32x8::ZERO; 2]; R];
+    for (i, weights) in panel.chunks_exact(PANEL).enumerate().take(n_in) {
+        let (low, high) = weights.split_at(LANES);
+        let (low, high) = (load(low, widen), load(high, widen));
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            let value = f32x8::splat(row[i]);
+            sums[0] = value.mul_add(low, sums[0]);
+            sums[1] = value.mul_add(high, sums[1]);
+        }
+    }
+    for (out, sums) in out.chunks_exact_mut(PANEL).zip(&sums) {
+        let (low, high) = out.split_at_mut(LANES);
+        low.copy_from_slice(&sums[0].to_array());
+        high.copy_from_slice(&sums[1].to_array());
+    }
+}
+
+#[inline(always)]
+fn load<T: Copy>(weights: &[T], widen: impl Fn(T) -> f32) -> f32x8 {
+    let mut values = [0f32; LANES];
+    for (value, weight) in values.iter_mut().zip(weights) {
+        *value = widen(*weight);
+    }
+    f32x8::new(values)
+}
+
+struct Product<'a>(&'a PackedMatrix);
+
+impl CustomOp1 for Product<'_> {
+    fn name(&self) -> &'static str {
+        "packed-matmul"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n_rows, width) = layout.shape().dims2()?;
+        if width != self.0.n_in {
+            bail!(
+                "packed matmul: x has {width} columns, the weight {}",
+                self.0.n_in
+            );
+        }
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("packed matmul: x must be contiguous");
+        };
+        let x = &storage.as_slice::<f32>()?[start..end];
+        let mut y = vec![0f32; n_rows * self.0.n_out];
+        if n_rows > 0 {
+            self.0.multiply(x, &mut y);
+        }
+        Ok((CpuStorage::F32(y), Shape::from((n_rows, self.0.n_out))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matrix(rows: usize, columns: usize, seed: u64) -> Tensor {
+        let mut state = seed | 1;
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect();
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    fn bits(t: &Tensor) -> Vec<u32> {
+        let values = t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn agrees_with_a_naive_product_and_rows_do_not_see_each_other(
+            rows in 1usize..40, n_in in 1usize..300, n_out in 1usize..130, seed in any::<u64>(),
+        ) {
+            let weight = matrix(n_out, n_in, seed);
+            let x = matrix(rows, n_in, seed ^ 7);
+            let packed = PackedMatrix::new(&weight, WeightType::F32).unwrap();
+            let y = packed.forward(&x).unwrap();
+            let naive = x.matmul(&weight.t().unwrap()).unwrap();
+            let error = (&y - &naive).unwrap().abs().unwrap().max_all().unwrap();
+            prop_assert!(error.to_scalar::<f32>().unwrap() < 1e-3);
+            for r in 0..rows {
+                let alone = packed.forward(&x.narrow(0, r, 1).unwrap().contiguous().unwrap()).unwrap();
+                prop_assert_eq!(bits(&alone), bits(&y.narrow(0, r, 1).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn half_types_round_the_weights_and_nothing_else() {
+        let weight = matrix(40, 70, 3);
+        let x = matrix(5, 70, 4);
+        for (kept_as, dtype) in [
+            (WeightType::Bf16, candle_core::DType::BF16),
+            (WeightType::F16, candle_core::DType::F16),
+        ] {
+            let rounded = weight.to_dtype(dtype).unwrap();
+            let half = PackedMatrix::new(&weight, kept_as)
+                .unwrap()
+                .forward(&x)
+                .unwrap();
+            let full = PackedMatrix::new(&rounded, WeightType::F32)
+                .unwrap()
+                .forward(&x)
+                .unwrap();
+            assert_eq!(bits(&half), bits(&full));
+        }
+    }
+
+    #[test]
+    fn a_misshapen_input_is_an_error() {
+        let packed = PackedMatrix::new(&matrix(4, 6, 1), WeightType::F32).unwrap();
+        assert!(packed.forward(&matrix(2, 5, 1)).is_err());
+        assert!(packed.forward(&matrix(6, 2, 1).t().unwrap()).is_err());
+    }
+}

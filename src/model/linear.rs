@@ -1,0 +1,146 @@
+//! Frozen linear layers, dense or quantized, and the LoRA that runs beside them.
+//!
+//! The seam where faster kernels will go: a layer is a [`Linear`], whatever holds its weights.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+use mistralrs_quant::{IsqType, QuantMethod, QuantMethodConfig, QuantizeOntoGuard, UnquantLinear};
+
+use super::input::SequenceSpan;
+use super::kernels::packed_matmul::{PackedMatrix, WeightType};
+use super::lora::{LoraPair, LoraSet, Projection};
+
+/// How the weights of linear layers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinearFormat {
+    /// Packed for our own kernel.
+    Packed(WeightType),
+    /// Quantized at load by mistralrs-quant.
+    Quantized(IsqType),
+}
+
+/// y = x W^T + b, frozen.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+}
+
+#[derive(Debug)]
+enum Weight {
+    Packed(PackedMatrix),
+    Quantized(Arc<dyn QuantMethod>),
+}
+
+impl Linear {
+    /// `weight` is (out, in), f32; `bias` (out).
+    ///
+    /// # Errors
+    /// A shape that the format cannot hold (K-quants want 256 inputs a block).
+    pub fn new(weight: Tensor, bias: Option<Tensor>, format: LinearFormat) -> Result<Self> {
+        let weight = match format {
+            LinearFormat::Packed(kept_as) => Weight::Packed(PackedMatrix::new(&weight, kept_as)?),
+            LinearFormat::Quantized(kind) => Weight::Quantized(quantize(weight, kind)?),
+        };
+        Ok(Self { weight, bias })
+    }
+
+    /// x is (rows, in), f32, contiguous; the result (rows, out).
+    ///
+    /// # Errors
+    /// A misshapen x.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = match &self.weight {
+            Weight::Packed(weight) => weight.forward(x)?,
+            Weight::Quantized(weight) => weight.forward_autocast(x)?,
+        };
+        match &self.bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+}
+
+fn quantize(weight: Tensor, kind: IsqType) -> Result<Arc<dyn QuantMethod>> {
+    let dense = QuantMethodConfig::Unquantized(candle_nn::Linear::new(weight, None));
+    Arc::new(UnquantLinear::new(dense)?).apply_isq(
+        Some(kind),
+        Device::Cpu,
+        &AtomicUsize::new(0),
+        None,
+        QuantizeOntoGuard::new(),
+    )
+}
+
+/// The packed rows of one batch by the LoRA that they run with. Rows of the bare base are in none.
+#[derive(Debug, Default)]
+pub struct LoraGroups {
+    groups: Vec<LoraGroup>,
+}
+
+#[derive(Debug)]
+struct LoraGroup {
+    lora: Arc<LoraSet>,
+    /// `None`: every row of the batch.
+    rows: Option<Tensor>,
+}
+
+impl LoraGroups {
+    /// Groups the rows of `spans`; the order of groups is that of their first rows.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(spans: &[SequenceSpan], n_rows: usize) -> Result<Self> {
+        let mut by_set: Vec<(Arc<LoraSet>, Vec<u32>)> = Vec::new();
+        for span in spans {
+            let Some(lora) = span.lora.as_ref().filter(|l| !l.pairs.is_empty()) else {
+                continue;
+            };
+            let rows = span.rows.clone().map(|r| r as u32);
+            match by_set.iter_mut().find(|(set, _)| Arc::ptr_eq(set, lora)) {
+                Some((_, known)) => known.extend(rows),
+                None => by_set.push((lora.clone(), rows.collect())),
+            }
+        }
+        let group = |(lora, rows): (Arc<LoraSet>, Vec<u32>)| {
+            let all = rows.len() == n_rows;
+            let rows = (!all)
+                .then(|| Tensor::new(rows, &Device::Cpu))
+                .transpose()?;
+            Ok(LoraGroup { lora, rows })
+        };
+        Ok(Self {
+            groups: by_set.into_iter().map(group).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Adds each group's delta of layer (`block`, `projection`) to `y` = the base layer's output for
+    /// `x`.
+    ///
+    /// # Errors
+    /// A LoRA that does not fit the layer: bundles are checked when they are read.
+    pub fn add_to(
+        &self,
+        mut y: Tensor,
+        x: &Tensor,
+        block: usize,
+        projection: Projection,
+    ) -> Result<Tensor> {
+        for group in &self.groups {
+            let Some(pair) = group.lora.pairs.get(&(block, projection)) else {
+                continue;
+            };
+            y = match &group.rows {
+                None => (y + delta(pair, x)?)?,
+                Some(rows) => y.index_add(rows, &delta(pair, &x.index_select(rows, 0)?)?, 0)?,
+            };
+        }
+        Ok(y)
+    }
+}
+
+fn delta(pair: &LoraPair, x: &Tensor) -> Result<Tensor> {
+    pair.packed_b().forward(&pair.packed_a().forward(x)?)
+}

@@ -1,0 +1,109 @@
+//! A path becomes a decoder.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::config::ModelConfig;
+use super::decoder::Decoder;
+use super::error::ModelError;
+use super::linear::LinearFormat;
+use super::weights::gguf::GgufFile;
+use super::weights::hugging_face::{read_config, weight_files, SafetensorsFiles};
+use super::weights::Weights;
+
+/// The files of a model, recognised but not yet read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelFiles {
+    /// One GGUF file.
+    Gguf(PathBuf),
+    /// A directory with `config.json`, `tokenizer.json` and safetensors.
+    Directory(PathBuf),
+}
+
+impl ModelFiles {
+    /// Recognises what `path` is.
+    ///
+    /// # Errors
+    /// It is not there, or is neither a file nor a model directory.
+    pub fn at(path: &Path) -> Result<Self, ModelError> {
+        if path.is_file() {
+            Ok(Self::Gguf(path.to_owned()))
+        } else if path.join("config.json").is_file() {
+            Ok(Self::Directory(path.to_owned()))
+        } else if path.is_dir() {
+            Err(ModelError::Fetch(format!(
+                "{} has no config.json: give a Hugging Face model directory or a GGUF file",
+                path.display()
+            )))
+        } else {
+            Err(ModelError::Fetch(format!(
+                "{} does not exist: give a GGUF file, a Hugging Face model directory or a name that `attune model list` shows",
+                path.display()
+            )))
+        }
+    }
+
+    /// SHA-256 of the weights: the files in order, each with its length in front.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn sha256(&self) -> Result<String, ModelError> {
+        let files = match self {
+            Self::Gguf(file) => return sha256_of_file(file),
+            Self::Directory(directory) => weight_files(directory)?,
+        };
+        let mut hash = Sha256::new();
+        for file in files {
+            hash.update(sha256_of_file(&file)?);
+        }
+        Ok(hex::encode(hash.finalize()))
+    }
+
+    /// Reads configuration and weights.
+    ///
+    /// # Errors
+    /// Anything that is missing, malformed or does not fit, by name.
+    pub fn load(&self, format: LinearFormat) -> Result<Decoder, ModelError> {
+        let (config, weights) = self.open()?;
+        Decoder::load(config, weights, format)
+    }
+
+    fn open(&self) -> Result<(ModelConfig, Weights), ModelError> {
+        match self {
+            Self::Gguf(path) => {
+                let mut file = GgufFile::open(path)?;
+                Ok((file.config()?, Weights::from_gguf(file)))
+            }
+            Self::Directory(directory) => {
+                let config = read_config(directory)?;
+                let files = SafetensorsFiles::open(&weight_files(directory)?)?;
+                Ok((config, Weights::from_safetensors(files)))
+            }
+        }
+    }
+}
+
+/// SHA-256 of a file, hex.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn sha256_of_file(path: &Path) -> Result<String, ModelError> {
+    let hash = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hex::encode(hash.finalize())),
+                n => hash.update(&buffer[..n]),
+            }
+        }
+    };
+    hash().map_err(|source| ModelError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,100 @@
+//! Weights from files, by the names that Hugging Face checkpoints use.
+//!
+//! A tensor is taken once, with the shape that the decoder wants; what is missing, misshapen or left
+//! over is an error that names it.
+
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::error::ModelError;
+
+pub mod gguf;
+pub mod gguf_header;
+pub mod hugging_face;
+pub mod safetensors_header;
+
+use gguf::GgufFile;
+use hugging_face::SafetensorsFiles;
+
+/// Where tensors come from.
+#[derive(Debug)]
+enum Source {
+    Gguf(GgufFile),
+    Safetensors(SafetensorsFiles),
+}
+
+/// The tensors of one model, until the decoder has taken them.
+#[derive(Debug)]
+pub struct Weights {
+    source: Source,
+    left: BTreeSet<String>,
+}
+
+impl Weights {
+    /// The tensors of a GGUF file.
+    pub fn from_gguf(file: GgufFile) -> Self {
+        let left = file.tensor_names();
+        Self {
+            source: Source::Gguf(file),
+            left,
+        }
+    }
+
+    /// The tensors of a Hugging Face directory.
+    pub fn from_safetensors(files: SafetensorsFiles) -> Self {
+        let left = files.tensor_names();
+        Self {
+            source: Source::Safetensors(files),
+            left,
+        }
+    }
+
+    /// A tensor as f32 on the CPU.
+    ///
+    /// # Errors
+    /// It is not there, has another shape, or cannot be read.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        if !self.left.remove(name) {
+            return Err(ModelError::Weights(format!("tensor {name} is missing")));
+        }
+        let tensor = match &mut self.source {
+            Source::Gguf(file) => file.tensor(name, shape)?,
+            Source::Safetensors(files) => files.tensor(name, shape)?,
+        };
+        if tensor.dims() != shape {
+            return Err(misshapen(name, tensor.dims(), shape));
+        }
+        Ok(tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
+    }
+
+    /// Leaves a tensor out that may or may not be there.
+    pub fn ignore(&mut self, name: &str) {
+        self.left.remove(name);
+    }
+
+    /// Checks that every tensor was taken.
+    ///
+    /// # Errors
+    /// The tensors that are left over: the file is of another kind of model than its configuration
+    /// says.
+    pub fn finish(self) -> Result<(), ModelError> {
+        // Buffers that old checkpoints carry; they are computed here.
+        let left: Vec<_> = self
+            .left
+            .iter()
+            .filter(|n| !n.ends_with(".rotary_emb.inv_freq"))
+            .collect();
+        match left.as_slice() {
+            [] => Ok(()),
+            [first, ..] => Err(ModelError::Weights(format!(
+                "{} tensors are not used by this kind of model, {first} among them",
+                left.len()
+            ))),
+        }
+    }
+}
+
+fn misshapen(name: &str, got: &[usize], want: &[usize]) -> ModelError {
+    ModelError::Weights(format!("tensor {name} has shape {got:?}, not {want:?}"))
+}

@@ -1,0 +1,242 @@
+//! From a directory to a [`Store`], and back.
+//!
+//! What a failed open leaves behind is what it found. Files that do not match their seal are not
+//! opened at all. A store without a seal was killed, and one with an older schema must change: both
+//! are first recovered, migrated and verified on a copy, and the real files follow only if that
+//! went well.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::store::files::{Dir, Locked, Marker};
+use crate::store::meta::{self, Meta, State};
+use crate::store::migrate::{self, SCHEMA};
+use crate::store::migrations::MIGRATIONS;
+use crate::store::seal::Seal;
+use crate::store::trees::Trees;
+use crate::store::{verify, StoreError, StoreInfo};
+
+/// How long closing waits for sled's threads to let go of the files. A store that is not sealed in
+/// time is recovered at the next open, as after a kill.
+const SEAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the write probe writes: more than a file system keeps beside a file's name.
+const PROBE_BYTES: usize = 4096;
+
+/// An open store. Clones share it; it closes with the last one. One process at a time.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// `None` only while dropping.
+    trees: Option<Trees>,
+    dir: Dir,
+}
+
+impl Store {
+    /// Opens the store in `dir`, and creates it if `dir` is empty or does not exist;
+    /// `now_unix_ms` is then its time of creation. Older records are migrated.
+    ///
+    /// # Errors
+    /// Not a directory, not a store, locked, newer than this build, damaged, or not accessible. In
+    /// each case its records are as they were.
+    pub fn open(dir: &Path, now_unix_ms: u64) -> Result<Store, StoreError> {
+        let dir = Dir::lock(dir)?;
+        if dir.marker()? != Some(Marker::Ready) {
+            return Store::create(dir, now_unix_ms);
+        }
+        dir.check_presence()?;
+        let seal = Seal::read(&dir)?;
+        if let Some(seal) = &seal {
+            let origin = dir.path().display().to_string();
+            migrate::refuse_newer(seal.schema, || origin)?;
+            let differences = seal.differences(&dir)?;
+            if !differences.is_empty() {
+                return Err(dir.damaged(differences));
+            }
+        }
+        if seal.is_none_or(|seal| seal.schema != SCHEMA) {
+            dir.rehearse(|copy| try_out(&dir, copy))?;
+        }
+        Seal::remove(&dir)?;
+        let trees = Trees::open(&dir.sled())?;
+        // From here on, dropping `store` closes and seals what was opened.
+        let store = Store::new(dir, trees);
+        make_current(store.trees(), store.dir())?;
+        Ok(store)
+    }
+
+    fn create(dir: Dir, now_unix_ms: u64) -> Result<Store, StoreError> {
+        dir.set_marker(Marker::Creating)?;
+        dir.discard()?;
+        let store = Store::new_in(dir)?;
+        store.trees().writer()?.set_meta(&Meta {
+            schema: SCHEMA,
+            store_id: format!("{:032x}", rand::random::<u128>()),
+            created_unix_ms: now_unix_ms,
+            state: State::Ready,
+        })?;
+        store.inner.dir.set_marker(Marker::Ready)?;
+        Ok(store)
+    }
+
+    fn new_in(dir: Dir) -> Result<Store, StoreError> {
+        let trees = Trees::open(&dir.sled())?;
+        crate::store::files::sync_dir(&dir.sled())?;
+        Ok(Store::new(dir, trees))
+    }
+
+    fn new(dir: Dir, trees: Trees) -> Store {
+        let trees = Some(trees);
+        Store {
+            inner: Arc::new(Inner { trees, dir }),
+        }
+    }
+
+    /// Its schema version, name and time of creation.
+    ///
+    /// # Errors
+    /// The record about the store cannot be read.
+    pub fn info(&self) -> Result<StoreInfo, StoreError> {
+        Ok(current_meta(self.trees())?.into())
+    }
+
+    /// Returns once every earlier write is durable. Writes that returned `Ok` already are.
+    ///
+    /// # Errors
+    /// The flush fails.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.trees().writer()?.commit(&[])
+    }
+
+    /// Whether the store would take a write now: no write has failed, and the disk takes a small
+    /// file beside the store. The store itself is not written to, since a write that fails there
+    /// stops all further ones. For `/readyz`.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn is_writable(&self) -> Result<(), StoreError> {
+        self.trees().check()?;
+        let dir = self.inner.dir.path();
+        let probe = || {
+            let mut file = tempfile::tempfile_in(dir)?;
+            file.write_all(&[0; PROBE_BYTES])?;
+            file.sync_data()
+        };
+        probe().map_err(StoreError::io("write to", dir))
+    }
+
+    /// The database.
+    pub(super) fn trees(&self) -> &Trees {
+        // Only `Inner::drop` takes it, and then no `Store` is left.
+        #[expect(clippy::expect_used, reason = "see the line above")]
+        self.inner.trees.as_ref().expect("the store is open")
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Dir {
+        &self.inner.dir
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.inner.dir.path().display())
+    }
+}
+
+/// The record about the store.
+pub(super) fn current_meta(trees: &Trees) -> Result<Meta, StoreError> {
+    trees.meta()?.ok_or_else(|| StoreError::BadRecord {
+        tree: meta::TREE,
+        key: String::from_utf8_lossy(meta::META_KEY).into_owned(),
+        reason: "it is missing".to_owned(),
+    })
+}
+
+/// On a copy: recovery, migration, and a look at every record.
+fn try_out(dir: &Dir, copy: &Path) -> Result<(), StoreError> {
+    let attempt = || {
+        let trees = Trees::open(copy)?;
+        make_current(&trees, dir)?;
+        verify::verify(&trees)
+    };
+    // sled asserts, rather than fails, on some damaged files. Nothing outlives the copy.
+    let Ok(result) = catch_unwind(AssertUnwindSafe(attempt)) else {
+        return Err(dir.damaged(vec!["sled's files make no sense".to_owned()]));
+    };
+    match result {
+        Ok(report) if report.is_clean() => Ok(()),
+        Ok(report) => Err(dir.damaged(report.problems)),
+        Err(error) if is_damage(&error) => Err(dir.damaged(vec![error.to_string()])),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::BadRecord { .. } => true,
+        // What sled reports of its files, as opposed to what the file system reports to it.
+        StoreError::Backend { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other
+        ),
+        _ => false,
+    }
+}
+
+/// Discards an import that was interrupted, and migrates older records.
+fn make_current(trees: &Trees, dir: &Dir) -> Result<(), StoreError> {
+    let value = trees.get(meta::TREE, meta::META_KEY)?;
+    if let Some(schema) = value.as_deref().and_then(meta::schema_of) {
+        migrate::refuse_newer(schema, || dir.path().display().to_string())?;
+    }
+    let mut current = current_meta(trees)?;
+    if current.state == State::Importing {
+        let writer = trees.writer()?;
+        writer.clear()?;
+        current.state = State::Ready;
+        writer.set_meta(&current)?;
+    }
+    migrate::migrate(trees, current, MIGRATIONS)
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(trees) = self.trees.take() else {
+            return;
+        };
+        // A store whose write failed stays unsealed: the next open looks at every record.
+        let sound = trees.check();
+        let schema = current_meta(&trees).map(|meta| meta.schema);
+        drop(trees);
+        let sealed = let_go(&self.dir).and_then(|_db| {
+            sound?;
+            Seal::of(&self.dir, schema?)?.write(&self.dir)
+        });
+        if let Err(error) = sealed {
+            tracing::warn!(%error, "the store was closed without a seal; it is verified when it is opened");
+        }
+    }
+}
+
+/// Waits until sled's threads, which may have some work left after the database was dropped, let go
+/// of its files. They are ours until the result is dropped.
+fn let_go(dir: &Dir) -> Result<Locked, StoreError> {
+    let path = dir.sled().join("db");
+    let db = File::open(&path).map_err(StoreError::io("open", &path))?;
+    let deadline = Instant::now() + SEAL_PATIENCE;
+    while let Err(error) = db.try_lock() {
+        if Instant::now() > deadline {
+            return Err(StoreError::io("lock", &path)(error.into()));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(Locked(db))
+}

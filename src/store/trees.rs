@@ -1,0 +1,322 @@
+//! The trees: the only file that names sled.
+//!
+//! All writes go through one [`Writer`] at a time: it checks and then applies its edits and the new
+//! record counts in one sled transaction, lets the next writer in, and flushes before it returns.
+//! Writers that wait for the disk at the same time share the work.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use sled::transaction::{
+    ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
+};
+
+use crate::store::durable::Durable;
+use crate::store::meta::{self, Counts, Meta};
+use crate::store::record::{self, Record, KINDS};
+use crate::store::StoreError;
+
+/// Pages that sled may keep in memory, in bytes.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// The tree that sled makes by itself. We keep nothing in it.
+const SLED_DEFAULT_TREE: &str = "__sled__default";
+
+/// An open database: the tree `meta` and one tree for each kind of record.
+pub(super) struct Trees {
+    db: sled::Db,
+    meta: sled::Tree,
+    by_name: BTreeMap<&'static str, sled::Tree>,
+    /// Held by the writer, from its checks to the end of its transaction.
+    writing: Mutex<()>,
+    durable: Durable,
+}
+
+/// One change of one record.
+pub(super) struct Edit {
+    tree: &'static str,
+    key: Vec<u8>,
+    /// `None` deletes.
+    value: Option<Vec<u8>>,
+}
+
+impl Edit {
+    /// Writes `record`.
+    pub(super) fn put<R: Record>(record: &R) -> Result<Edit, StoreError> {
+        Ok(Edit::put_raw(
+            R::TREE,
+            record.key(),
+            record::encode(record)?,
+        ))
+    }
+
+    /// Removes the `R` under `key`.
+    pub(super) fn delete<R: Record>(key: Vec<u8>) -> Edit {
+        Edit::delete_raw(R::TREE, key)
+    }
+
+    /// Writes an encoded record.
+    pub(super) fn put_raw(tree: &'static str, key: Vec<u8>, value: Vec<u8>) -> Edit {
+        Edit {
+            tree,
+            key,
+            value: Some(value),
+        }
+    }
+
+    /// Removes whatever is under `key`.
+    pub(super) fn delete_raw(tree: &'static str, key: Vec<u8>) -> Edit {
+        Edit {
+            tree,
+            key,
+            value: None,
+        }
+    }
+}
+
+impl Trees {
+    /// Opens or creates the database in `path`.
+    pub(super) fn open(path: &Path) -> Result<Trees, StoreError> {
+        // No background flusher: every write flushes, and nothing is written between writes.
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        let db = config.open().map_err(backend("open"))?;
+        let meta = db.open_tree(meta::TREE).map_err(backend("open"))?;
+        let mut by_name = BTreeMap::new();
+        for kind in KINDS {
+            let tree = db.open_tree(kind.tree).map_err(backend("open"))?;
+            by_name.insert(kind.tree, tree);
+        }
+        Ok(Trees {
+            db,
+            meta,
+            by_name,
+            writing: Mutex::new(()),
+            durable: Durable::open(path)?,
+        })
+    }
+
+    /// Starts a write: what is read from here to `commit` stays true until then.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] after an earlier failure.
+    pub(super) fn writer(&self) -> Result<Writer<'_>, StoreError> {
+        // A writer that panicked left the lock poisoned, and perhaps half of its work.
+        let guard = self.writing.lock().map_err(|_| StoreError::Failed)?;
+        self.durable.check()?;
+        Ok(Writer {
+            trees: self,
+            _guard: guard,
+        })
+    }
+
+    /// Whether writes can succeed as far as is known.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.durable.check()
+    }
+
+    /// The value under `key`.
+    pub(super) fn get(
+        &self,
+        tree: &'static str,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.tree(tree).get(key).map_err(backend("read"))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    /// The `R` under `key`.
+    pub(super) fn record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
+        let value = self.get(R::TREE, key)?;
+        value.map(|value| record::decode(key, &value)).transpose()
+    }
+
+    /// All `R`, by key.
+    pub(super) fn records<R: Record>(&self) -> impl Iterator<Item = Result<R, StoreError>> + '_ {
+        self.scan(R::TREE, &[])
+            .map(|entry| entry.and_then(|(key, value)| record::decode(&key, &value)))
+    }
+
+    /// Keys and values of `tree` whose key starts with `prefix`, by key, up to the first error.
+    pub(super) fn scan(
+        &self,
+        tree: &'static str,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Entry> + '_ {
+        let mut entries = self.tree(tree).scan_prefix(prefix);
+        let mut over = false;
+        std::iter::from_fn(move || {
+            if over {
+                return None;
+            }
+            let entry = entries.next()?.map_err(backend("read"));
+            over = entry.is_err();
+            Some(entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
+        })
+    }
+
+    /// The names of all trees that are in the files, known or not, except sled's own if empty.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .db
+            .tree_names()
+            .iter()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .filter(|name| name != SLED_DEFAULT_TREE || !self.db.is_empty())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The record about the store; `None` in a new database.
+    pub(super) fn meta(&self) -> Result<Option<Meta>, StoreError> {
+        let value = self.get(meta::TREE, meta::META_KEY)?;
+        value.map(|value| meta::decode_meta(&value)).transpose()
+    }
+
+    /// The recorded number of records of each tree.
+    pub(super) fn counts(&self) -> Result<Counts, StoreError> {
+        read_counts(self.get(meta::TREE, meta::COUNTS_KEY)?)
+    }
+
+    fn tree(&self, name: &'static str) -> &sled::Tree {
+        if name == meta::TREE {
+            return &self.meta;
+        }
+        // Names come from `Record::TREE` of the rows of `KINDS`, all opened above. A kind that is
+        // missing there reads as empty from sled's own tree, and `verify` names what is in it.
+        self.by_name.get(name).unwrap_or(&self.db)
+    }
+}
+
+/// A key and its value, or why they cannot be read.
+pub(super) type Entry = Result<(Vec<u8>, Vec<u8>), StoreError>;
+
+/// The one write that is under way.
+pub(super) struct Writer<'a> {
+    trees: &'a Trees,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Writer<'_> {
+    /// Applies all of `edits` or none, with the record counts, and returns once they and every
+    /// earlier write are durable. No edits: waits for the earlier writes.
+    pub(super) fn commit(self, edits: &[Edit]) -> Result<(), StoreError> {
+        let trees = self.trees;
+        if !edits.is_empty() {
+            self.transact(edits)?;
+        }
+        let ticket = trees.durable.ticket();
+        // The next writer may go on while this one waits for the disk.
+        drop(self);
+        trees.durable.wait(ticket, || flush(&trees.db))
+    }
+
+    /// Like `commit`, while the writer stays: for long jobs of many edits.
+    pub(super) fn apply(&self, edits: &[Edit]) -> Result<(), StoreError> {
+        self.transact(edits)?;
+        self.settle()
+    }
+
+    /// Replaces the record about the store.
+    pub(super) fn set_meta(&self, meta: &Meta) -> Result<(), StoreError> {
+        let value = meta::encode_meta(meta)?;
+        self.apply(&[Edit::put_raw(meta::TREE, meta::META_KEY.to_vec(), value)])
+    }
+
+    /// Removes all records; the record about the store stays.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        self.trees.durable.write(|| {
+            for tree in self.trees.by_name.values() {
+                tree.clear().map_err(backend("write"))?;
+            }
+            let removed = self.trees.meta.remove(meta::COUNTS_KEY);
+            removed.map(drop).map_err(backend("write"))
+        })?;
+        self.settle()
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        let durable = &self.trees.durable;
+        durable.wait(durable.ticket(), || flush(&self.trees.db))
+    }
+
+    fn transact(&self, edits: &[Edit]) -> Result<(), StoreError> {
+        let mut names: Vec<&'static str> = edits.iter().map(|edit| edit.tree).collect();
+        names.push(meta::TREE);
+        names.sort_unstable();
+        names.dedup();
+        let trees: Vec<&sled::Tree> = names.iter().map(|&name| self.trees.tree(name)).collect();
+        self.trees.durable.write(|| {
+            let done = trees.as_slice().transaction(|trees| {
+                let by_name = names.iter().copied().zip(trees).collect();
+                apply(&by_name, edits)
+            });
+            done.map_err(|error| match error {
+                TransactionError::Abort(error) => error,
+                TransactionError::Storage(error) => backend("write")(error),
+            })
+        })
+    }
+}
+
+type Applied<T> = Result<T, ConflictableTransactionError<StoreError>>;
+
+/// Inside a transaction over `trees`: the edits, and the counts that follow from them.
+fn apply(trees: &BTreeMap<&'static str, &TransactionalTree>, edits: &[Edit]) -> Applied<()> {
+    let abort = ConflictableTransactionError::Abort;
+    let meta = trees[meta::TREE];
+    let before = meta.get(meta::COUNTS_KEY)?.map(|value| value.to_vec());
+    let mut counts = read_counts(before.clone()).map_err(abort)?;
+    for edit in edits {
+        let tree = trees[edit.tree];
+        let old = match &edit.value {
+            Some(value) => tree.insert(edit.key.as_slice(), value.as_slice())?,
+            None => tree.remove(edit.key.as_slice())?,
+        };
+        if edit.tree == meta::TREE || old.is_some() == edit.value.is_some() {
+            continue;
+        }
+        let count = counts.entry(edit.tree.to_owned()).or_insert(0);
+        // A count that is off already must not stop a write; `verify` reports it.
+        *count = match old {
+            None => count.saturating_add(1),
+            Some(_) => count.saturating_sub(1),
+        };
+    }
+    counts.retain(|_, count| *count > 0);
+    let after = meta::encode_counts(&counts).map_err(abort)?;
+    if before.as_deref() != Some(after.as_slice()) {
+        meta.insert(meta::COUNTS_KEY, after)?;
+    }
+    Ok(())
+}
+
+fn read_counts(value: Option<Vec<u8>>) -> Result<Counts, StoreError> {
+    match value {
+        Some(value) => meta::decode_counts(&value),
+        None => Ok(Counts::new()),
+    }
+}
+
+fn flush(db: &sled::Db) -> Result<(), StoreError> {
+    db.flush().map(drop).map_err(backend("flush"))
+}
+
+/// sled's errors become I/O errors here, so that nobody else needs to know them.
+fn backend(what: &'static str) -> impl Fn(sled::Error) -> StoreError {
+    move |error| StoreError::Backend {
+        what,
+        source: match error {
+            sled::Error::Io(error) => error,
+            sled::Error::Corruption { .. } => {
+                io::Error::new(io::ErrorKind::InvalidData, "its files are corrupted")
+            }
+            error => io::Error::other(error.to_string()),
+        },
+    }
+}

@@ -1,0 +1,265 @@
+//! PEFT checkpoints, as the authors' code writes them: the oracles' `prlhf/`.
+
+use std::fs;
+use std::path::Path;
+
+use attune::adapter::bundle::{bundle_dir, read, BundleContents};
+use attune::adapter::manifest::BaseModel;
+use attune::adapter::peft::{import, PeftImport};
+use attune::adapter::plan::{lora_name, user_model_name};
+use attune::adapter::publish::write;
+use attune::adapter::registry::AdapterRegistry;
+use attune::adapter::tensors::encode;
+use attune::adapter::AdapterError;
+use attune::ids::UserKey;
+use attune::model::lora::Projection;
+use attune::user_model::model::UserModelKind;
+use attune::user_model::soft_prompt::RowKind;
+use serde_json::{json, Value};
+use tempfile::TempDir;
+
+use crate::support::{
+    golden, golden_config, oracles, small_contents, tensor, tiny_llama, user, BASE,
+};
+
+/// The checkpoints in the folder of golden data.
+fn variants() -> Vec<String> {
+    let entries = fs::read_dir(oracles().join("prlhf")).unwrap();
+    let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names: Vec<String> = names.collect();
+    assert!(!names.is_empty());
+    names
+}
+
+fn settings(n_user_tokens: Option<usize>) -> PeftImport {
+    PeftImport {
+        name: Some("authors".into()),
+        created_unix: 1,
+        base: BaseModel {
+            name: "tiny".into(),
+            sha256: BASE.into(),
+        },
+        kind: None,
+        n_user_tokens,
+        users: None,
+    }
+}
+
+fn numbered(row: usize) -> Option<UserKey> {
+    (row > 0).then(|| user("default", &row.to_string()))
+}
+
+fn import_golden(variant: &str) -> (Value, BundleContents) {
+    let dir = oracles().join("prlhf").join(variant);
+    let facts = fs::read(dir.join("prlhf.json")).unwrap();
+    let facts: Value = serde_json::from_slice(&facts).unwrap();
+    let n_user_tokens = facts["n_user_tokens"].as_u64().unwrap() as usize;
+    // A cluster checkpoint tells T_u by its shapes.
+    let said = (facts["kind"] == "individual").then_some(n_user_tokens);
+    let contents = import(&dir.join("adapter"), settings(said)).unwrap();
+    (facts, contents)
+}
+
+#[test]
+fn checkpoints_are_imported_whole() {
+    for variant in variants() {
+        let (facts, contents) = import_golden(&variant);
+        let params = golden(&format!("prlhf/{variant}/params.safetensors"));
+        assert_eq!(contents.tensors, params, "{variant}");
+        let manifest = serde_json::to_value(&contents.manifest).unwrap();
+        for field in ["kind", "n_users", "n_user_tokens"] {
+            assert_eq!(manifest["user_model"][field], facts[field], "{variant}");
+        }
+        assert_eq!(manifest["user_model"]["clusters"], facts["n_clusters"]);
+        assert_eq!(manifest["lora"]["rank"], facts["lora"]["r"]);
+        assert_eq!(
+            manifest["lora"]["alpha"],
+            facts["lora"]["alpha"].as_f64().unwrap()
+        );
+    }
+}
+
+#[test]
+fn soft_prompts_are_those_of_the_authors_code() {
+    for variant in variants() {
+        let (facts, contents) = import_golden(&variant);
+        let parent = TempDir::new().unwrap();
+        let version = write(parent.path(), &contents).unwrap();
+        let dir = bundle_dir(parent.path(), &version);
+        let config = golden_config();
+        let adapter = read(&dir, &config, BASE).unwrap();
+        let lora = &facts["lora"];
+        let targets = lora["targets"].as_array().unwrap().len();
+        assert_eq!(adapter.lora.pairs.len(), targets * config.n_layers);
+        let scale = lora["alpha"].as_f64().unwrap() / lora["r"].as_f64().unwrap();
+        assert!(adapter.lora.pairs.values().all(|p| p.scale == scale as f32));
+
+        let lease = AdapterRegistry::new().install(adapter);
+        let expected = golden(&format!("prlhf/{variant}/soft_prompts.safetensors"));
+        let n_users = facts["n_users"].as_u64().unwrap() as usize;
+        assert_eq!(expected.len(), n_users + 1);
+        for row in 0..=n_users {
+            let prompt = lease.soft_prompt(numbered(row).as_ref());
+            let golden = &expected[&format!("user{row}")];
+            let kind = if row == 0 {
+                RowKind::Generic
+            } else {
+                RowKind::User
+            };
+            assert_eq!((prompt.kind(), prompt.len()), (kind, golden.shape[0]));
+            assert_eq!(prompt.rows().len(), golden.values.len());
+            for (got, golden) in prompt.rows().iter().zip(&golden.values) {
+                assert!((got - golden).abs() <= 1e-6, "{variant} user {row}");
+            }
+        }
+    }
+}
+
+/// A checkpoint with `small_contents`' tensors after `change`, and `config` over the usual one.
+fn checkpoint(config: Value, change: impl FnOnce(&mut BundleContents)) -> TempDir {
+    let mut contents = small_contents();
+    change(&mut contents);
+    let dir = TempDir::new().unwrap();
+    let mut merged = json!({
+        "peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none",
+        "target_modules": ["q_proj", "v_proj"],
+        "modules_to_save": ["user_embedding", "cluster_embedding", "user_weight"]
+    });
+    for (field, value) in config.as_object().unwrap() {
+        merged[field] = value.clone();
+    }
+    fs::write(dir.path().join("adapter_config.json"), merged.to_string()).unwrap();
+    let weights = encode(&contents.tensors).unwrap();
+    fs::write(dir.path().join("adapter_model.safetensors"), weights).unwrap();
+    // What the Trainer leaves beside it does not matter.
+    fs::write(dir.path().join("training_args.bin"), b"\x80\x04.").unwrap();
+    dir
+}
+
+fn import_from(dir: &Path, n_user_tokens: Option<usize>) -> Result<BundleContents, AdapterError> {
+    import(dir, settings(n_user_tokens))
+}
+
+#[test]
+fn what_was_said_must_fit_the_shapes() {
+    let dir = checkpoint(json!({}), |_| {});
+    let dir = dir.path();
+    let err = |import_: PeftImport| import(dir, import_).unwrap_err().to_string();
+    assert!(err(settings(None)).contains("say T_u"));
+    assert!(err(settings(Some(4))).contains("not (N + 1) * T_u"));
+    let mut wrong = settings(Some(2));
+    wrong.kind = Some(UserModelKind::Cluster);
+    assert!(err(wrong).contains("individual, not cluster"));
+    let mut crowd = settings(Some(2));
+    crowd.users = Some(["a", "b", "c"].map(|u| user("acme", u)).to_vec());
+    assert!(err(crowd).contains("3 users are named"));
+    let mut twice = settings(Some(2));
+    twice.users = Some(["a", "a"].map(|u| user("acme", u)).to_vec());
+    assert!(err(twice).contains("two rows"));
+
+    let mut named = settings(Some(2));
+    named.users = Some(vec![user("acme", "ann")]);
+    named.kind = Some(UserModelKind::IndividualNoGeneric);
+    let manifest = import(dir, named).unwrap().manifest;
+    assert_eq!(manifest.user_rows()[&user("acme", "ann")], 1);
+    assert_eq!(manifest.user_model.unwrap().n_users, 2);
+    let numbers = import_from(dir, Some(3)).unwrap().manifest;
+    assert_eq!(numbers.user_rows(), [(user("default", "1"), 1)].into());
+}
+
+#[test]
+fn a_plain_lora_needs_no_user_model() {
+    let config = json!({"modules_to_save": null});
+    let drop_table = |c: &mut BundleContents| {
+        c.tensors.remove(&user_model_name("user_embedding"));
+    };
+    let dir = checkpoint(config, drop_table);
+    let contents = import_from(dir.path(), None).unwrap();
+    assert!(contents.manifest.user_model.is_none() && contents.manifest.users.is_empty());
+    let err = import_from(dir.path(), Some(2)).unwrap_err().to_string();
+    assert!(err.contains("no user model"), "{err}");
+}
+
+#[test]
+fn patterns_and_stabilized_ranks_reach_the_scale() {
+    let config = json!({
+        "use_rslora": true,
+        "rank_pattern": {"layers.1.self_attn.v_proj": 1},
+        "alpha_pattern": {"v_proj": 6}
+    });
+    let dir = checkpoint(config, |c| {
+        let (output, input) = tiny_llama().projection_shape(Projection::V);
+        let mut set = |matrix, shape| {
+            let name = lora_name(1, Projection::V, matrix);
+            c.tensors.insert(name, tensor(1, shape))
+        };
+        set('A', [1, input]);
+        set('B', [output, 1]);
+    });
+    let contents = import_from(dir.path(), Some(2)).unwrap();
+    let parent = TempDir::new().unwrap();
+    let version = write(parent.path(), &contents).unwrap();
+    let adapter = read(&bundle_dir(parent.path(), &version), &tiny_llama(), BASE).unwrap();
+    let scale = |layer, projection| adapter.lora.pairs[&(layer, projection)].scale;
+    assert_eq!(scale(0, Projection::Q), 8.0 / 2.0);
+    assert_eq!(scale(0, Projection::V), 6.0 / 2.0);
+    assert_eq!(scale(1, Projection::V), 6.0 / 1.0);
+}
+
+#[test]
+fn some_blocks_may_be_left_out_if_the_configuration_says_so() {
+    let second_only = |c: &mut BundleContents| {
+        c.tensors.retain(|name, _| !name.contains(".layers.0."));
+    };
+    let dir = checkpoint(json!({"layers_to_transform": [1]}), second_only);
+    let contents = import_from(dir.path(), Some(2)).unwrap();
+    assert_eq!(contents.manifest.lora.unwrap().layers, Some(vec![1]));
+    let dir = checkpoint(json!({}), second_only);
+    let err = import_from(dir.path(), Some(2)).unwrap_err();
+    assert!(matches!(err, AdapterError::MissingTensors(_)), "{err}");
+    let dir = checkpoint(json!({"layers_to_transform": [0, 1]}), second_only);
+    let err = import_from(dir.path(), Some(2)).unwrap_err().to_string();
+    assert!(err.contains("layers_to_transform"), "{err}");
+}
+
+#[test]
+fn tensors_and_configuration_must_agree() {
+    let err = |config: Value, change: fn(&mut BundleContents)| {
+        let dir = checkpoint(config, change);
+        import_from(dir.path(), Some(2)).unwrap_err().to_string()
+    };
+    let more = json!({"target_modules": ["q_proj", "v_proj", "k_proj"]});
+    assert!(err(more, |_| {}).contains("missing tensors"));
+    let fewer = json!({"target_modules": ["q_proj"]});
+    assert!(err(fewer, |_| {}).contains("unexpected tensors"));
+    assert!(err(json!({"r": 8}), |_| {}).contains("expected [8, ?]"));
+    let stray = |c: &mut BundleContents| {
+        let name = "base_model.model.lm_head.weight";
+        c.tensors.insert(name.into(), tensor(0, [2, 2]));
+    };
+    assert!(err(json!({}), stray).contains("lm_head"));
+    let both = |c: &mut BundleContents| {
+        let name = user_model_name("cluster_embedding");
+        c.tensors.insert(name, tensor(0, [2, 32]));
+    };
+    assert!(err(json!({}), both).contains("more than one user model"));
+    let flat = |c: &mut BundleContents| {
+        let table = user_model_name("user_embedding");
+        c.tensors.get_mut(&table).unwrap().shape = vec![192];
+    };
+    assert!(err(json!({}), flat).contains("has shape [192]"));
+}
+
+#[test]
+fn a_pickle_is_refused_and_never_opened() {
+    let dir = checkpoint(json!({}), |_| {});
+    fs::remove_file(dir.path().join("adapter_model.safetensors")).unwrap();
+    let err = import_from(dir.path(), Some(2)).unwrap_err();
+    assert!(matches!(err, AdapterError::Io { .. }), "{err}");
+    fs::write(dir.path().join("adapter_model.bin"), b"\x80\x04.").unwrap();
+    let err = import_from(dir.path(), Some(2)).unwrap_err().to_string();
+    assert!(
+        err.contains("pickle") && err.contains("safe_serialization"),
+        "{err}"
+    );
+}

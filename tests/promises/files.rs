@@ -1,0 +1,259 @@
+//! Files that cannot be what they should be: each gives an error that names what is wrong, and no
+//! panic; what is spread over several files is the same model.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use attune::app::model;
+use attune::config::raw::{Cli, Command};
+use attune::config::resolved::{ModelConfigChoice, ServeConfig};
+use attune::model::hub;
+use attune::model::load::ModelFiles;
+use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device, Tensor};
+use clap::Parser;
+use proptest::prelude::*;
+use serde_json::{json, Value};
+
+use crate::common::gguf::gguf_in;
+use crate::common::{load, oracles, tokens, Solo, EXACT};
+
+/// As `attune serve --model PATH` would load it.
+fn choice(path: &Path) -> ModelConfigChoice {
+    let path = path.to_str().unwrap();
+    let typed = ["attune", "serve", "--data-dir", "unused", "--model", path];
+    let Command::Serve(raw) = Cli::parse_from(typed).command else {
+        panic!("not serve")
+    };
+    ServeConfig::new(&raw).unwrap().model().clone()
+}
+
+fn problem(path: &Path) -> String {
+    match model::load(&choice(path)) {
+        Ok(_) => panic!("{} was loaded", path.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// A copy of the tiny Llama that can be damaged.
+fn llama() -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        fs::copy(
+            oracles().join("tiny/llama").join(file),
+            copy.path().join(file),
+        )
+        .unwrap();
+    }
+    assert!(model::load(&choice(copy.path())).is_ok());
+    copy
+}
+
+type Tensors = HashMap<String, Tensor>;
+
+fn change_tensors(directory: &Path, change: impl FnOnce(&mut Tensors)) {
+    let file = directory.join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    change(&mut tensors);
+    fs::remove_file(&file).unwrap();
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+}
+
+fn change_config(directory: &Path, change: impl FnOnce(&mut Value)) {
+    let file = directory.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(&file, config.to_string()).unwrap();
+}
+
+#[test]
+fn truncated_safetensors() {
+    let copy = llama();
+    let file = copy.path().join("model.safetensors");
+    let whole = fs::read(&file).unwrap();
+    for length in [0, 4, 8, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&file, &whole[..length]).unwrap();
+        let problem = problem(copy.path());
+        assert!(problem.contains("model.safetensors"), "{length}: {problem}");
+    }
+}
+
+#[test]
+fn tensors_that_are_missing_left_over_or_misshapen_are_named() {
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let zeros = |shape: (usize, usize)| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let changes: [(&str, Box<dyn FnOnce(&mut Tensors)>); 4] = [
+        (name, Box::new(|t| drop(t.remove(name)))),
+        (
+            "lm_head.weight",
+            Box::new(|t| drop(t.remove("lm_head.weight"))),
+        ),
+        (
+            "model.layers.2.mlp.up_proj.weight",
+            Box::new(|t| {
+                drop(t.insert("model.layers.2.mlp.up_proj.weight".into(), zeros((64, 32))))
+            }),
+        ),
+        (
+            name,
+            Box::new(|t| drop(t.insert(name.into(), zeros((32, 64))))),
+        ),
+    ];
+    for (named, change) in changes {
+        let copy = llama();
+        change_tensors(copy.path(), change);
+        let problem = problem(copy.path());
+        assert!(problem.contains(named), "{named} is not in {problem}");
+    }
+}
+
+#[test]
+fn configurations_that_cannot_be_run_are_named() {
+    let changes: [(&str, fn(&mut Value)); 8] = [
+        ("rwkv", |c| c["model_type"] = json!("rwkv")),
+        ("hidden_size", |c| c["hidden_size"] = json!(0)),
+        ("hidden_size", |c| {
+            drop(c.as_object_mut().unwrap().remove("hidden_size"))
+        }),
+        ("num_hidden_layers", |c| {
+            c["num_hidden_layers"] = json!(u32::MAX)
+        }),
+        ("num_key_value_heads", |c| {
+            c["num_key_value_heads"] = json!(3)
+        }),
+        ("rope_scaling", |c| {
+            c["rope_scaling"] = json!({"rope_type": "yarn", "factor": 2.0})
+        }),
+        ("relu", |c| c["hidden_act"] = json!("relu")),
+        // The weights are of another size than the configuration says.
+        ("embed_tokens", |c| c["vocab_size"] = json!(129)),
+    ];
+    for (named, change) in changes {
+        let copy = llama();
+        change_config(copy.path(), change);
+        let problem = problem(copy.path());
+        assert!(problem.contains(named), "{named} is not in {problem}");
+    }
+    let copy = llama();
+    fs::write(copy.path().join("config.json"), b"{\"model_type\": ").unwrap();
+    assert!(problem(copy.path()).contains("config.json"));
+    for (file, named) in [
+        ("tokenizer.json", "tokenizer.json"),
+        ("model.safetensors", "model.safetensors"),
+        ("config.json", "config.json"),
+    ] {
+        let copy = llama();
+        fs::remove_file(copy.path().join(file)).unwrap();
+        assert!(problem(copy.path()).contains(named), "{file}");
+    }
+    assert!(problem(Path::new("/nowhere/at all")).contains("attune model list"));
+}
+
+#[test]
+fn shards_are_the_same_model() {
+    let copy = llama();
+    let whole = load(copy.path());
+    let file = copy.path().join("model.safetensors");
+    let tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    fs::remove_file(&file).unwrap();
+    let mut map = serde_json::Map::new();
+    let mut shards = [Tensors::new(), Tensors::new(), Tensors::new()];
+    for (i, (name, tensor)) in tensors.into_iter().enumerate() {
+        let shard = format!("model-{:05}-of-00003.safetensors", i % 3 + 1);
+        map.insert(name.clone(), json!(shard));
+        shards[i % 3].insert(name, tensor);
+    }
+    for (i, shard) in shards.iter().enumerate() {
+        let name = format!("model-{:05}-of-00003.safetensors", i + 1);
+        candle_core::safetensors::save(shard, copy.path().join(name)).unwrap();
+    }
+    let index = copy.path().join("model.safetensors.index.json");
+    fs::write(&index, json!({"weight_map": map}).to_string()).unwrap();
+    let logits = |decoder| {
+        let logits = Solo::new(decoder, 16, None).feed(&tokens(&[1, 30, 40, 50]));
+        logits.to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(logits(&load(copy.path())), logits(&whole));
+    assert!(model::load(&choice(copy.path())).is_ok());
+
+    fs::remove_file(copy.path().join("model-00002-of-00003.safetensors")).unwrap();
+    assert!(problem(copy.path()).contains("model-00002-of-00003"));
+    map.insert("x".into(), json!("../../etc/passwd"));
+    fs::write(&index, json!({"weight_map": map}).to_string()).unwrap();
+    assert!(problem(copy.path()).contains("bad file name"));
+}
+
+fn gguf() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = gguf_in(directory.path(), GgmlDType::Q4K);
+    let bytes = fs::read(&path).unwrap();
+    model::load(&choice(&path)).unwrap();
+    (directory, path, bytes)
+}
+
+#[test]
+fn truncated_gguf() {
+    let (_directory, path, whole) = gguf();
+    let lengths = [
+        0,
+        3,
+        4,
+        23,
+        24,
+        100,
+        1000,
+        whole.len() / 2,
+        whole.len() - 100,
+    ];
+    for length in lengths {
+        fs::write(&path, &whole[..length]).unwrap();
+        let problem = problem(&path);
+        assert!(problem.contains("random.gguf"), "{length}: {problem}");
+    }
+    fs::write(&path, b"PK\x03\x04 and so on").unwrap();
+    assert!(problem(&path).contains("GGUF"));
+}
+
+#[test]
+fn flipped_bytes_in_a_gguf_header() {
+    let (_directory, path, whole) = gguf();
+    // Metadata and tensor table; what follows are weights, which can be anything.
+    let header = whole.len().min(6000);
+    let flips = prop::collection::vec((0..header, 1u8..=255), 1..4);
+    let config = ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let checked = runner.run(&flips, |flips| {
+        let mut bytes = whole.clone();
+        flips.iter().for_each(|(at, with)| bytes[*at] ^= with);
+        fs::write(&path, &bytes).unwrap();
+        // A value may be flipped to another that is as good; nothing may panic or take all memory.
+        if let Err(error) = model::load(&choice(&path)) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+        Ok(())
+    });
+    checked.unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// The model itself, cut off: what an interrupted copy leaves.
+#[test]
+fn half_of_smollm2_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("half.gguf");
+    let model = hub::find("smollm2-135m-instruct").unwrap();
+    fs::copy(crate::common::smollm2_gguf(), &path).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(model.bytes / 2).unwrap();
+    let error = ModelFiles::at(&path).unwrap().load(EXACT).unwrap_err();
+    assert!(error.to_string().contains("truncated"), "{error}");
+}

@@ -1,0 +1,255 @@
+//! What one sequence does, or its reader, is no concern of the others. Counted in steps.
+
+use attune::engine::outbox::EVENT_CAPACITY;
+use attune::engine::request::{EngineRequest, SamplingParams, SubmitError};
+use attune::engine::step::StepOutcome;
+use attune::engine::thread::EngineConfig;
+use proptest::prelude::*;
+
+use crate::driver::{config, naive, request, Driver, End, Reader};
+use crate::mock::{MockRunner, FAILS, NOT_A_NUMBER, PANICS, VOCAB};
+
+/// Ordinary requests around a bad one: the bad one ends as `expected`, the others as if alone.
+fn only_the_bad_one_ends(bad: u32, expected: &End) {
+    let mut driver = Driver::new(MockRunner::new(64, 4), &config());
+    let good: Vec<EngineRequest> = (0..4).map(|i| request(&[i, 2, 3], 12)).collect();
+    let mut readers: Vec<Reader> = good.iter().map(|r| driver.submit_one(r.clone())).collect();
+    driver.step();
+    let mut bad = driver.submit_one(request(&[1, bad, 2], 12));
+    let mut late = driver.submit_one(good[0].clone());
+    driver.run_to_idle(200);
+    assert_eq!(&bad.read().end, expected);
+    assert!(bad.outcome.ids.is_empty());
+    for (request, reader) in good.iter().zip(&mut readers) {
+        assert_eq!(reader.read(), &naive(request));
+    }
+    assert_eq!(late.read(), &naive(&good[0]));
+    driver.assert_empty();
+}
+
+#[test]
+fn a_sequence_whose_pass_fails_ends_alone() {
+    only_the_bad_one_ends(FAILS, &End::Step);
+}
+
+#[test]
+fn a_sequence_whose_pass_panics_ends_alone() {
+    only_the_bad_one_ends(PANICS, &End::Step);
+}
+
+#[test]
+fn a_sequence_whose_logits_are_not_numbers_ends_alone() {
+    only_the_bad_one_ends(NOT_A_NUMBER, &End::NotFinite);
+}
+
+#[test]
+fn a_dropped_answer_is_freed_by_the_next_step() {
+    let mut driver = Driver::new(MockRunner::new(64, 4), &config());
+    let stays = driver.submit_one(request(&[1], 50));
+    driver.step();
+    let alone = driver.engine.stats().blocks_used;
+    let leaves = driver.submit_one(request(&[7; 30], 50));
+    driver.step();
+    assert!(driver.engine.stats().blocks_used > alone + 7);
+    assert_eq!(driver.engine.stats().running, 2);
+    drop(leaves);
+    driver.step();
+    assert_eq!(driver.engine.stats().running, 1);
+    assert_eq!(driver.engine.stats().blocks_used, alone);
+    drop(stays);
+    assert_eq!(driver.step(), StepOutcome::Idle);
+    driver.assert_empty();
+}
+
+#[test]
+fn a_dropped_answer_that_waits_gives_its_place_back() {
+    let config = EngineConfig {
+        max_running: 1,
+        max_queued: 1,
+        ..config()
+    };
+    let mut driver = Driver::new(MockRunner::new(64, 4), &config);
+    let _runs = driver.submit_one(request(&[1], 60));
+    driver.step();
+    let waits = driver.submit_one(request(&[2], 60));
+    driver.step();
+    let full = driver.submit(vec![request(&[3], 60)]).unwrap_err();
+    assert!(matches!(full, SubmitError::Full { retry_after } if retry_after.as_secs() >= 1));
+    drop(waits);
+    driver.step();
+    driver
+        .submit(vec![request(&[3], 60)])
+        .expect("there is a place");
+}
+
+#[test]
+fn a_slow_reader_pauses_its_own_answer_and_loses_nothing() {
+    let mut driver = Driver::new(MockRunner::new(128, 4), &config());
+    let (slow, fast) = (request(&[1, 2], 150), request(&[3, 4], 150));
+    let mut slow_reader = driver.submit_one(slow.clone());
+    let mut fast_reader = driver.submit_one(fast.clone());
+    for _ in 0..160 {
+        driver.step();
+        fast_reader.read();
+    }
+    assert_eq!(fast_reader.outcome, naive(&fast), "the other went on");
+    assert_eq!(driver.step(), StepOutcome::Idle, "nothing to do but wait");
+    assert_eq!(slow_reader.answer.events.len(), EVENT_CAPACITY);
+    for _ in 0..5 {
+        slow_reader.read();
+        driver.run_to_idle(200);
+    }
+    assert_eq!(slow_reader.read(), &naive(&slow));
+    driver.assert_empty();
+}
+
+#[test]
+fn slow_readers_do_not_keep_others_out() {
+    // One slot, and blocks for one long sequence only.
+    let config = EngineConfig {
+        max_running: 1,
+        ..config()
+    };
+    let mut driver = Driver::new(MockRunner::new(40, 4), &config);
+    let slow = request(&[1, 2], 150);
+    let mut slow_reader = driver.submit_one(slow.clone());
+    driver.run_to_idle(200);
+    let other = request(&[5; 100], 20);
+    let mut other_reader = driver.submit_one(other.clone());
+    driver.run_to_idle(200);
+    assert_eq!(other_reader.read(), &naive(&other));
+    assert!(driver.engine.stats().preemptions > 0);
+    for _ in 0..5 {
+        slow_reader.read();
+        driver.run_to_idle(200);
+    }
+    assert_eq!(slow_reader.read(), &naive(&slow));
+}
+
+#[test]
+fn what_can_never_run_is_refused_with_its_reason() {
+    let mut driver = Driver::new(MockRunner::new(4, 4), &config());
+    let ask = |change: fn(&mut EngineRequest)| {
+        let mut request = request(&[1, 2], 2);
+        change(&mut request);
+        request
+    };
+    let cases: [(&str, EngineRequest); 7] = [
+        ("KV cache holds 16", ask(|r| r.max_tokens = 16)),
+        ("KV cache holds 16", ask(|r| r.max_tokens = usize::MAX)),
+        ("prompt is empty", ask(|r| r.prompt = [].as_slice().into())),
+        ("soft_at", ask(|r| r.soft_at = 3)),
+        ("max_tokens", ask(|r| r.max_tokens = 0)),
+        (
+            "token id 40",
+            ask(|r| r.prompt = [VOCAB as u32].as_slice().into()),
+        ),
+        ("temperature", ask(|r| r.sampling.temperature = f32::NAN)),
+    ];
+    for (why, request) in cases {
+        let error = driver.submit(vec![request]).unwrap_err();
+        let SubmitError::Invalid(message) = error else {
+            panic!("{error:?}");
+        };
+        assert!(message.contains(why), "{message}");
+    }
+    driver.assert_empty();
+    let mut longest = driver.submit_one(request(&[1, 2], 15));
+    driver.run_to_idle(100);
+    assert_eq!(
+        longest.read().ids.len(),
+        15,
+        "exactly what fits is answered"
+    );
+}
+
+#[test]
+fn a_prompt_of_soft_rows_only_is_answered() {
+    let only_soft = EngineRequest {
+        soft_prompt: crate::driver::soft(&[1.0, 2.0, 3.0]),
+        ..request(&[], 5)
+    };
+    let mut driver = Driver::new(MockRunner::new(8, 4), &config());
+    let mut reader = driver.submit_one(only_soft.clone());
+    driver.run_to_idle(20);
+    assert_eq!(reader.read(), &naive(&only_soft));
+}
+
+#[test]
+fn the_metrics_tell_what_happened() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        attune::engine::metrics::describe();
+        let mut driver = Driver::new(MockRunner::new(64, 4), &config());
+        let _readers = [0, 1].map(|_| driver.submit_one(request(&[1; 9], 3)));
+        driver.run_to_idle(20);
+        let _third = driver.submit_one(request(&[1; 9], 3));
+        driver.run_to_idle(20);
+    });
+    let text = handle.render();
+    for line in [
+        "attune_prompt_tokens_total 27",
+        "attune_generation_tokens_total 9",
+        "attune_prefix_cache_queries_total 27",
+        "attune_prefix_cache_hits_total 8",
+        "attune_request_success_total{finished_reason=\"length\"} 3",
+        "attune_time_to_first_token_seconds_count 3",
+        "attune_inter_token_latency_seconds_count 6",
+        "attune_request_queue_time_seconds_count 3",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
+}
+
+/// A client that comes, perhaps reads, and leaves at some step.
+#[derive(Debug, Clone)]
+struct Client {
+    prompt: usize,
+    comes: usize,
+    stays: usize,
+    reads: bool,
+}
+
+fn any_client() -> impl Strategy<Value = Client> {
+    (1..40usize, 0..200usize, 0..60usize, any::<bool>()).prop_map(
+        |(prompt, comes, stays, reads)| Client {
+            prompt,
+            comes,
+            stays,
+            reads,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_hundred_disconnects_leave_nothing_behind(
+        clients in prop::collection::vec(any_client(), 100),
+        n_blocks in 30..80usize,
+    ) {
+        let mut driver = Driver::new(MockRunner::new(n_blocks, 4), &config());
+        let mut readers: Vec<Option<Reader>> = clients.iter().map(|_| None).collect();
+        let last = clients.iter().map(|c| c.comes + c.stays).max().unwrap();
+        for now in 0..=last {
+            for (i, (client, reader)) in clients.iter().zip(&mut readers).enumerate() {
+                if now == client.comes {
+                    let mut ask = request(&vec![i as u32 % 30; client.prompt], 80);
+                    ask.sampling = SamplingParams::default();
+                    *reader = Some(driver.submit_one(ask));
+                }
+                if client.reads {
+                    reader.as_mut().map(Reader::read);
+                }
+                if now == client.comes + client.stays {
+                    *reader = None;
+                }
+            }
+            driver.step();
+        }
+        prop_assert_eq!(driver.step(), StepOutcome::Idle);
+        driver.assert_empty();
+    }
+}

@@ -1,0 +1,189 @@
+//! The sampler against one that sorts everything.
+
+use attune::engine::request::SamplingParams;
+use attune::engine::sampler::{draw, greedy, Sampler};
+use proptest::prelude::*;
+
+use crate::driver::request;
+
+/// Top-k, top-p, min-p and the draw by their definitions.
+fn naive_draw(params: &SamplingParams, logits: &[f32], u: f64) -> u32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weight = |id: u32| ((logits[id as usize] - max) / params.temperature).exp();
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    let descending = |a: f32, b: f32| b.partial_cmp(&a).unwrap();
+    ids.sort_by(|a, b| descending(logits[*a as usize], logits[*b as usize]).then(a.cmp(b)));
+    if params.top_k > 0 {
+        ids.truncate(params.top_k);
+    }
+    if params.top_p < 1.0 {
+        ids.sort_by(|a, b| descending(weight(*a), weight(*b)).then(a.cmp(b)));
+        let total: f64 = ids.iter().map(|id| f64::from(weight(*id))).sum();
+        let mut sum = 0.0;
+        let reached = ids.iter().position(|id| {
+            sum += f64::from(weight(*id));
+            sum >= f64::from(params.top_p) * total
+        });
+        ids.truncate(reached.map_or(ids.len(), |i| i + 1));
+    }
+    ids.retain(|id| weight(*id) >= params.min_p && weight(*id) > 0.0);
+    ids.sort_unstable();
+    let total: f64 = ids.iter().map(|id| f64::from(weight(*id))).sum();
+    let mut rest = u * total;
+    for id in &ids {
+        rest -= f64::from(weight(*id));
+        if rest < 0.0 {
+            return *id;
+        }
+    }
+    *ids.last().unwrap()
+}
+
+/// Many equal values, some impossible tokens, at least one possible one.
+fn any_logits() -> impl Strategy<Value = Vec<f32>> {
+    let value = prop_oneof![
+        6 => (-20..20i32).prop_map(|v| v as f32 / 4.0),
+        2 => -30.0f32..30.0,
+        1 => Just(f32::NEG_INFINITY),
+        1 => Just(-0.0f32),
+    ];
+    (prop::collection::vec(value, 0..700), -5.0f32..5.0).prop_map(|(mut logits, last)| {
+        logits.push(last);
+        logits
+    })
+}
+
+fn any_filters() -> impl Strategy<Value = SamplingParams> {
+    let top_p = prop_oneof![Just(1.0f32), Just(0.0), 0.0f32..1.0, 0.99f32..1.0];
+    let min_p = prop_oneof![Just(0.0f32), Just(1.0), 0.0f32..1.0];
+    let top_k = prop_oneof![Just(0usize), 1..4usize, 1..800usize];
+    (0.05f32..2.0, top_k, top_p, min_p).prop_map(|(temperature, top_k, top_p, min_p)| {
+        SamplingParams {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..SamplingParams::default()
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn drawing_agrees_with_sorting_everything(
+        logits in any_logits(),
+        params in any_filters(),
+        u in prop_oneof![Just(0.0f64), Just(1.0 - f64::EPSILON), 0.0..1.0f64],
+    ) {
+        let id = draw(&params, &logits, u);
+        prop_assert_eq!(id, naive_draw(&params, &logits, u));
+        prop_assert!(logits[id as usize] > f32::NEG_INFINITY, "an impossible token");
+    }
+
+    #[test]
+    fn greedy_is_the_first_of_the_greatest(logits in any_logits()) {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let first = logits.iter().position(|l| *l == max).unwrap();
+        prop_assert_eq!(greedy(&logits), first as u32);
+        let one = SamplingParams { top_k: 1, ..SamplingParams::default() };
+        prop_assert_eq!(draw(&one, &logits, 0.7), first as u32);
+    }
+}
+
+#[test]
+fn draws_follow_the_softmax_at_the_temperature() {
+    let logits = [1.0f32, 0.0, 2.5, f32::NEG_INFINITY, 1.5];
+    let params = SamplingParams {
+        temperature: 0.7,
+        ..SamplingParams::default()
+    };
+    let exp = logits.map(|l| (f64::from(l) / 0.7).exp());
+    let total: f64 = exp.iter().sum();
+    let n = 10_000;
+    let mut counts = [0usize; 5];
+    for i in 0..n {
+        let u = (f64::from(i) + 0.5) / f64::from(n);
+        counts[draw(&params, &logits, u) as usize] += 1;
+    }
+    for (count, weight) in counts.iter().zip(exp) {
+        let share = *count as f64 / f64::from(n);
+        assert!((share - weight / total).abs() < 2e-4, "{counts:?}");
+    }
+}
+
+#[test]
+fn the_nucleus_ends_where_it_reaches_p() {
+    let params = SamplingParams {
+        top_p: 0.5,
+        ..SamplingParams::default()
+    };
+    assert_eq!(draw(&params, &[1.0, 1.0], 0.9), 0);
+    let four = [0.0, 1.0, 1.0, 0.0];
+    let drawn: Vec<u32> = [0.0, 0.4, 0.6, 0.99]
+        .map(|u| draw(&params, &four, u))
+        .into();
+    assert_eq!(drawn, [1, 1, 2, 2]);
+}
+
+#[test]
+fn a_seed_decides_and_different_streams_differ() {
+    let logits: Vec<f32> = (0..40).map(|i| (i % 7) as f32 / 10.0).collect();
+    let answer = |seed: Option<u64>, stream: u64| -> Vec<u32> {
+        let mut request = request(&[1], 32);
+        request.sampling = SamplingParams {
+            seed,
+            ..SamplingParams::default()
+        };
+        let mut sampler = Sampler::new(&request, 5, stream);
+        (0..32)
+            .map(|_| sampler.sample(&logits).unwrap().id)
+            .collect()
+    };
+    assert_eq!(answer(Some(1), 0), answer(Some(1), 9));
+    assert_ne!(answer(Some(1), 0), answer(Some(2), 0));
+    assert_ne!(answer(None, 0), answer(None, 1));
+    assert_eq!(answer(None, 3), answer(None, 3));
+}
+
+#[test]
+fn end_ids_are_not_chosen_too_soon() {
+    let mut request = request(&[1], 8);
+    request.min_tokens = 2;
+    request.end_ids = [3u32, 4].as_slice().into();
+    let mut sampler = Sampler::new(&request, 0, 0);
+    let logits = [0.0, 2.0, 1.0, 5.0, 6.0];
+    let ids: Vec<u32> = (0..3)
+        .map(|_| sampler.sample(&logits).unwrap().id)
+        .collect();
+    assert_eq!(ids, [1, 1, 4]);
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_raw_logits() {
+    let mut request = request(&[1], 8);
+    request.sampling.logprobs = Some(2);
+    request.sampling.logit_bias = vec![(0, 100.0)];
+    let mut sampler = Sampler::new(&request, 0, 0);
+    // softmax([0, ln 3]) = [1/4, 3/4]
+    let token = sampler.sample(&[0.0, 3f32.ln()]).unwrap();
+    assert_eq!(token.id, 0, "the bias decides");
+    assert!((token.logprob.unwrap() - 0.25f32.ln()).abs() < 1e-6);
+    let top: Vec<u32> = token.top.iter().map(|t| t.id).collect();
+    assert_eq!(top, [1, 0]);
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_refused() {
+    for bad in [
+        [0.0, f32::NAN],
+        [f32::INFINITY, 0.0],
+        [f32::NEG_INFINITY; 2],
+    ] {
+        let mut sampler = Sampler::new(&request(&[1], 8), 0, 0);
+        assert!(sampler.sample(&bad).is_err(), "{bad:?}");
+    }
+    let mut sampler = Sampler::new(&request(&[1], 8), 0, 0);
+    assert_eq!(sampler.sample(&[f32::NEG_INFINITY, 0.0]).unwrap().id, 1);
+}
