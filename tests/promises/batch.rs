@@ -173,7 +173,7 @@ fn run(models: &[Model], cases: u32, case: impl Strategy<Value = Case>) {
 fn the_five_families() {
     let families = ["llama", "qwen2", "qwen3", "mistral", "gemma3"];
     let exact = LinearFormat::Packed(WeightType::F32);
-    run(&families.map(|f| tiny(f, exact)), 60, case(9, 60, 12));
+    run(&families.map(|f| tiny(f, exact)), 120, case(9, 60, 12));
 }
 
 /// Weights that are kept in fewer bits are as independent of the batch. Quantized ones go through

@@ -176,7 +176,7 @@ async fn a_good_request_does_not_notice_bad_ones() {
             request.body(Body::from(bytes)).unwrap()
         })
         .into();
-    let requests = devised().into_iter().chain(random(80));
+    let requests = devised().into_iter().chain(random(200));
     bad.extend(requests.map(|(path, body)| post(path, &body)));
     let mut running = JoinSet::new();
     for request in bad {
