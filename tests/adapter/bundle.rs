@@ -65,8 +65,8 @@ fn what_is_written_is_read() {
     );
     assert_eq!(adapter.lora.pairs.len(), 4);
     for ((layer, projection), pair) in &adapter.lora.pairs {
-        assert_eq!(pair.scale, 2.0);
-        for (matrix, got) in [('A', &pair.a), ('B', &pair.b)] {
+        assert_eq!(pair.scale(), 2.0);
+        for (matrix, got) in [('A', pair.a()), ('B', pair.b())] {
             let expected = &contents.tensors[&lora_name(*layer, *projection, matrix)];
             assert_eq!(got.dims(), expected.shape);
             let values: Vec<f32> = got.flatten_all().unwrap().to_vec1().unwrap();
