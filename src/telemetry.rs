@@ -4,6 +4,7 @@
 //! into each other. A program that runs one server makes its set the process-wide one too, which
 //! is where the engine's thread counts.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), TelemetryError> 
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.try_init(),

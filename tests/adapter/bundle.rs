@@ -361,7 +361,7 @@ proptest! {
         let parent = TempDir::new().unwrap();
         if let Ok(adapter) = load(&sealed(parent.path(), &manifest, &weights)) {
             for pair in adapter.lora.pairs.values() {
-                let a: Vec<f32> = pair.a.flatten_all().unwrap().to_vec1().unwrap();
+                let a: Vec<f32> = pair.a().flatten_all().unwrap().to_vec1().unwrap();
                 prop_assert!(a.iter().all(|v| v.is_finite()));
             }
         }

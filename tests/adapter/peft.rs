@@ -92,7 +92,11 @@ fn soft_prompts_are_those_of_the_authors_code() {
         let targets = lora["targets"].as_array().unwrap().len();
         assert_eq!(adapter.lora.pairs.len(), targets * config.n_layers);
         let scale = lora["alpha"].as_f64().unwrap() / lora["r"].as_f64().unwrap();
-        assert!(adapter.lora.pairs.values().all(|p| p.scale == scale as f32));
+        assert!(adapter
+            .lora
+            .pairs
+            .values()
+            .all(|p| p.scale() == scale as f32));
 
         let lease = AdapterRegistry::new().install(adapter);
         let expected = golden(&format!("prlhf/{variant}/soft_prompts.safetensors"));
@@ -200,7 +204,7 @@ fn patterns_and_stabilized_ranks_reach_the_scale() {
     let parent = TempDir::new().unwrap();
     let version = write(parent.path(), &contents).unwrap();
     let adapter = read(&bundle_dir(parent.path(), &version), &tiny_llama(), BASE).unwrap();
-    let scale = |layer, projection| adapter.lora.pairs[&(layer, projection)].scale;
+    let scale = |layer, projection| adapter.lora.pairs[&(layer, projection)].scale();
     assert_eq!(scale(0, Projection::Q), 8.0 / 2.0);
     assert_eq!(scale(0, Projection::V), 6.0 / 2.0);
     assert_eq!(scale(1, Projection::V), 6.0 / 1.0);

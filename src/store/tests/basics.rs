@@ -167,7 +167,7 @@ fn a_second_open_is_refused() {
     let store = open(dir.path());
     let error = Store::open(dir.path(), 0).unwrap_err();
     let expected = format!(
-        "another attune process holds {}; stop it or use the admin API",
+        "another attune process holds {}; stop it first",
         dir.path().display()
     );
     assert_eq!(error.to_string(), expected);
