@@ -38,7 +38,7 @@ pub fn write(parent: &Path, contents: &BundleContents) -> Result<AdapterVersion,
 /// Publishes the bundle in `dir`, byte for byte, in `parent`.
 ///
 /// # Errors
-/// A bundle that does not verify, or as [`write`].
+/// A bundle that does not verify, or as [`write()`].
 pub fn copy(dir: &Path, parent: &Path) -> Result<AdapterVersion, AdapterError> {
     let files = Files::read(dir)?;
     files.verify()?;

@@ -43,7 +43,7 @@ impl RmsNorm {
     }
 }
 
-/// Frequencies of the rotary embedding: angle(position, j) = position * frequency[j].
+/// Frequencies of the rotary embedding: `angle(position, j) = position * frequency[j]`.
 #[derive(Debug, Clone)]
 pub struct Rope {
     frequencies: Vec<f32>,

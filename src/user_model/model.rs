@@ -16,7 +16,7 @@ pub enum UserModelKind {
     Individual,
     /// e_i = o_i
     IndividualNoGeneric,
-    /// e_i = sum_k softmax(s_i)[k] V_k
+    /// `e_i = sum_k softmax(s_i)[k] V_k`
     Cluster,
 }
 

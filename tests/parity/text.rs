@@ -202,7 +202,7 @@ proptest! {
     fn content_cannot_add_control_tokens(contents in prop::collection::vec(hostile(), 1..4)) {
         for tokenizer in [smollm2(), tiny("llama")] {
             let template = ChatTemplate::of(&tokenizer).unwrap();
-            let role = |i: usize| if i % 2 == 0 { "user" } else { "assistant" };
+            let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
             let with = |content: &dyn Fn(&str) -> String| -> Vec<ChatMessage> {
                 let message = |(i, text): (usize, &String)| ChatMessage {
                     role: role(i).to_owned(),

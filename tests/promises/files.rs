@@ -88,7 +88,8 @@ fn truncated_safetensors() {
 fn tensors_that_are_missing_left_over_or_misshapen_are_named() {
     let name = "model.layers.1.mlp.up_proj.weight";
     let zeros = |shape: (usize, usize)| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-    let changes: [(&str, Box<dyn FnOnce(&mut Tensors)>); 4] = [
+    type Change = Box<dyn FnOnce(&mut Tensors)>;
+    let changes: [(&str, Change); 4] = [
         (name, Box::new(|t| drop(t.remove(name)))),
         (
             "lm_head.weight",
@@ -115,7 +116,8 @@ fn tensors_that_are_missing_left_over_or_misshapen_are_named() {
 
 #[test]
 fn configurations_that_cannot_be_run_are_named() {
-    let changes: [(&str, fn(&mut Value)); 8] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 8] = [
         ("rwkv", |c| c["model_type"] = json!("rwkv")),
         ("hidden_size", |c| c["hidden_size"] = json!(0)),
         ("hidden_size", |c| {

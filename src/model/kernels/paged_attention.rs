@@ -122,7 +122,7 @@ impl LayerKv {
         }
     }
 
-    /// scores[h][p] = q[h] . k[p] * scale, for every position of the context's blocks.
+    /// `scores[h][p] = q[h] . k[p] * scale`, for every position of the context's blocks.
     #[inline(always)]
     fn score<const H: usize>(&self, context: &Context, q: &[f32], scores: &mut [f32]) {
         let (head_dim, padded) = (context.shape.head_dim, context.padded_len());

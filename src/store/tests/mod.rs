@@ -26,7 +26,7 @@ fn version(n: u8) -> AdapterVersion {
 fn adapter(n: u8) -> AdapterRecord {
     AdapterRecord {
         version: version(n),
-        name: (n % 2 == 0).then(|| format!("adapter \u{e9} {n}")),
+        name: n.is_multiple_of(2).then(|| format!("adapter \u{e9} {n}")),
         installed_unix_ms: u64::from(n),
         source: AdapterSource::Imported,
     }

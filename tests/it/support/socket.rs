@@ -31,6 +31,10 @@ impl Listening {
         let stopped = async {
             let _ = stopped.await;
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the handle is kept, and awaited at the end"
+        )]
         let task = tokio::spawn(serve(listener, server.state.clone(), config, stopped));
         Self {
             server,
