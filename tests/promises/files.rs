@@ -88,7 +88,7 @@ fn truncated_safetensors() {
 fn tensors_that_are_missing_left_over_or_misshapen_are_named() {
     let name = "model.layers.1.mlp.up_proj.weight";
     let zeros = |shape: (usize, usize)| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-    type Change = Box<dyn FnOnce(&mut Tensors)>;
+    type Change<'a> = Box<dyn FnOnce(&mut Tensors) + 'a>;
     let changes: [(&str, Change); 4] = [
         (name, Box::new(|t| drop(t.remove(name)))),
         (
