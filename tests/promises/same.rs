@@ -34,6 +34,10 @@ fn smollm2_with_the_prefix_cache_is_smollm2_without() {
         soft_prompt: person.clone(),
         ..greedy(prompt, 5)
     };
+    let versioned = |seed| EngineRequest {
+        adapter: Some(noise_adapter(decoder.config(), 4, seed)),
+        ..personal(&chat)
+    };
     let config = EngineConfig {
         prefix_cache: true,
         ..usual()
@@ -45,6 +49,8 @@ fn smollm2_with_the_prefix_cache_is_smollm2_without() {
         greedy(&other_end, 5),
         personal(&chat),
         personal(&other_end),
+        versioned(2),
+        versioned(3),
     ]
     .into_iter()
     .map(|request| {
@@ -55,7 +61,7 @@ fn smollm2_with_the_prefix_cache_is_smollm2_without() {
     })
     .collect();
     // Whole blocks of 16 rows; 4 rows of the person are no prompt tokens.
-    assert_eq!(cached, [0, 48, 32, 0, 28]);
+    assert_eq!(cached, [0, 48, 32, 0, 28, 0, 0]);
 }
 
 #[test]
