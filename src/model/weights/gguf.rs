@@ -86,22 +86,20 @@ impl GgufFile {
         self.names.keys().filter(|n| computed(n)).cloned().collect()
     }
 
+    /// The shape of a tensor.
+    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, ModelError> {
+        let info = self.content.tensor_infos.get(self.stored_name(name)?);
+        info.map(|info| info.shape.dims().to_vec())
+            .ok_or_else(|| super::missing(name))
+    }
+
     /// A tensor, dequantized.
-    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+    pub(super) fn tensor(&mut self, name: &str) -> Result<Tensor, ModelError> {
+        let stored = self.stored_name(name)?.to_owned();
         let unreadable = |e: candle_core::Error| {
             ModelError::Weights(format!("tensor {name} of {}: {e}", self.path.display()))
         };
-        let info = self
-            .names
-            .get(name)
-            .and_then(|n| Some((n, self.content.tensor_infos.get(n)?)));
-        let Some((stored, info)) = info else {
-            return Err(ModelError::Weights(format!("tensor {name} is missing")));
-        };
-        if info.shape.dims() != shape {
-            return Err(super::misshapen(name, info.shape.dims(), shape));
-        }
-        let tensor = self.content.tensor(&mut self.reader, stored, &Device::Cpu);
+        let tensor = self.content.tensor(&mut self.reader, &stored, &Device::Cpu);
         let tensor = tensor
             .and_then(|t| t.dequantize(&Device::Cpu))
             .map_err(unreadable)?;
@@ -111,6 +109,14 @@ impl GgufFile {
             _ => return Ok(tensor),
         };
         Ok(uninterleave(&tensor, heads)?)
+    }
+
+    /// What the file calls a tensor.
+    fn stored_name(&self, name: &str) -> Result<&str, ModelError> {
+        let stored = self.names.get(name);
+        stored
+            .map(String::as_str)
+            .ok_or_else(|| super::missing(name))
     }
 
     /// The configuration that the metadata describes.
@@ -185,13 +191,8 @@ impl GgufFile {
     }
 
     fn rope_scaling(&mut self, family: &str) -> Result<RopeScaling, ModelError> {
-        if let Some(shape) = self
-            .content
-            .tensor_infos
-            .get(ROPE_FACTORS)
-            .map(|t| t.shape.clone())
-        {
-            let factors = self.tensor(ROPE_FACTORS, shape.dims())?.to_vec1::<f32>()?;
+        if self.content.tensor_infos.contains_key(ROPE_FACTORS) {
+            let factors = self.tensor(ROPE_FACTORS)?.to_vec1::<f32>()?;
             return Ok(RopeScaling::Factors(factors));
         }
         match self

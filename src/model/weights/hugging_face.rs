@@ -59,11 +59,11 @@ impl SafetensorsFiles {
             .collect()
     }
 
-    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let view = self.mapped.get(name)?;
-        if view.shape() != shape {
-            return Err(super::misshapen(name, view.shape(), shape));
-        }
+    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, ModelError> {
+        Ok(self.mapped.get(name)?.shape().to_vec())
+    }
+
+    pub(super) fn tensor(&self, name: &str) -> Result<Tensor, ModelError> {
         Ok(self.mapped.load(name, &Device::Cpu)?)
     }
 }

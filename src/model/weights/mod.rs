@@ -56,15 +56,22 @@ impl Weights {
     /// It is not there, has another shape, or cannot be read.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         if !self.left.remove(name) {
-            return Err(ModelError::Weights(format!("tensor {name} is missing")));
+            return Err(missing(name));
+        }
+        let got = match &self.source {
+            Source::Gguf(file) => file.shape(name)?,
+            Source::Safetensors(files) => files.shape(name)?,
+        };
+        // Before anything is read or allocated.
+        if got != shape {
+            return Err(ModelError::Weights(format!(
+                "tensor {name} has shape {got:?}, not {shape:?}"
+            )));
         }
         let tensor = match &mut self.source {
-            Source::Gguf(file) => file.tensor(name, shape)?,
-            Source::Safetensors(files) => files.tensor(name, shape)?,
+            Source::Gguf(file) => file.tensor(name)?,
+            Source::Safetensors(files) => files.tensor(name)?,
         };
-        if tensor.dims() != shape {
-            return Err(misshapen(name, tensor.dims(), shape));
-        }
         Ok(tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
     }
 
@@ -95,6 +102,6 @@ impl Weights {
     }
 }
 
-fn misshapen(name: &str, got: &[usize], want: &[usize]) -> ModelError {
-    ModelError::Weights(format!("tensor {name} has shape {got:?}, not {want:?}"))
+fn missing(name: &str) -> ModelError {
+    ModelError::Weights(format!("tensor {name} is missing"))
 }
