@@ -5,6 +5,7 @@
 //! | [`config`] | what was typed (raw) and what it means (resolved) |
 //! | [`text`] | strings and token ids: tokenizer, chat template, detokenizer, stop strings |
 //! | [`model`] | one decoder for every family: weights in, packed rows through, logits out |
+//! | [`base_model`] | a model with its tokenizer, chat template and hash |
 //! | [`user_model`] | a user id becomes soft-prompt rows |
 //! | [`adapter`] | immutable versions (LoRA + user model), aliases, leases |
 //! | [`engine`] | continuous batching: schedule, run, postprocess |
@@ -31,6 +32,7 @@
 pub mod adapter;
 pub mod api;
 pub mod app;
+pub mod base_model;
 pub mod config;
 pub mod engine;
 pub mod ids;

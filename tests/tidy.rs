@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
             "text",
             "model",
+            "base_model",
             "user_model",
             "adapter",
             "engine",
@@ -32,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
+    ("base_model", &["model", "text"]),
     ("api", &["ids", "telemetry", "app"]),
 ];
 

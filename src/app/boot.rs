@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_util::task::TaskTracker;
 
 use super::keys::{KeyFileError, KeyRing};
-use super::model::{self, BaseModel, LoadError};
 use super::state::{AppState, Limits};
 use super::versions::{Versions, VersionsError};
 use crate::adapter::registry::AdapterRegistry;
+use crate::base_model::{self, BaseModel, LoadError};
 use crate::config::resolved::ServeConfig;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::model_runner::ModelRunner;
@@ -58,7 +58,7 @@ pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, Boo
         .map_or_else(|| Ok(KeyRing::open()), KeyRing::from_file)?;
     // The store before the model: a lock held by another process shows at once.
     let versions = Versions::open(config.data_dir(), now_unix_ms())?;
-    let base = model::load(config.model())?;
+    let base = base_model::load(config.model().name(), config.model().format())?;
     let alias = Alias::new(ALIAS)?;
     if config.demo() {
         versions.install_demo(&base, &alias, now_unix_ms())?;

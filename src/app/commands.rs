@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::{bail, Context, Result};
 
 use super::boot::{now_unix_ms, ALIAS};
-use super::model;
 use super::versions::{describe, summary, Versions};
 use crate::adapter::bundle;
 use crate::adapter::manifest::BaseModel;
 use crate::adapter::peft::{self, PeftImport};
 use crate::adapter::publish;
+use crate::base_model::load::{id, locate};
 use crate::config::raw::{Adapter, AdapterImport, DataDir, Model, Store};
 use crate::config::resolved::data_dir;
 use crate::ids::{Alias, Tenant, UserId, UserKey};
@@ -121,7 +121,7 @@ fn promote(versions: &Versions, version: &str, expected: Option<&str>) -> Result
 }
 
 fn import_peft(import: &AdapterImport) -> Result<String> {
-    let files = model::locate(&import.model.model)?;
+    let files = locate(&import.model.model)?;
     let user = |name: &String| -> Result<UserKey> {
         Ok(UserKey {
             tenant: Tenant::default(),
@@ -135,7 +135,7 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
             name: import.name.clone(),
             created_unix: now_unix_ms() / 1000,
             base: BaseModel {
-                name: model::id(&import.model.model),
+                name: id(&import.model.model),
                 sha256: files.sha256()?,
             },
             kind: import

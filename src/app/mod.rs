@@ -13,8 +13,6 @@
 //! | [`answer`] | engine events become text: detokenizer, stop strings, log-probabilities |
 //! | [`chat`] | messages to answers |
 //! | [`completions`] | raw prompts to answers |
-//! | [`model`] | the base model with its tokenizer, template and hash |
-//! | [`gguf_vocabulary`] | the tokenizer part of a GGUF file |
 //! | [`boot`] | configuration becomes a running server's state |
 //! | [`versions`] | store, bundles and registry, kept in step |
 //! | [`commands`] | the other subcommands |
@@ -27,10 +25,8 @@ pub mod commands;
 pub mod completions;
 pub mod error;
 pub mod generate;
-pub mod gguf_vocabulary;
 pub mod key_file;
 pub mod keys;
-pub mod model;
 pub mod model_id;
 pub mod models;
 pub mod selection;

@@ -6,12 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model::BaseModel;
 use crate::adapter::bundle::{self, bundle_dir};
 use crate::adapter::error::AdapterError;
 use crate::adapter::manifest::{BaseModel as MadeFor, Manifest};
 use crate::adapter::registry::{AdapterRegistry, PromoteError};
 use crate::adapter::{demo, publish};
+use crate::base_model::BaseModel;
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::{AdapterRecord, AdapterSource, CasError, Store, StoreError};
 use crate::text::chat_template::{ChatMessage, ChatTemplate};

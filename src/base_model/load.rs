@@ -1,13 +1,13 @@
-//! The base model with everything that belongs to it: weights, tokenizer, chat template, hash.
+//! A name or path becomes a base model in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::gguf_vocabulary::gguf_vocabulary;
-use crate::config::resolved::ModelConfigChoice;
 use crate::model::decoder::Decoder;
 use crate::model::error::ModelError;
 use crate::model::hub;
+use crate::model::linear::LinearFormat;
 use crate::model::load::ModelFiles;
 use crate::model::weights::gguf::GgufFile;
 use crate::text::chat_template::ChatTemplate;
@@ -59,13 +59,13 @@ pub fn locate(name: &str) -> Result<ModelFiles, ModelError> {
     ModelFiles::at(&path)
 }
 
-/// Loads a model.
+/// Loads a model: `name` is a known name or a path.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load(choice: &ModelConfigChoice) -> Result<BaseModel, LoadError> {
-    let files = locate(choice.name())?;
-    let decoder = Arc::new(files.load(choice.format())?);
+pub fn load(name: &str, format: LinearFormat) -> Result<BaseModel, LoadError> {
+    let files = locate(name)?;
+    let decoder = Arc::new(files.load(format)?);
     let tokenizer = Arc::new(tokenizer(&files)?);
     let vocab_size = decoder.config().vocab_size;
     if tokenizer.len() > vocab_size {
@@ -79,7 +79,7 @@ pub fn load(choice: &ModelConfigChoice) -> Result<BaseModel, LoadError> {
         .map(|_| ChatTemplate::of(&tokenizer))
         .transpose()?;
     Ok(BaseModel {
-        id: id(choice.name()),
+        id: id(name),
         sha256: files.sha256()?,
         decoder,
         tokenizer,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::common::{oracle_json as oracle, oracles, smollm2_gguf};
-use attune::app::gguf_vocabulary::gguf_vocabulary;
+use attune::base_model::gguf_vocabulary::gguf_vocabulary;
 use attune::model::weights::gguf::GgufFile;
 use attune::text::chat_template::{ChatMessage, ChatTemplate};
 use attune::text::detokenizer::Detokenizer;

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attune::app::model;
+use attune::base_model::{self, BaseModel, LoadError};
 use attune::config::raw::{Cli, Command};
-use attune::config::resolved::{ModelConfigChoice, ServeConfig};
+use attune::config::resolved::ServeConfig;
 use attune::model::hub;
 use attune::model::load::ModelFiles;
 use candle_core::quantized::GgmlDType;
@@ -20,17 +20,18 @@ use crate::common::gguf::gguf_in;
 use crate::common::{load, oracles, tokens, Solo, EXACT};
 
 /// As `attune serve --model PATH` would load it.
-fn choice(path: &Path) -> ModelConfigChoice {
+fn load_for_serving(path: &Path) -> Result<BaseModel, LoadError> {
     let path = path.to_str().unwrap();
     let typed = ["attune", "serve", "--data-dir", "unused", "--model", path];
     let Command::Serve(raw) = Cli::parse_from(typed).command else {
         panic!("not serve")
     };
-    ServeConfig::new(&raw).unwrap().model().clone()
+    let config = ServeConfig::new(&raw).unwrap();
+    base_model::load(config.model().name(), config.model().format())
 }
 
 fn problem(path: &Path) -> String {
-    match model::load(&choice(path)) {
+    match load_for_serving(path) {
         Ok(_) => panic!("{} was loaded", path.display()),
         Err(error) => error.to_string(),
     }
@@ -51,7 +52,7 @@ fn llama() -> tempfile::TempDir {
         )
         .unwrap();
     }
-    assert!(model::load(&choice(copy.path())).is_ok());
+    assert!(load_for_serving(copy.path()).is_ok());
     copy
 }
 
@@ -182,7 +183,7 @@ fn shards_are_the_same_model() {
         logits.to_vec2::<f32>().unwrap()
     };
     assert_eq!(logits(&load(copy.path())), logits(&whole));
-    assert!(model::load(&choice(copy.path())).is_ok());
+    assert!(load_for_serving(copy.path()).is_ok());
 
     fs::remove_file(copy.path().join("model-00002-of-00003.safetensors")).unwrap();
     assert!(problem(copy.path()).contains("model-00002-of-00003"));
@@ -195,7 +196,7 @@ fn gguf() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     let path = gguf_in(directory.path(), GgmlDType::Q4K);
     let bytes = fs::read(&path).unwrap();
-    model::load(&choice(&path)).unwrap();
+    load_for_serving(&path).unwrap();
     (directory, path, bytes)
 }
 
@@ -239,7 +240,7 @@ fn flipped_bytes_in_a_gguf_header() {
         flips.iter().for_each(|(at, with)| bytes[*at] ^= with);
         fs::write(&path, &bytes).unwrap();
         // A value may be flipped to another that is as good; nothing may panic or take all memory.
-        if let Err(error) = model::load(&choice(&path)) {
+        if let Err(error) = load_for_serving(&path) {
             prop_assert!(!error.to_string().is_empty());
         }
         Ok(())
