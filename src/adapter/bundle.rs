@@ -229,7 +229,10 @@ fn lora_set(
             .map_err(|e| AdapterError::Pack(e.to_string()))?;
         pairs.insert((layer, projection), packed);
     }
-    Ok(LoraSet { pairs })
+    Ok(LoraSet {
+        pairs,
+        dropout: None,
+    })
 }
 
 fn take(

@@ -1,11 +1,12 @@
 //! The engine's keys and values, in blocks.
 
-use candle_core::{bail, CpuStorage, Result, Storage, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::model::attention::Attention;
 use crate::model::config::ModelConfig;
 use crate::model::input::ForwardInput;
 use crate::model::kernels::paged_attention::{AttentionShape, LayerKv, BLOCK_SIZE};
+use crate::model::kernels::slices::with_f32;
 
 /// Keys and values of all layers, f32, on the CPU. Sequences own blocks through the block manager;
 /// this only reads and writes where a block table points.
@@ -52,19 +53,8 @@ impl Attention for KvCache {
         let kv = &mut self.layers[layer];
         let [q, k, v] = qkv;
         let spans = &input.spans;
-        with_slice(k, |k| with_slice(v, |v| kv.write(shape, k, v, spans)))??;
-        let out = with_slice(q, |q| kv.attend(shape, q, spans))?;
+        with_f32(k, |k| with_f32(v, |v| kv.write(shape, k, v, spans)))??;
+        let out = with_f32(q, |q| kv.attend(shape, q, spans))?;
         Tensor::from_vec(out, q.shape(), q.device())
     }
-}
-
-/// The values of a contiguous f32 CPU tensor, without a copy.
-fn with_slice<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-        (&*storage, layout.contiguous_offsets())
-    else {
-        bail!("attention needs contiguous f32 tensors on the CPU");
-    };
-    Ok(f(&values[start..end]))
 }

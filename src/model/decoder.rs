@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use super::attention::Attention;
 use super::config::{Activation, ModelConfig, RopeScaling};
 use super::error::ModelError;
-use super::input::ForwardInput;
+use super::input::{ForwardInput, LearnedRows};
 use super::kernels::gated::gated;
 use super::kernels::paged_attention::AttentionShape;
 use super::layers::{RmsNorm, Rope, RopeAngles};
@@ -28,7 +28,8 @@ pub struct Decoder {
 }
 
 /// What all blocks share during one pass.
-struct Pass<'a> {
+#[derive(Debug)]
+pub struct Pass<'a> {
     input: &'a ForwardInput,
     angles: RopeAngles,
     /// Of sliding-window layers, where they differ.
@@ -114,33 +115,37 @@ impl Decoder {
     /// # Errors
     /// A failure of the tensor library; ids are checked before they get here.
     pub fn forward(&self, input: &ForwardInput, attention: &mut dyn Attention) -> Result<Tensor> {
+        let pass = self.pass(input)?;
+        let mut x = self.embed(input)?;
+        for layer in 0..self.blocks.len() {
+            x = self.block(layer, &x, &pass, attention)?;
+        }
+        self.head.forward(&self.last_hidden(&x, input)?)
+    }
+
+    /// What the blocks share during one pass over `input`.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn pass<'a>(&self, input: &'a ForwardInput) -> Result<Pass<'a>> {
         let positions: Vec<usize> = input
             .spans
             .iter()
             .flat_map(|s| s.past..s.context_len())
             .collect();
-        let pass = Pass {
+        Ok(Pass {
             input,
-            angles: self.rope.angles(&positions)?,
-            local_angles: self
-                .local_rope
-                .as_ref()
-                .map(|r| r.angles(&positions))
-                .transpose()?,
+            angles: self.rope.angles(&positions),
+            local_angles: self.local_rope.as_ref().map(|r| r.angles(&positions)),
             lora: LoraGroups::new(&input.spans, input.token_ids.len())?,
-        };
-        let mut x = self.embed(input)?;
-        for block in &self.blocks {
-            x = (&x + block.mix(&x, &pass, attention)?)?;
-            x = (&x + block.feed_forward(&x, &pass)?)?;
-        }
-        let rows: Vec<u32> = input.logit_rows.iter().map(|r| *r as u32).collect();
-        let x = x.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
-        self.head.forward(&self.norm.forward(&x)?)
+        })
     }
 
     /// The rows that enter the first block, (rows, hidden).
-    fn embed(&self, input: &ForwardInput) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn embed(&self, input: &ForwardInput) -> Result<Tensor> {
         let ids = Tensor::new(input.token_ids.as_slice(), &Device::Cpu)?;
         let mut x = self.embeddings.embedding(&ids)?;
         if !input.soft_rows.is_empty() {
@@ -152,11 +157,57 @@ impl Decoder {
             }
             x = Tensor::from_vec(values, shape, &Device::Cpu)?;
         }
+        if let Some(learned) = &input.learned_rows {
+            x = show(x, learned)?;
+        }
         match self.config.embedding_scale {
             Some(scale) => x.affine(scale, 0.0),
             None => Ok(x),
         }
     }
+
+    /// One block: x (rows, hidden) in, the same out. Training runs blocks one by one, to keep or to
+    /// recompute what is between them.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn block(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        pass: &Pass,
+        attention: &mut dyn Attention,
+    ) -> Result<Tensor> {
+        let block = &self.blocks[layer];
+        let x = (x + block.mix(x, pass, attention)?)?;
+        &x + block.feed_forward(&x, pass)?
+    }
+
+    /// log p(target) after each of `input.logit_rows`, (rows); x comes from the last block, and
+    /// `targets` has one token a row.
+    ///
+    /// # Errors
+    /// A target outside the vocabulary, or a model whose format has no gradient where one is wanted.
+    pub fn log_probs(&self, x: &Tensor, input: &ForwardInput, targets: Vec<u32>) -> Result<Tensor> {
+        self.head.log_probs(&self.last_hidden(x, input)?, targets)
+    }
+
+    /// The normalised rows that enter the head, (`input.logit_rows`, hidden).
+    fn last_hidden(&self, x: &Tensor, input: &ForwardInput) -> Result<Tensor> {
+        let rows: Vec<u32> = input.logit_rows.iter().map(|r| *r as u32).collect();
+        let x = x.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
+        self.norm.forward(&x)
+    }
+}
+
+/// x with some rows replaced by learned embeddings.
+fn show(x: Tensor, learned: &LearnedRows) -> Result<Tensor> {
+    let n_rows = x.dim(0)?;
+    let mut index: Vec<u32> = (0..n_rows as u32).collect();
+    for (row, shown) in &learned.shown_at {
+        index[*row] = (n_rows + shown) as u32;
+    }
+    Tensor::cat(&[&x, &learned.embeddings], 0)?.index_select(&Tensor::new(index, &Device::Cpu)?, 0)
 }
 
 impl Block {

@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use candle_core::Tensor;
+
 use super::lora::LoraSet;
 
 /// One packed batch. Row `r` is a token id or an embedding; the rows of one sequence are contiguous
@@ -14,6 +16,8 @@ pub struct ForwardInput {
     pub token_ids: Vec<u32>,
     /// Rows that are embeddings instead of tokens, in ascending order of row.
     pub soft_rows: Vec<SoftRow>,
+    /// While training: rows that are embeddings with a gradient.
+    pub learned_rows: Option<LearnedRows>,
     /// Which rows belong to which sequence: the spans partition `0..token_ids.len()`, in order.
     pub spans: Vec<SequenceSpan>,
     /// Rows whose logits are wanted, ascending.
@@ -29,6 +33,15 @@ pub struct SoftRow {
     pub embeddings: Arc<[f32]>,
     /// Which of them.
     pub index: usize,
+}
+
+/// Embeddings that are being learned, and the packed rows that they stand at.
+#[derive(Debug, Clone)]
+pub struct LearnedRows {
+    /// (n, hidden), f32; before the family's embedding scale.
+    pub embeddings: Tensor,
+    /// Pairs of a packed row and the row of `embeddings` that it shows; one may be shown many times.
+    pub shown_at: Vec<(usize, usize)>,
 }
 
 /// The rows of one sequence.

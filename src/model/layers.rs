@@ -1,13 +1,17 @@
 //! Normalisation and rotary position embedding.
 
-use candle_core::{Device, Result, Tensor};
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
 
 use super::config::RopeScaling;
+use super::kernels::rms_norm::rms_norm;
+use super::kernels::rope::{rotate, Angles};
 
 /// RMSNorm with its weight.
 #[derive(Debug)]
 pub struct RmsNorm {
-    weight: Tensor,
+    weight: Arc<[f32]>,
     eps: f32,
 }
 
@@ -16,11 +20,11 @@ impl RmsNorm {
     /// stores it).
     ///
     /// # Errors
-    /// No memory.
+    /// A weight that is not a vector of f32.
     pub fn new(weight: Tensor, eps: f64, plus_one: bool) -> Result<Self> {
         let weight = if plus_one { (weight + 1.0)? } else { weight };
         Ok(Self {
-            weight,
+            weight: weight.to_vec1::<f32>()?.into(),
             eps: eps as f32,
         })
     }
@@ -30,7 +34,7 @@ impl RmsNorm {
     /// # Errors
     /// A misshapen x.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::rms_norm(x, &self.weight, self.eps)
+        rms_norm(x, &self.weight, self.eps)
     }
 
     /// Over each head: x is (rows, heads * width).
@@ -49,12 +53,9 @@ pub struct Rope {
     frequencies: Vec<f32>,
 }
 
-/// Cosines and sines of one batch's positions, (rows, head_dim / 2) each.
+/// The rotations of one batch's rows.
 #[derive(Debug)]
-pub struct RopeAngles {
-    cos: Tensor,
-    sin: Tensor,
-}
+pub struct RopeAngles(Arc<Angles>);
 
 impl Rope {
     /// For heads of width `head_dim`.
@@ -68,22 +69,17 @@ impl Rope {
     }
 
     /// For one batch.
-    ///
-    /// # Errors
-    /// No memory.
-    pub fn angles(&self, positions: &[usize]) -> Result<RopeAngles> {
-        let shape = (positions.len(), self.frequencies.len());
+    pub fn angles(&self, positions: &[usize]) -> RopeAngles {
         let angles = || {
             positions
                 .iter()
                 .flat_map(|p| self.frequencies.iter().map(move |f| *p as f32 * f))
         };
-        let cos: Vec<f32> = angles().map(f32::cos).collect();
-        let sin: Vec<f32> = angles().map(f32::sin).collect();
-        Ok(RopeAngles {
-            cos: Tensor::from_vec(cos, shape, &Device::Cpu)?,
-            sin: Tensor::from_vec(sin, shape, &Device::Cpu)?,
-        })
+        RopeAngles(Arc::new(Angles {
+            cos: angles().map(f32::cos).collect(),
+            sin: angles().map(f32::sin).collect(),
+            half: self.frequencies.len(),
+        }))
     }
 }
 
@@ -93,10 +89,7 @@ impl RopeAngles {
     /// # Errors
     /// A misshapen x.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let (rows, width) = x.dims2()?;
-        let head_dim = self.cos.dim(1)? * 2;
-        let heads = x.reshape((1, rows, width / head_dim, head_dim))?;
-        candle_nn::rotary_emb::rope_thd(&heads, &self.cos, &self.sin)?.reshape((rows, width))
+        rotate(x, &self.0)
     }
 }
 

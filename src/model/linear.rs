@@ -5,18 +5,21 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{bail, Device, Result, Tensor};
 use mistralrs_quant::{IsqType, QuantMethod, QuantMethodConfig, QuantizeOntoGuard, UnquantLinear};
 
 use super::input::SequenceSpan;
+use super::kernels::log_probs::log_probs;
 use super::kernels::packed_matmul::{PackedMatrix, WeightType};
-use super::lora::{LoraPair, LoraSet, Projection};
+use super::lora::{LoraSet, Projection};
 
 /// How the weights of linear layers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearFormat {
     /// Packed for our own kernel.
     Packed(WeightType),
+    /// Packed in f32 in both directions, so that gradients pass through: twice the memory.
+    Differentiable,
     /// Quantized at load by mistralrs-quant.
     Quantized(IsqType),
 }
@@ -30,7 +33,11 @@ pub struct Linear {
 
 #[derive(Debug)]
 enum Weight {
-    Packed(PackedMatrix),
+    Packed {
+        weight: Arc<PackedMatrix>,
+        /// W^T, where gradients pass through.
+        transposed: Option<Arc<PackedMatrix>>,
+    },
     Quantized(Arc<dyn QuantMethod>),
 }
 
@@ -41,7 +48,14 @@ impl Linear {
     /// A shape that the format cannot hold (K-quants want 256 inputs a block).
     pub fn new(weight: Tensor, bias: Option<Tensor>, format: LinearFormat) -> Result<Self> {
         let weight = match format {
-            LinearFormat::Packed(kept_as) => Weight::Packed(PackedMatrix::new(&weight, kept_as)?),
+            LinearFormat::Packed(kept_as) => Weight::Packed {
+                weight: Arc::new(PackedMatrix::new(&weight, kept_as)?),
+                transposed: None,
+            },
+            LinearFormat::Differentiable => Weight::Packed {
+                weight: Arc::new(PackedMatrix::new(&weight, WeightType::F32)?),
+                transposed: Some(Arc::new(PackedMatrix::new(&weight.t()?, WeightType::F32)?)),
+            },
             LinearFormat::Quantized(kind) => Weight::Quantized(quantize(weight, kind)?),
         };
         Ok(Self { weight, bias })
@@ -53,12 +67,25 @@ impl Linear {
     /// A misshapen x.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = match &self.weight {
-            Weight::Packed(weight) => weight.forward(x)?,
+            Weight::Packed { weight, transposed } => weight.forward(x, transposed.as_ref())?,
             Weight::Quantized(weight) => weight.forward_autocast(x)?,
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
+        }
+    }
+
+    /// log softmax(y)[target] of each row, (rows); this layer is the head, which has no bias.
+    ///
+    /// # Errors
+    /// A misshapen x, a target outside the vocabulary, or a head that is quantized.
+    pub fn log_probs(&self, x: &Tensor, targets: Vec<u32>) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Packed { weight, transposed } => {
+                log_probs(x, weight, transposed.as_ref(), targets)
+            }
+            Weight::Quantized(_) => bail!("log-probs need a model that is not quantized"),
         }
     }
 }
@@ -132,15 +159,16 @@ impl LoraGroups {
             let Some(pair) = group.lora.pairs.get(&(block, projection)) else {
                 continue;
             };
+            let x = match &group.rows {
+                None => x.clone(),
+                Some(rows) => x.index_select(rows, 0)?,
+            };
+            let delta = pair.delta(&group.lora.drop_out(x, block, projection)?)?;
             y = match &group.rows {
-                None => (y + delta(pair, x)?)?,
-                Some(rows) => y.index_add(rows, &delta(pair, &x.index_select(rows, 0)?)?, 0)?,
+                None => (y + delta)?,
+                Some(rows) => y.index_add(rows, &delta, 0)?,
             };
         }
         Ok(y)
     }
-}
-
-fn delta(pair: &LoraPair, x: &Tensor) -> Result<Tensor> {
-    pair.packed_b().forward(&pair.packed_a().forward(x)?)
 }

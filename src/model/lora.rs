@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{bail, Result, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::kernels::packed_matmul::{PackedMatrix, WeightType};
@@ -60,7 +62,8 @@ pub struct LoraPair {
     a: Tensor,
     b: Tensor,
     scale: f32,
-    packed: Arc<(PackedMatrix, PackedMatrix)>,
+    /// A and scale * B, packed; `None` where A and B are being trained.
+    packed: Option<[Arc<PackedMatrix>; 2]>,
 }
 
 impl LoraPair {
@@ -69,6 +72,22 @@ impl LoraPair {
     /// # Errors
     /// Tensors that are not matrices of one rank.
     pub fn new(a: Tensor, b: Tensor, scale: f32) -> Result<Self> {
+        let scaled = b.affine(f64::from(scale), 0.0)?;
+        let packed = [
+            Arc::new(PackedMatrix::new(&a, WeightType::F32)?),
+            Arc::new(PackedMatrix::new(&scaled, WeightType::F32)?),
+        ];
+        Ok(Self {
+            packed: Some(packed),
+            ..Self::differentiable(a, b, scale)?
+        })
+    }
+
+    /// The same for training: gradients reach x, and A and B where they are variables.
+    ///
+    /// # Errors
+    /// Tensors that are not matrices of one rank.
+    pub fn differentiable(a: Tensor, b: Tensor, scale: f32) -> Result<Self> {
         if a.dims2()?.0 != b.dims2()?.1 {
             bail!(
                 "LoRA A {:?} and B {:?} differ in rank",
@@ -76,16 +95,11 @@ impl LoraPair {
                 b.shape()
             );
         }
-        let scaled = b.affine(f64::from(scale), 0.0)?;
-        let packed = (
-            PackedMatrix::new(&a, WeightType::F32)?,
-            PackedMatrix::new(&scaled, WeightType::F32)?,
-        );
         Ok(Self {
             a,
             b,
             scale,
-            packed: Arc::new(packed),
+            packed: None,
         })
     }
 
@@ -104,14 +118,20 @@ impl LoraPair {
         self.scale
     }
 
-    /// A, packed.
-    pub(super) fn packed_a(&self) -> &PackedMatrix {
-        &self.packed.0
-    }
-
-    /// scale * B, packed.
-    pub(super) fn packed_b(&self) -> &PackedMatrix {
-        &self.packed.1
+    /// scale * B A x for x (rows, in): (rows, out).
+    ///
+    /// # Errors
+    /// A misshapen x, or a tracked one where this was made for inference.
+    pub(super) fn delta(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.packed {
+            Some([a, b]) => b.forward(&a.forward(x, None)?, None),
+            None => {
+                let inner = x.matmul(&self.a.t()?)?;
+                inner
+                    .affine(f64::from(self.scale), 0.0)?
+                    .matmul(&self.b.t()?)
+            }
+        }
     }
 }
 
@@ -120,4 +140,93 @@ impl LoraPair {
 pub struct LoraSet {
     /// The pairs; layers that are not named run as the base model.
     pub pairs: BTreeMap<(usize, Projection), LoraPair>,
+    /// While training: elements of x that A does not see.
+    pub dropout: Option<LoraDropout>,
+}
+
+/// Dropout in front of A. The mask follows from the seed, the layer and the shape of x, so that a
+/// pass can be repeated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoraDropout {
+    /// Share of elements that are dropped, in 0..1; the others grow by 1 / (1 - rate).
+    pub rate: f32,
+    /// Another one for each pass.
+    pub seed: u64,
+}
+
+impl LoraSet {
+    /// x, with the elements of this layer's mask dropped.
+    pub(super) fn drop_out(
+        &self,
+        x: Tensor,
+        block: usize,
+        projection: Projection,
+    ) -> Result<Tensor> {
+        let Some(LoraDropout { rate, seed }) = self.dropout.filter(|d| d.rate > 0.0) else {
+            return Ok(x);
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream((block * Projection::ALL.len() + projection as usize) as u64);
+        let kept = 1.0 / (1.0 - rate);
+        let mask = (0..x.elem_count()).map(|_| match random.random::<f32>() < rate {
+            true => 0.0,
+            false => kept,
+        });
+        let mask = Tensor::from_vec(mask.collect::<Vec<f32>>(), x.shape(), x.device())?;
+        x * mask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn x() -> Tensor {
+        let values = (0..6000).map(|i| i as f32 + 1.0).collect();
+        Tensor::from_vec(values, (20, 300), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn dropout_follows_from_seed_and_layer_and_keeps_the_mean() {
+        let dropped = |rate, seed, block, projection| {
+            let set = LoraSet {
+                pairs: BTreeMap::new(),
+                dropout: Some(LoraDropout { rate, seed }),
+            };
+            let y = set.drop_out(x(), block, projection).unwrap();
+            let y = (y / x()).unwrap().flatten_all().unwrap();
+            y.to_vec1::<f32>().unwrap()
+        };
+        let one = dropped(0.25, 1, 0, Projection::Q);
+        assert_eq!(one, dropped(0.25, 1, 0, Projection::Q));
+        for other in [
+            dropped(0.25, 2, 0, Projection::Q),
+            dropped(0.25, 1, 1, Projection::Q),
+            dropped(0.25, 1, 0, Projection::K),
+        ] {
+            assert_ne!(one, other);
+        }
+        let zeros = one.iter().filter(|v| **v == 0.0).count();
+        assert!((1300..1700).contains(&zeros), "{zeros} of 6000 dropped");
+        assert!(one
+            .iter()
+            .all(|v| *v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-6));
+        assert!(dropped(0.0, 1, 0, Projection::Q).iter().all(|v| *v == 1.0));
+    }
+
+    #[test]
+    fn packed_and_differentiable_pairs_add_the_same() {
+        let noise = |n: usize, m: usize| {
+            let values = (0..n * m).map(|i| (i as f32 * 0.37).sin()).collect();
+            Tensor::from_vec(values, (n, m), &Device::Cpu).unwrap()
+        };
+        let (a, b, x) = (noise(4, 30), noise(50, 4), noise(7, 30));
+        let packed = LoraPair::new(a.clone(), b.clone(), 2.0).unwrap();
+        let plain = LoraPair::differentiable(a, b, 2.0).unwrap();
+        let error = (packed.delta(&x).unwrap() - plain.delta(&x).unwrap()).unwrap();
+        let error = error.abs().unwrap().max_all().unwrap();
+        assert!(error.to_scalar::<f32>().unwrap() < 1e-4, "{error}");
+    }
 }

@@ -73,6 +73,39 @@ impl ClusterUserModel {
     }
 }
 
+impl ClusterUserModel {
+    /// Adds to `centres` and `logits`, the gradients of the tables, what follows from `prompt`, the
+    /// gradient of the prompt of user row `user`: dV_k = w_k g and, through the softmax,
+    /// ds_k = w_k (<V_k, g> - sum_j w_j <V_j, g>).
+    pub(super) fn add_gradient(
+        &self,
+        user: usize,
+        prompt: &[f32],
+        [centres, logits]: [&mut [f32]; 2],
+    ) {
+        let weights = softmax(self.logits.rows(user, 1));
+        let (k, t) = (weights.len(), self.n_user_tokens);
+        let pulls: Vec<f64> = (0..k)
+            .map(|k| {
+                let products = self.centres.rows(k * t, t).iter().zip(prompt);
+                products.map(|(v, g)| f64::from(*v) * f64::from(*g)).sum()
+            })
+            .collect();
+        let mean: f64 = pulls.iter().zip(&weights).map(|(p, w)| p * w).sum();
+        for (logit, (pull, weight)) in logits[user * k..]
+            .iter_mut()
+            .zip(pulls.iter().zip(&weights))
+        {
+            *logit += (weight * (pull - mean)) as f32;
+        }
+        for (centre, weight) in centres.chunks_exact_mut(prompt.len()).zip(&weights) {
+            for (c, g) in centre.iter_mut().zip(prompt) {
+                *c += (weight * f64::from(*g)) as f32;
+            }
+        }
+    }
+}
+
 /// In f64, so that the order of the clusters does not show in f32.
 fn softmax(logits: &[f32]) -> Vec<f64> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -109,6 +142,34 @@ mod tests {
         for (got, expected) in mixed.iter().zip([1.5, 15.0, 2.5, 25.0]) {
             assert!((got - expected).abs() < 1e-6, "{mixed:?}");
         }
+    }
+
+    #[test]
+    fn gradients_agree_with_differences() {
+        let (centres, logits) = (
+            [0.3, -1.0, 0.2, 0.7, 2.0, 0.1],
+            [0.5, -0.2, 0.1, 0.4, 0.0, 1.0],
+        );
+        let by = [0.7f32, -0.4];
+        // <prompt of row 1, by> for K = 3, T_u = 1, width 2, with one number moved.
+        let value = |moved: usize, step: f32| {
+            let mut numbers = [centres, logits].concat();
+            numbers[moved] += step;
+            let (centres, logits) = numbers.split_at(6);
+            let model = ClusterUserModel::new(table(centres, (3, 2)), table(logits, (2, 3)), 1);
+            let prompt = model.unwrap().prompt(1);
+            prompt.iter().zip(by).map(|(p, b)| p * b).sum::<f32>()
+        };
+        let model = ClusterUserModel::new(table(&centres, (3, 2)), table(&logits, (2, 3)), 1);
+        let (mut d_centres, mut d_logits) = (vec![0.0; 6], vec![0.0; 6]);
+        model
+            .unwrap()
+            .add_gradient(1, &by, [&mut d_centres, &mut d_logits]);
+        for (moved, got) in d_centres.iter().chain(&d_logits).enumerate() {
+            let want = (value(moved, 1e-2) - value(moved, -1e-2)) / 2e-2;
+            assert!((got - want).abs() < 1e-3, "{moved}: {got}, not {want}");
+        }
+        assert_eq!(d_logits[..3], [0.0; 3], "user row 0 is absent");
     }
 
     #[test]

@@ -67,6 +67,22 @@ impl IndividualUserModel {
     }
 }
 
+impl IndividualUserModel {
+    /// Adds to `table`, the gradient of the table, what follows from `prompt`, the gradient of the
+    /// prompt of user row `user`: e_i = e_0 + o_i passes it to both.
+    pub(super) fn add_gradient(&self, user: usize, prompt: &[f32], table: &mut [f32]) {
+        let size = self.n_user_tokens * self.width();
+        let mut add = |row: usize| {
+            let rows = table[row * size..][..size].iter_mut();
+            rows.zip(prompt).for_each(|(t, g)| *t += g);
+        };
+        add(user);
+        if user > 0 && self.add_generic {
+            add(0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +107,21 @@ mod tests {
         let model = IndividualUserModel::new(counted(), 2, false).unwrap();
         assert_eq!(model.prompt(0), [0.0, 0.0, 1.0, 10.0]);
         assert_eq!(model.prompt(1), [2.0, 20.0, 3.0, 30.0]);
+    }
+
+    #[test]
+    fn gradients_reach_the_offset_and_the_generic_user_and_nobody_else() {
+        let prompt = [1.0, 2.0, 3.0, 4.0];
+        let gradient = |add_generic, user| {
+            let model = IndividualUserModel::new(counted(), 2, add_generic).unwrap();
+            let mut table = vec![0.0; 12];
+            model.add_gradient(user, &prompt, &mut table);
+            table
+        };
+        let none = [0.0; 4];
+        assert_eq!(gradient(true, 2), [prompt, none, prompt].concat());
+        assert_eq!(gradient(true, 0), [prompt, none, none].concat());
+        assert_eq!(gradient(false, 1), [none, prompt, none].concat());
     }
 
     #[test]

@@ -70,6 +70,21 @@ impl UserModel {
     }
 }
 
+impl UserModel {
+    /// Adds to the gradients of the tables, in the order in which the model was made of them, what
+    /// follows from `prompt`, the gradient (T_u, width) of the soft prompt of user row `user`.
+    pub fn add_gradient(&self, user: usize, prompt: &[f32], tables: &mut [Vec<f32>]) {
+        match (self, tables) {
+            (Self::Individual(model), [table]) => model.add_gradient(user, prompt, table),
+            (Self::Cluster(model), [centres, logits]) => {
+                model.add_gradient(user, prompt, [centres, logits]);
+            }
+            (Self::Individual(_), _) => debug_assert!(false, "one table"),
+            (Self::Cluster(_), _) => debug_assert!(false, "two tables"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,15 @@
 //! CPU kernels. Each computes a row from that row alone, in one fixed order of summation, so that a
 //! row's result never depends on what else is in the batch (batch invariance; ARCHITECTURE.md).
 
+//!
+//! Those that training needs have gradients too, for frozen weights: by their input alone.
+
 pub mod gated;
+pub mod log_probs;
 pub mod math;
+pub mod packed_attention;
 pub mod packed_matmul;
 pub mod paged_attention;
+pub mod rms_norm;
+pub mod rope;
+pub mod slices;

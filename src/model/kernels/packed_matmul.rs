@@ -6,10 +6,14 @@
 //! makes a batch row bit-identical to the same row alone. (The gemm crate takes another path for one
 //! row, and another split of the sum for wide batches; docs/experiments.md has the comparison.)
 
+use std::sync::Arc;
+
 use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use wide::f32x8;
+
+use super::slices::of_storage;
 
 /// Numbers of a vector.
 const LANES: usize = 8;
@@ -75,16 +79,23 @@ impl PackedMatrix {
         (self.n_out, self.n_in)
     }
 
-    /// x W^T; x is (rows, in), f32, contiguous; the result (rows, out).
+    /// x W^T; x is (rows, in), f32, contiguous; the result (rows, out). `transposed` packs W^T, (in,
+    /// out): where it is given, the product has a gradient, g W.
     ///
     /// # Errors
-    /// A misshapen or strided x.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.apply_op1_no_bwd(&Product(self))
+    /// A misshapen or strided x; a tracked x without `transposed`, whose gradient would be lost.
+    pub fn forward(self: &Arc<Self>, x: &Tensor, transposed: Option<&Arc<Self>>) -> Result<Tensor> {
+        if x.track_op() && transposed.is_none() {
+            bail!("packed matmul: this weight was loaded for inference only");
+        }
+        x.apply_op1(Product {
+            weight: self.clone(),
+            transposed: transposed.cloned(),
+        })
     }
 
-    /// y += x W^T over plain slices: x (rows, in), y (rows, out).
-    fn multiply(&self, x: &[f32], y: &mut [f32]) {
+    /// y = x W^T over plain slices: x (rows, in), y (rows, out).
+    pub(super) fn multiply(&self, x: &[f32], y: &mut [f32]) {
         match &self.panels {
             Panels::F32(panels) => multiply(panels, self.n_in, self.n_out, x, y, |v| v),
             Panels::Bf16(panels) => multiply(panels, self.n_in, self.n_out, x, y, bf16::to_f32),
@@ -216,36 +227,41 @@ fn load<T: Copy>(weights: &[T], widen: impl Fn(T) -> f32) -> f32x8 {
     f32x8::new(values)
 }
 
-struct Product<'a>(&'a PackedMatrix);
+struct Product {
+    weight: Arc<PackedMatrix>,
+    transposed: Option<Arc<PackedMatrix>>,
+}
 
-impl CustomOp1 for Product<'_> {
+impl CustomOp1 for Product {
     fn name(&self) -> &'static str {
         "packed-matmul"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n_rows, width) = layout.shape().dims2()?;
-        if width != self.0.n_in {
-            bail!(
-                "packed matmul: x has {width} columns, the weight {}",
-                self.0.n_in
-            );
+        let (n_out, n_in) = self.weight.shape();
+        if width != n_in {
+            bail!("packed matmul: x has {width} columns, the weight {n_in}");
         }
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            bail!("packed matmul: x must be contiguous");
-        };
-        let x = &storage.as_slice::<f32>()?[start..end];
-        let mut y = vec![0f32; n_rows * self.0.n_out];
+        let x = of_storage(storage, layout)?;
+        let mut y = vec![0f32; n_rows * n_out];
         if n_rows > 0 {
-            self.0.multiply(x, &mut y);
+            self.weight.multiply(x, &mut y);
         }
-        Ok((CpuStorage::F32(y), Shape::from((n_rows, self.0.n_out))))
+        Ok((CpuStorage::F32(y), Shape::from((n_rows, n_out))))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let Some(transposed) = &self.transposed else {
+            bail!("packed matmul: this weight was loaded for inference only");
+        };
+        transposed.forward(&gradient.detach(), None).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Var};
     use proptest::prelude::*;
 
     use super::*;
@@ -277,13 +293,13 @@ mod tests {
         ) {
             let weight = matrix(n_out, n_in, seed);
             let x = matrix(rows, n_in, seed ^ 7);
-            let packed = PackedMatrix::new(&weight, WeightType::F32).unwrap();
-            let y = packed.forward(&x).unwrap();
+            let packed = Arc::new(PackedMatrix::new(&weight, WeightType::F32).unwrap());
+            let y = packed.forward(&x, None).unwrap();
             let naive = x.matmul(&weight.t().unwrap()).unwrap();
             let error = (&y - &naive).unwrap().abs().unwrap().max_all().unwrap();
             prop_assert!(error.to_scalar::<f32>().unwrap() < 1e-3);
             for r in 0..rows {
-                let alone = packed.forward(&x.narrow(0, r, 1).unwrap().contiguous().unwrap()).unwrap();
+                let alone = packed.forward(&x.narrow(0, r, 1).unwrap().contiguous().unwrap(), None).unwrap();
                 prop_assert_eq!(bits(&alone), bits(&y.narrow(0, r, 1).unwrap()));
             }
         }
@@ -298,22 +314,38 @@ mod tests {
             (WeightType::F16, candle_core::DType::F16),
         ] {
             let rounded = weight.to_dtype(dtype).unwrap();
-            let half = PackedMatrix::new(&weight, kept_as)
-                .unwrap()
-                .forward(&x)
-                .unwrap();
-            let full = PackedMatrix::new(&rounded, WeightType::F32)
-                .unwrap()
-                .forward(&x)
-                .unwrap();
-            assert_eq!(bits(&half), bits(&full));
+            let product = |weight: &Tensor, kept_as| {
+                let packed = Arc::new(PackedMatrix::new(weight, kept_as).unwrap());
+                bits(&packed.forward(&x, None).unwrap())
+            };
+            assert_eq!(
+                product(&weight, kept_as),
+                product(&rounded, WeightType::F32)
+            );
         }
     }
 
     #[test]
     fn a_misshapen_input_is_an_error() {
         let packed = PackedMatrix::new(&matrix(4, 6, 1), WeightType::F32).unwrap();
-        assert!(packed.forward(&matrix(2, 5, 1)).is_err());
-        assert!(packed.forward(&matrix(6, 2, 1).t().unwrap()).is_err());
+        let packed = Arc::new(packed);
+        assert!(packed.forward(&matrix(2, 5, 1), None).is_err());
+        assert!(packed.forward(&matrix(6, 2, 1).t().unwrap(), None).is_err());
+    }
+
+    #[test]
+    fn the_gradient_is_the_product_with_the_transposed_weight() {
+        let weight = matrix(40, 70, 3);
+        let x = Var::from_tensor(&matrix(5, 70, 4)).unwrap();
+        let by = matrix(5, 40, 5);
+        let pack = |w: &Tensor| Arc::new(PackedMatrix::new(w, WeightType::F32).unwrap());
+        let (packed, transposed) = (pack(&weight), pack(&weight.t().unwrap()));
+        let y = packed.forward(&x, Some(&transposed)).unwrap();
+        let loss = (y * &by).unwrap().sum_all().unwrap();
+        let got = loss.backward().unwrap().remove(&x).unwrap();
+        let want = by.matmul(&weight).unwrap();
+        let error = (got - want).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(error.to_scalar::<f32>().unwrap() < 1e-4, "{error}");
+        assert!(packed.forward(&x, None).is_err(), "no gradient in silence");
     }
 }
