@@ -34,6 +34,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("base_model", &["model", "text"]),
+    (
+        "train",
+        &[
+            "ids",
+            "text",
+            "model",
+            "base_model",
+            "user_model",
+            "adapter",
+        ],
+    ),
     ("api", &["ids", "telemetry", "app"]),
 ];
 

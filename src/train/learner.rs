@@ -1,0 +1,189 @@
+//! One batch of pairs becomes a loss and gradients: the heart of every P-*PO.
+//!
+//! Each pair is there as its user sees it and as the generic user sees it (P-RLHF, 2402.05133); the
+//! mixture weighs these rows, and the objective is any function of a row's log-probabilities.
+
+use super::adapter::TrainedAdapter;
+use super::loss::{Objective, PairLogps};
+use super::metrics::RowResult;
+use super::mixture::Mixture;
+use super::pack::{cut, Completion, Front};
+use super::pairs::IdPair;
+use super::policy::{Activations, Policy};
+use super::TrainError;
+use crate::model::decoder::Decoder;
+use crate::model::lora::LoraDropout;
+
+/// What does not change from step to step.
+#[derive(Debug)]
+pub struct Learner<'a> {
+    /// The frozen base.
+    pub decoder: &'a Decoder,
+    /// What stands in front of prompts.
+    pub front: Front,
+    /// The loss of a row.
+    pub objective: Objective,
+    /// The shares of individual and generic rows.
+    pub mixture: Mixture,
+    /// Packed rows of one pass, at most; a single pair may have more.
+    pub pack_rows: usize,
+    /// Whether blocks run a second time on the way back.
+    pub activations: Activations,
+}
+
+/// What a batch gave; its gradients are in the adapter.
+#[derive(Debug)]
+pub struct BatchResult {
+    /// The loss of the whole batch.
+    pub loss: f64,
+    /// One for each row that was computed.
+    pub rows: Vec<RowResult>,
+    /// Packed rows that went through the model.
+    pub packed_rows: usize,
+}
+
+/// One pair as one user sees it.
+#[derive(Debug, Clone, Copy)]
+struct Row<'a> {
+    pair: &'a IdPair,
+    /// `None`: there is no user model.
+    user: Option<usize>,
+    weight: f64,
+}
+
+impl Learner<'_> {
+    /// Loss and gradients of `batch`. Gradients are set, not added to; dropout's mask follows from
+    /// its seed and the pass.
+    ///
+    /// # Errors
+    /// A loss that is not finite, or a failure of the tensor library.
+    pub fn learn(
+        &self,
+        adapter: &mut TrainedAdapter,
+        batch: &[&IdPair],
+        dropout: Option<LoraDropout>,
+    ) -> Result<BatchResult, TrainError> {
+        adapter.zero_gradients();
+        let rows = self.rows(batch, adapter.users.is_some());
+        let user_model = adapter.user_model()?;
+        let mut policy = Policy {
+            decoder: self.decoder,
+            front: self.front,
+            lora: Some(adapter.lora_variables(dropout)?),
+            user_model,
+        };
+        let mut result = BatchResult {
+            loss: 0.0,
+            rows: Vec::new(),
+            packed_rows: 0,
+        };
+        let completions = |row: &Row| self.completions(row.pair, row.user);
+        for range in cut(&rows, self.pack_rows, self.front, |row| completions(row)) {
+            if let Some(dropout) = dropout {
+                let seed = dropout.seed.wrapping_add(range.start as u64);
+                policy.lora = Some(adapter.lora_variables(Some(LoraDropout { seed, ..dropout }))?);
+            }
+            self.learn_pack(adapter, &policy, &rows[range], &mut result)?;
+        }
+        Ok(result)
+    }
+
+    /// The rows that have a weight, those of one user and prompt side by side.
+    fn rows<'b>(&self, batch: &[&'b IdPair], personal: bool) -> Vec<Row<'b>> {
+        let row = |pair: &&'b IdPair, user, weight| Row {
+            pair,
+            user,
+            weight,
+        };
+        if !personal {
+            let weight = 1.0 / batch.len() as f64;
+            return batch.iter().map(|pair| row(pair, None, weight)).collect();
+        }
+        let individual = batch.iter().filter(|pair| pair.user != 0);
+        let mut rows: Vec<Row> = individual
+            .map(|pair| row(pair, Some(pair.user), 0.0))
+            .chain(batch.iter().map(|pair| row(pair, Some(0), 0.0)))
+            .collect();
+        let generic: Vec<bool> = rows.iter().map(|row| row.user == Some(0)).collect();
+        for (row, weight) in rows.iter_mut().zip(self.mixture.weights(&generic)) {
+            row.weight = weight;
+        }
+        rows.retain(|row| self.mixture.needed(row.user == Some(0)));
+        rows.sort_by(|a, b| (a.user, &a.pair.prompt).cmp(&(b.user, &b.pair.prompt)));
+        rows
+    }
+
+    /// What of a pair the objective looks at.
+    fn completions<'b>(&self, pair: &'b IdPair, user: Option<usize>) -> Vec<Completion<'b>> {
+        let [chosen, rejected] = pair.completions(user);
+        if self.objective.needs_rejected() {
+            vec![chosen, rejected]
+        } else {
+            vec![chosen]
+        }
+    }
+
+    fn learn_pack<'b>(
+        &self,
+        adapter: &mut TrainedAdapter,
+        policy: &Policy,
+        rows: &[Row<'b>],
+        result: &mut BatchResult,
+    ) -> Result<(), TrainError> {
+        let mut completions: Vec<Completion> = Vec::new();
+        // Equal completions of one pack are computed once.
+        let mut place = |completion: Completion<'b>| {
+            let known = completions.iter().position(|c| *c == completion);
+            known.unwrap_or_else(|| {
+                completions.push(completion);
+                completions.len() - 1
+            })
+        };
+        let places: Vec<Vec<usize>> = rows
+            .iter()
+            .map(|row| {
+                let of_row = self.completions(row.pair, row.user).into_iter();
+                of_row.map(&mut place).collect()
+            })
+            .collect();
+        let slopes = |sums: &[f64]| -> Result<Vec<f64>, TrainError> {
+            let mut slopes = vec![0.0; sums.len()];
+            for (row, places) in rows.iter().zip(&places) {
+                let scored = self.score(row, places, sums)?;
+                result.loss += row.weight * scored.loss.value;
+                let by_side = [scored.loss.d_chosen, scored.loss.d_rejected];
+                for (place, slope) in places.iter().zip(by_side) {
+                    slopes[*place] += row.weight * slope;
+                }
+                result.rows.push(scored);
+            }
+            Ok(slopes)
+        };
+        result.packed_rows += policy.learn(adapter, &completions, self.activations, slopes)?;
+        Ok(())
+    }
+
+    fn score(&self, row: &Row, places: &[usize], sums: &[f64]) -> Result<RowResult, TrainError> {
+        let sum = |side: usize| places.get(side).map_or(0.0, |place| sums[*place]);
+        let [ref_chosen, ref_rejected] = row.pair.reference;
+        let logps = PairLogps {
+            chosen: sum(0),
+            rejected: sum(1),
+            ref_chosen,
+            ref_rejected,
+            n_chosen: row.pair.chosen.len(),
+            n_rejected: row.pair.rejected.len(),
+        };
+        let loss = self.objective.loss(&logps);
+        if !(loss.value.is_finite() && loss.d_chosen.is_finite() && loss.d_rejected.is_finite()) {
+            return Err(TrainError::NotFinite);
+        }
+        Ok(RowResult {
+            user: row.user.unwrap_or(0),
+            chosen_reward: self.objective.chosen_reward(&logps),
+            rejected_reward: self.objective.rejected_reward(&logps),
+            logps,
+            loss,
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Preference pairs as token ids, ready to be learned from.
+
+use super::pack::Completion;
+
+/// One pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdPair {
+    /// The user row of whoever prefers, 1 ..= N; 0 is nobody in particular.
+    pub user: usize,
+    /// Prompt ids without BOS.
+    pub prompt: Vec<u32>,
+    /// The preferred response with its end-of-turn token.
+    pub chosen: Vec<u32>,
+    /// The other response.
+    pub rejected: Vec<u32>,
+    /// The reference policy's log-probability sums of chosen and rejected; 0 until they are computed.
+    pub reference: [f64; 2],
+}
+
+impl IdPair {
+    /// Chosen and rejected as `user` sees them.
+    pub fn completions(&self, user: Option<usize>) -> [Completion<'_>; 2] {
+        [&self.chosen, &self.rejected].map(|response| Completion {
+            user,
+            prompt: &self.prompt,
+            response,
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! Log-probabilities of many completions, each distinct one computed once.
+
+use std::collections::HashMap;
+
+use super::pack::{cut, Completion};
+use super::policy::Policy;
+
+/// log p of each completion under `policy`, in the order of `completions`; `progress` is told how
+/// many distinct ones are done, and of how many.
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn log_probs(
+    policy: &Policy,
+    completions: &[Completion],
+    pack_rows: usize,
+    mut progress: impl FnMut(usize, usize),
+) -> candle_core::Result<Vec<f64>> {
+    let mut distinct: Vec<Completion> = completions.to_vec();
+    // Those of one user and prompt side by side: they share its rows.
+    distinct.sort_by(|a, b| (a.user, a.prompt, a.response).cmp(&(b.user, b.prompt, b.response)));
+    distinct.dedup();
+    let mut values: HashMap<Completion, f64> = HashMap::with_capacity(distinct.len());
+    for range in cut(&distinct, pack_rows, policy.front, |c| vec![*c]) {
+        let pack = &distinct[range.clone()];
+        values.extend(pack.iter().copied().zip(policy.log_probs(pack)?));
+        progress(range.end, distinct.len());
+    }
+    Ok(completions.iter().map(|c| values[c]).collect())
+}
