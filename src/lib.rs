@@ -8,6 +8,7 @@
 //! | [`user_model`] | a user id becomes soft-prompt rows |
 //! | [`adapter`] | immutable versions (LoRA + user model), aliases, leases |
 //! | [`engine`] | continuous batching: schedule, run, postprocess |
+//! | [`train`] | preference pairs become an adapter version |
 //! | [`store`] | versioned records in sled |
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
@@ -38,4 +39,5 @@ pub mod model;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+pub mod train;
 pub mod user_model;
