@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::layout::Layout;
 
-/// Counts of one [`read`](super::read).
+/// Counts of one [`read`](fn@super::read).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Each file, and how it was understood.
