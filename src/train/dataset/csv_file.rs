@@ -1,0 +1,99 @@
+//! Tables with a header. A cell is text; lists of messages do not fit into one.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use csv::{ErrorKind, StringRecord};
+use serde_json::Value;
+
+use super::bounded::{Bounded, Budget};
+use super::error::{DatasetError, Problem};
+use super::intake::Intake;
+use super::read::{io_error, MAX_RECORD_BYTES};
+use super::source::{Place, Source};
+
+/// Columns in which an empty cell is an empty text. Elsewhere it says that nothing is there.
+const TEXTS: [&str; 6] = [
+    "chosen",
+    "completion_a",
+    "completion_b",
+    "prompt",
+    "rejected",
+    "user_input",
+];
+
+/// Reads the rows of `opened`, which is `file`.
+///
+/// # Errors
+/// Rows of different lengths, a column twice, a row that is too long or not UTF-8; what `intake`
+/// says.
+pub(super) fn read(
+    file: &Arc<Path>,
+    opened: File,
+    intake: &mut Intake,
+) -> Result<(), DatasetError> {
+    let budget = Budget::new(MAX_RECORD_BYTES);
+    let mut reader = csv::Reader::from_reader(Bounded::new(opened, budget.clone()));
+    let fail = |error: csv::Error, line: u64| problem(file, &budget, error, line);
+    let names = reader.headers().map_err(|e| fail(e, 1))?.clone();
+    check_names(&names).map_err(|p| p.at(&at(file, 1)))?;
+    let mut record = StringRecord::new();
+    loop {
+        budget.renew();
+        let line = reader.position().line();
+        if !reader.read_record(&mut record).map_err(|e| fail(e, line))? {
+            return Ok(());
+        }
+        let line = record.position().map_or(line, csv::Position::line);
+        let object = names.iter().zip(&record).map(cell).collect();
+        intake.record(&at(file, line), object)?;
+    }
+}
+
+fn cell((name, text): (&str, &str)) -> (String, Value) {
+    let value = match text {
+        "" if !TEXTS.contains(&name) => Value::Null,
+        text => Value::from(text),
+    };
+    (name.to_owned(), value)
+}
+
+fn check_names(names: &StringRecord) -> Result<(), Problem> {
+    for (i, name) in names.iter().enumerate() {
+        if names.iter().take(i).any(|before| before == name) {
+            return Err(Problem::Csv {
+                message: format!("the column {name:?} is there twice"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn at(file: &Arc<Path>, line: u64) -> Source {
+    Source {
+        file: file.clone(),
+        place: Place::Line(line),
+    }
+}
+
+fn problem(file: &Arc<Path>, budget: &Budget, error: csv::Error, line: u64) -> DatasetError {
+    let line = error.position().map_or(line, csv::Position::line);
+    let spent = budget.is_spent();
+    let problem = match error.into_kind() {
+        ErrorKind::Io(_) if spent => Problem::RecordTooLong {
+            max: MAX_RECORD_BYTES,
+        },
+        ErrorKind::Io(error) => return io_error(file, error),
+        ErrorKind::Utf8 { .. } => Problem::NotUtf8,
+        ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => Problem::Csv {
+            message: format!("the row has {len} cells, the header {expected_len}"),
+        },
+        other => Problem::Csv {
+            message: format!("{other:?}"),
+        },
+    };
+    problem.at(&at(file, line))
+}

@@ -1,0 +1,116 @@
+//! Files and folders, by their extension.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::DatasetError;
+use super::intake::Intake;
+use super::layout::Layout;
+use super::{csv_file, json_array, json_lines, parquet_file, prism, Dataset};
+
+/// The longest record (a line of JSON, a row of a table), in bytes.
+pub const MAX_RECORD_BYTES: u64 = 16 << 20;
+
+/// The most bytes that all files may have together; those of a Parquet file count unpacked.
+pub const MAX_TOTAL_BYTES: u64 = 4 << 30;
+
+/// The most pairs of a data set.
+pub const MAX_PAIRS: usize = 16 << 20;
+
+/// Reads preference pairs; see the [module](super) for kinds of files and layouts.
+///
+/// # Errors
+/// A file that is missing, empty, too large or of no known kind or layout; a record that is not
+/// like the first one. The message names file, line and field.
+pub fn read(files: &[PathBuf]) -> Result<Dataset, DatasetError> {
+    if files.is_empty() {
+        return Err(DatasetError::NoFiles);
+    }
+    let mut intake = Intake::default();
+    let mut room = Room {
+        left: MAX_TOTAL_BYTES,
+    };
+    for path in files {
+        let file: Arc<Path> = path.as_path().into();
+        let kind = Kind::of(&file)?;
+        intake.begin((kind == Kind::Prism).then_some(Layout::Prism));
+        match kind {
+            Kind::JsonLines => json_lines::read(&file, room.open(&file)?, &mut intake)?,
+            Kind::JsonArray => json_array::read(&file, room.open(&file)?, &mut intake)?,
+            Kind::Csv => csv_file::read(&file, room.open(&file)?, &mut intake)?,
+            Kind::Parquet => parquet_file::read(&file, &mut room, &mut intake)?,
+            Kind::Prism => prism::read(&file, &mut room, &mut intake)?,
+        }
+        intake.end(&file)?;
+    }
+    intake.finish()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    JsonLines,
+    JsonArray,
+    Csv,
+    Parquet,
+    Prism,
+}
+
+impl Kind {
+    fn of(file: &Path) -> Result<Self, DatasetError> {
+        if file.is_dir() {
+            return Ok(Self::Prism);
+        }
+        let extension = file
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
+        match extension.to_ascii_lowercase().as_str() {
+            "jsonl" | "ndjson" => Ok(Self::JsonLines),
+            "json" => Ok(Self::JsonArray),
+            "csv" => Ok(Self::Csv),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(DatasetError::UnknownKind {
+                file: file.to_path_buf(),
+            }),
+        }
+    }
+}
+
+/// What is left of [`MAX_TOTAL_BYTES`].
+#[derive(Debug)]
+pub(super) struct Room {
+    left: u64,
+}
+
+impl Room {
+    /// Opens a file and takes its size.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is too large.
+    pub(super) fn open(&mut self, file: &Path) -> Result<File, DatasetError> {
+        let opened = File::open(file).map_err(|e| io_error(file, e))?;
+        let size = fs::metadata(file).map_err(|e| io_error(file, e))?.len();
+        self.take(file, size)?;
+        Ok(opened)
+    }
+
+    /// Takes `bytes`.
+    ///
+    /// # Errors
+    /// There are not so many left.
+    pub(super) fn take(&mut self, file: &Path, bytes: u64) -> Result<(), DatasetError> {
+        self.left = self.left.checked_sub(bytes).ok_or(DatasetError::TooLarge {
+            file: file.to_path_buf(),
+            max: MAX_TOTAL_BYTES,
+        })?;
+        Ok(())
+    }
+}
+
+pub(super) fn io_error(file: &Path, error: std::io::Error) -> DatasetError {
+    DatasetError::Io {
+        file: file.to_path_buf(),
+        error,
+    }
+}

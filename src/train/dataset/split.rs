@@ -1,0 +1,214 @@
+//! Pairs to train on, pairs and users to hold out.
+//!
+//! Who is where follows from the seed and from what the pairs say, never from the order of lines.
+//! What is drawn is a *group*: the pairs of one interaction of one user, or one pair without an
+//! interaction. Where the data set itself says where a pair belongs ([`Pair::part`]), it goes there.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::pair::{Pair, Part};
+use crate::ids::UserKey;
+
+/// How much is held out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SplitConfig {
+    holdout: f64,
+    unseen_users: f64,
+    seed: u64,
+}
+
+/// A share that is none.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{field} must be at least 0 and below 1, but it is {value}; 0.1 holds out a tenth")]
+pub struct ShareError {
+    /// `holdout` or `unseen_users`.
+    pub field: &'static str,
+    /// What it is.
+    pub value: f64,
+}
+
+impl SplitConfig {
+    /// `holdout`: the share of each user's groups that is held out. `unseen_users`: the share of
+    /// users who are held out with all they have.
+    ///
+    /// # Errors
+    /// A share below 0, or 1 and above.
+    pub fn new(holdout: f64, unseen_users: f64, seed: u64) -> Result<Self, ShareError> {
+        for (field, value) in [("holdout", holdout), ("unseen_users", unseen_users)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(ShareError { field, value });
+            }
+        }
+        Ok(Self {
+            holdout,
+            unseen_users,
+            seed,
+        })
+    }
+}
+
+/// Indices into the pairs; each is in one of the three lists. The order within a list does not
+/// depend on the order of the pairs, so that training is the same for shuffled files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Split {
+    /// To train on.
+    pub train: Vec<usize>,
+    /// Held out, of users who are trained on.
+    pub held_out: Vec<usize>,
+    /// Of users who are not trained on.
+    pub unseen: Vec<usize>,
+    /// What came of it.
+    pub counts: SplitCounts,
+}
+
+/// What came of a split.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SplitCounts {
+    /// Users with pairs to train on.
+    pub trained_users: u64,
+    /// Of these, users with a single group: nothing of theirs could be held out.
+    pub single_group_users: u64,
+    /// Users of whom nothing is trained on.
+    pub unseen_users: u64,
+}
+
+/// Splits `pairs`. Every user with two groups or more keeps one in training and, if anything is
+/// to be held out, has one held out; so the share held out of users with few pairs is larger than
+/// `holdout`. Pairs of nobody in particular are drawn like those of one user, who is never unseen.
+pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
+    let ranks = Ranks { seed: config.seed };
+    let mut split = Split::default();
+    let mut users: BTreeMap<Option<&UserKey>, Groups<'_>> = BTreeMap::new();
+    let digests: Vec<[u8; 32]> = pairs.iter().map(Pair::digest).collect();
+    for (i, pair) in pairs.iter().enumerate() {
+        match pair.part {
+            Some(part) => split.list(part).push(i),
+            None => {
+                let groups = users.entry(pair.user.as_ref()).or_default();
+                let group = match &pair.interaction {
+                    Some(interaction) => GroupKey::Interaction(interaction),
+                    None => GroupKey::Pair(digests[i]),
+                };
+                groups.entry(group).or_default().push(i);
+            }
+        }
+    }
+    let unseen = unseen_users(&users, config, &ranks);
+    for (user, groups) in &users {
+        if unseen.contains(user) {
+            split.unseen.extend(groups.values().flatten());
+        } else {
+            split.divide(*user, groups, config.holdout, &ranks);
+        }
+    }
+    // Digests differ, since repeats are left out when files are read.
+    for list in [&mut split.train, &mut split.held_out, &mut split.unseen] {
+        list.sort_by_key(|&i| (digests[i], i));
+    }
+    split.count(pairs, &users);
+    split
+}
+
+/// The pairs of a user that stay together.
+type Groups<'a> = BTreeMap<GroupKey<'a>, Vec<usize>>;
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum GroupKey<'a> {
+    Interaction(&'a str),
+    Pair([u8; 32]),
+}
+
+impl GroupKey<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Interaction(name) => name.as_bytes(),
+            Self::Pair(digest) => digest,
+        }
+    }
+}
+
+fn unseen_users<'a>(
+    users: &BTreeMap<Option<&'a UserKey>, Groups<'_>>,
+    config: &SplitConfig,
+    ranks: &Ranks,
+) -> Vec<Option<&'a UserKey>> {
+    let mut named: Vec<_> = users.keys().copied().filter(Option::is_some).collect();
+    let count = share(named.len(), config.unseen_users);
+    named.sort_by_cached_key(|user| (ranks.of("user", *user, &[]), *user));
+    named.truncate(count);
+    named
+}
+
+/// `share` of `n`, but neither none nor all of them.
+fn share(n: usize, share: f64) -> usize {
+    if n < 2 || share == 0.0 {
+        return 0;
+    }
+    let wanted = (n as f64 * share).round() as usize;
+    wanted.clamp(1, n - 1)
+}
+
+impl Split {
+    fn list(&mut self, part: Part) -> &mut Vec<usize> {
+        match part {
+            Part::Train => &mut self.train,
+            Part::HeldOut => &mut self.held_out,
+            Part::Unseen => &mut self.unseen,
+        }
+    }
+
+    fn divide(&mut self, user: Option<&UserKey>, groups: &Groups<'_>, holdout: f64, ranks: &Ranks) {
+        let held_out = share(groups.len(), holdout);
+        let mut drawn: Vec<_> = groups.iter().collect();
+        drawn.sort_by_cached_key(|(key, _)| ranks.of("group", user, key.bytes()));
+        for (i, (_, members)) in drawn.into_iter().enumerate() {
+            let list = if i < held_out {
+                &mut self.held_out
+            } else {
+                &mut self.train
+            };
+            list.extend(members);
+        }
+    }
+
+    fn count(&mut self, pairs: &[Pair], users: &BTreeMap<Option<&UserKey>, Groups<'_>>) {
+        let of = |list: &[usize]| -> std::collections::HashSet<&UserKey> {
+            list.iter()
+                .filter_map(|&i| pairs[i].user.as_ref())
+                .collect()
+        };
+        let trained = of(&self.train);
+        let single = |user: &&UserKey| users.get(&Some(*user)).is_some_and(|g| g.len() == 1);
+        self.counts = SplitCounts {
+            trained_users: trained.len() as u64,
+            single_group_users: trained.iter().filter(|user| single(user)).count() as u64,
+            unseen_users: of(&self.unseen).difference(&trained).count() as u64,
+        };
+    }
+}
+
+/// An order that looks like chance, and is the same for the same seed on every machine.
+struct Ranks {
+    seed: u64,
+}
+
+impl Ranks {
+    fn of(&self, what: &str, user: Option<&UserKey>, key: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.seed.to_le_bytes());
+        let user = user.map_or([b"".as_slice(); 2], |key| {
+            [key.tenant.as_str().as_bytes(), key.user.as_str().as_bytes()]
+        });
+        for text in [what.as_bytes(), user[0], user[1], key] {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        hash.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests;
