@@ -70,6 +70,24 @@ pub fn bundle_dir(parent: &Path, version: &AdapterVersion) -> PathBuf {
     parent.join(version.as_str())
 }
 
+/// The bundle that `dir` is, or the only one that it holds: a training run publishes into a directory
+/// of its own.
+///
+/// # Errors
+/// Neither, or several.
+pub fn locate(dir: &Path) -> Result<PathBuf, AdapterError> {
+    if dir.join(MANIFEST_FILE).is_file() {
+        return Ok(dir.to_owned());
+    }
+    match &list(dir)?[..] {
+        [only] => Ok(bundle_dir(dir, &only.version)),
+        listed => Err(AdapterError::NotOneBundle {
+            dir: dir.to_owned(),
+            found: listed.len(),
+        }),
+    }
+}
+
 /// Loads the version in `dir` for the model `config`, whose weights have the hash `base_sha256`.
 ///
 /// Everything is checked first: that the content hashes to the directory's name, the base model,
@@ -88,6 +106,18 @@ pub fn read(dir: &Path, config: &ModelConfig, base_sha256: &str) -> Result<Adapt
         });
     }
     files.check(manifest, Some(config))
+}
+
+/// The contents of the version in `dir`, checked as [`verify`] checks them: to make another one of
+/// them. [`read`] checks that they fit a base model.
+///
+/// # Errors
+/// As [`verify`].
+pub fn contents(dir: &Path) -> Result<BundleContents, AdapterError> {
+    let files = Files::read(dir)?;
+    let Verified { manifest, .. } = files.verify()?;
+    let tensors = TensorFile::parse(WEIGHTS_FILE, &files.weights)?.values()?;
+    Ok(BundleContents { manifest, tensors })
 }
 
 /// Checks the bundle in `dir` as far as that goes without its base model: all but the base's hash and

@@ -27,6 +27,14 @@ pub enum AdapterError {
         /// What is missing.
         reason: String,
     },
+    /// A directory that holds no bundle, or several.
+    #[error("{} holds {found} bundles: name the one that is meant", .dir.display())]
+    NotOneBundle {
+        /// The directory.
+        dir: PathBuf,
+        /// Bundles in it.
+        found: usize,
+    },
     /// A file that no bundle has: a pickle, a symbolic link, somebody's note.
     #[error("{} does not belong in a bundle: {reason}", .path.display())]
     ForeignFile {

@@ -11,6 +11,7 @@ use super::versions::{describe, summary, Versions};
 use crate::adapter::bundle;
 use crate::adapter::manifest::BaseModel;
 use crate::adapter::peft::{self, PeftImport};
+use crate::adapter::peft_export;
 use crate::adapter::publish;
 use crate::base_model::load::{id, locate};
 use crate::config::raw::{Adapter, AdapterImport, DataDir, Model, Store};
@@ -52,6 +53,7 @@ pub fn adapter(command: Adapter) -> Result<String> {
     match command {
         Adapter::Import(import) => import_peft(&import),
         Adapter::Install { bundle, data } => {
+            let bundle = bundle::locate(&bundle)?;
             let version = open(&data)?.install(&bundle, AdapterSource::Installed, now_unix_ms())?;
             Ok(format!("installed {version}\n"))
         }
@@ -61,8 +63,12 @@ pub fn adapter(command: Adapter) -> Result<String> {
             data,
         } => promote(&open(&data)?, &version, expected.as_deref()),
         Adapter::List { data } => Ok(describe(&open(&data)?)?),
+        Adapter::Export { bundle, out } => {
+            peft_export::export(&bundle::contents(&bundle::locate(&bundle)?)?, &out)?;
+            Ok(format!("{}\n", out.display()))
+        }
         Adapter::Verify { bundle } => {
-            let found = bundle::verify(&bundle)?;
+            let found = bundle::verify(&bundle::locate(&bundle)?)?;
             Ok(format!(
                 "{} is sound: {}\n",
                 found.version,

@@ -1,15 +1,82 @@
-//! `attune-train`: preferences become adapter versions. The trainer itself is still to come; this
-//! program says so instead of pretending.
+//! `attune-train`: parse, build, run.
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use attune::config::train::{Pdpo, TrainCli, TrainCommand};
+use attune::config::training::{threads, TrainConfig};
+use attune::train::run::{run, Outcome, Place};
+use attune::train::{commands, report};
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
-    // Nothing can be done if even this cannot be written.
-    let _ = writeln!(
-        std::io::stderr(),
-        "attune-train: training is not part of this release. `attune serve` answers with versions \
-         that `attune adapter import` takes over from PEFT checkpoints."
-    );
-    ExitCode::FAILURE
+    let done = match TrainCli::parse().command {
+        TrainCommand::Pdpo(raw) => pdpo(&raw),
+        TrainCommand::Eval(raw) => pool(raw.threads)
+            .and_then(|()| Ok(commands::eval(&raw.into())?))
+            .and_then(|text| print(&text)),
+        TrainCommand::FitUsers(raw) => pool(raw.threads)
+            .and_then(|()| Ok(commands::fit_users(&(*raw).into())?))
+            .and_then(|text| print(&text)),
+        TrainCommand::Report { run } => report::report(&run)
+            .context("no report was written")
+            .and_then(|path| print(&format!("{}\n", path.display()))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The last words go to people; nothing can be done if even that fails.
+            let _ = writeln!(std::io::stderr(), "attune-train: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn pdpo(raw: &Pdpo) -> Result<()> {
+    let config = TrainConfig::new(raw)?;
+    pool(config.threads)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one ends the program at once; a checkpoint is never half-written all the same.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let place = Place {
+        out: config.out.clone(),
+        resume: config.resume,
+        max_memory: config.max_memory,
+        stop: &stop,
+        progress: true,
+    };
+    match run(&config.settings, &place)? {
+        Outcome::Published {
+            version,
+            evaluation,
+        } => {
+            let evaluation = evaluation.map_or_else(String::new, |e| commands::table(&e));
+            print(&format!("{evaluation}published {version}\n"))
+        }
+        Outcome::Stopped { step } => print(&format!(
+            "stopped after step {step}; go on with the same command and --resume\n"
+        )),
+    }
+}
+
+/// The thread pool of all passes.
+fn pool(typed: usize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads(typed))
+        .build_global()
+        .context("the thread pool could not be started")
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("standard output")
 }

@@ -1,4 +1,11 @@
-//! Configuration in two stages: what was typed ([`raw`]), and what it means ([`resolved`]).
+//! Configuration in two stages: what was typed, and what it means.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`raw`], [`resolved`] | `attune` |
+//! | [`train`], [`training`] | `attune-train`, with its TOML files |
 
 pub mod raw;
 pub mod resolved;
+pub mod train;
+pub mod training;

@@ -167,6 +167,14 @@ pub enum Adapter {
         #[command(flatten)]
         data: DataDir,
     },
+    /// Write a bundle as a PEFT checkpoint.
+    Export {
+        /// The bundle's directory.
+        bundle: PathBuf,
+        /// Directory that gets adapter_config.json and adapter_model.safetensors.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Check a bundle's hash and structure.
     Verify {
         /// The bundle's directory.

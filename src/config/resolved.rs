@@ -16,8 +16,8 @@ use crate::model::linear::LinearFormat;
 #[error("{setting}: {problem}")]
 pub struct ConfigError {
     /// The flag.
-    setting: &'static str,
-    problem: String,
+    pub(super) setting: &'static str,
+    pub(super) problem: String,
 }
 
 /// Bounds of `--max-running`, `--max-queued` and `--token-budget`: beyond them a mistake is likelier
@@ -195,7 +195,7 @@ pub fn data_dir(raw: &DataDir) -> Result<PathBuf, ConfigError> {
         })
 }
 
-fn available_threads() -> usize {
+pub(super) fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -225,7 +225,7 @@ fn quantization(name: &str) -> Result<Option<IsqType>, ConfigError> {
 }
 
 /// `1GiB`, `512 MiB`, `1.5GB`, `1000000`.
-fn parse_bytes(setting: &'static str, text: &str) -> Result<usize, ConfigError> {
+pub(super) fn parse_bytes(setting: &'static str, text: &str) -> Result<usize, ConfigError> {
     let problem = || format!("{text:?} is not a size; write for example 512MiB or 2GiB");
     let trimmed = text.trim();
     let split = trimmed

@@ -44,16 +44,19 @@ pub struct BatchResult {
 
 /// One pair as one user sees it.
 #[derive(Debug, Clone, Copy)]
-struct Row<'a> {
-    pair: &'a IdPair,
-    /// `None`: there is no user model.
-    user: Option<usize>,
-    weight: f64,
+pub struct Row<'a> {
+    /// The pair.
+    pub pair: &'a IdPair,
+    /// The user row, 0 for the generic user; `None` where there is no user model.
+    pub user: Option<usize>,
 }
 
+/// A row with its weight in the loss.
+type Weighed<'a> = (Row<'a>, f64);
+
 impl Learner<'_> {
-    /// Loss and gradients of `batch`. Gradients are set, not added to; dropout's mask follows from
-    /// its seed and the pass.
+    /// Loss and gradients of `batch`, each pair as its user and as the generic user sees it.
+    /// Gradients are set, not added to; dropout's mask follows from its seed and the pass.
     ///
     /// # Errors
     /// A loss that is not finite, or a failure of the tensor library.
@@ -63,8 +66,30 @@ impl Learner<'_> {
         batch: &[&IdPair],
         dropout: Option<LoraDropout>,
     ) -> Result<BatchResult, TrainError> {
+        let row = |pair, user| Row { pair, user };
+        let rows: Vec<Row> = if adapter.users.is_some() {
+            let individual = batch.iter().filter(|pair| pair.user != 0);
+            let individual = individual.map(|pair| row(*pair, Some(pair.user)));
+            let generic = batch.iter().map(|pair| row(*pair, Some(0)));
+            individual.chain(generic).collect()
+        } else {
+            batch.iter().map(|pair| row(*pair, None)).collect()
+        };
+        self.learn_rows(adapter, &rows, dropout)
+    }
+
+    /// The same for given rows.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    pub fn learn_rows<'b>(
+        &self,
+        adapter: &mut TrainedAdapter,
+        rows: &[Row<'b>],
+        dropout: Option<LoraDropout>,
+    ) -> Result<BatchResult, TrainError> {
         adapter.zero_gradients();
-        let rows = self.rows(batch, adapter.users.is_some());
+        let rows = self.weigh(rows);
         let user_model = adapter.user_model()?;
         let mut policy = Policy {
             decoder: self.decoder,
@@ -77,8 +102,8 @@ impl Learner<'_> {
             rows: Vec::new(),
             packed_rows: 0,
         };
-        let completions = |row: &Row| self.completions(row.pair, row.user);
-        for range in cut(&rows, self.pack_rows, self.front, |row| completions(row)) {
+        let completions = |(row, _): &Weighed<'b>| self.completions(row.pair, row.user);
+        for range in cut(&rows, self.pack_rows, self.front, completions) {
             if let Some(dropout) = dropout {
                 let seed = dropout.seed.wrapping_add(range.start as u64);
                 policy.lora = Some(adapter.lora_variables(Some(LoraDropout { seed, ..dropout }))?);
@@ -89,28 +114,17 @@ impl Learner<'_> {
     }
 
     /// The rows that have a weight, those of one user and prompt side by side.
-    fn rows<'b>(&self, batch: &[&'b IdPair], personal: bool) -> Vec<Row<'b>> {
-        let row = |pair: &&'b IdPair, user, weight| Row {
-            pair,
-            user,
-            weight,
-        };
-        if !personal {
-            let weight = 1.0 / batch.len() as f64;
-            return batch.iter().map(|pair| row(pair, None, weight)).collect();
+    fn weigh<'b>(&self, rows: &[Row<'b>]) -> Vec<Weighed<'b>> {
+        if rows.iter().all(|row| row.user.is_none()) {
+            let weight = 1.0 / rows.len() as f64;
+            return rows.iter().map(|row| (*row, weight)).collect();
         }
-        let individual = batch.iter().filter(|pair| pair.user != 0);
-        let mut rows: Vec<Row> = individual
-            .map(|pair| row(pair, Some(pair.user), 0.0))
-            .chain(batch.iter().map(|pair| row(pair, Some(0), 0.0)))
-            .collect();
         let generic: Vec<bool> = rows.iter().map(|row| row.user == Some(0)).collect();
-        for (row, weight) in rows.iter_mut().zip(self.mixture.weights(&generic)) {
-            row.weight = weight;
-        }
-        rows.retain(|row| self.mixture.needed(row.user == Some(0)));
-        rows.sort_by(|a, b| (a.user, &a.pair.prompt).cmp(&(b.user, &b.pair.prompt)));
-        rows
+        let weights = self.mixture.weights(&generic);
+        let mut weighed: Vec<Weighed> = rows.iter().copied().zip(weights).collect();
+        weighed.retain(|(row, _)| self.mixture.needed(row.user == Some(0)));
+        weighed.sort_by(|(a, _), (b, _)| (a.user, &a.pair.prompt).cmp(&(b.user, &b.pair.prompt)));
+        weighed
     }
 
     /// What of a pair the objective looks at.
@@ -127,7 +141,7 @@ impl Learner<'_> {
         &self,
         adapter: &mut TrainedAdapter,
         policy: &Policy,
-        rows: &[Row<'b>],
+        rows: &[Weighed<'b>],
         result: &mut BatchResult,
     ) -> Result<(), TrainError> {
         let mut completions: Vec<Completion> = Vec::new();
@@ -141,19 +155,19 @@ impl Learner<'_> {
         };
         let places: Vec<Vec<usize>> = rows
             .iter()
-            .map(|row| {
+            .map(|(row, _)| {
                 let of_row = self.completions(row.pair, row.user).into_iter();
                 of_row.map(&mut place).collect()
             })
             .collect();
         let slopes = |sums: &[f64]| -> Result<Vec<f64>, TrainError> {
             let mut slopes = vec![0.0; sums.len()];
-            for (row, places) in rows.iter().zip(&places) {
+            for ((row, weight), places) in rows.iter().zip(&places) {
                 let scored = self.score(row, places, sums)?;
-                result.loss += row.weight * scored.loss.value;
+                result.loss += weight * scored.loss.value;
                 let by_side = [scored.loss.d_chosen, scored.loss.d_rejected];
                 for (place, slope) in places.iter().zip(by_side) {
-                    slopes[*place] += row.weight * slope;
+                    slopes[*place] += weight * slope;
                 }
                 result.rows.push(scored);
             }
@@ -176,7 +190,7 @@ impl Learner<'_> {
         };
         let loss = self.objective.loss(&logps);
         if !(loss.value.is_finite() && loss.d_chosen.is_finite() && loss.d_rejected.is_finite()) {
-            return Err(TrainError::NotFinite);
+            return Err(TrainError::NotFinite { step: 0 });
         }
         Ok(RowResult {
             user: row.user.unwrap_or(0),

@@ -4,7 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod gguf;
+mod losses;
 mod prlhf;
 mod smollm2;
 mod text;
 mod tiny;
+mod training;

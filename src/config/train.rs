@@ -1,0 +1,247 @@
+//! What was typed to `attune-train`, unchecked. Settings of a run may stand in a TOML file too, under
+//! the names of their flags; a flag wins.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::train::init::Init;
+use crate::train::schedule::Schedule;
+
+/// Preference pairs become adapter versions: a LoRA and a user model, learned together.
+#[derive(Debug, Parser)]
+#[command(name = "attune-train", version, about)]
+pub struct TrainCli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TrainCommand,
+}
+
+/// The subcommands of `attune-train`.
+#[derive(Debug, Subcommand)]
+pub enum TrainCommand {
+    /// Train by P-DPO, or by the personal form of another preference loss.
+    Pdpo(Box<Pdpo>),
+    /// Score pairs: accuracy and margin, with intervals, by user.
+    Eval(Eval),
+    /// Give new users rows of their own in a bundle; the model and the known users stay as they are.
+    FitUsers(Box<FitUsers>),
+    /// Write RUN/report.html anew.
+    Report {
+        /// The run's directory.
+        run: PathBuf,
+    },
+}
+
+/// `attune-train pdpo`.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Pdpo {
+    /// A TOML file with any of these settings, named like the flags.
+    #[arg(long)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Directory of the run; made if it is not there.
+    #[arg(long)]
+    #[serde(skip)]
+    pub out: Option<PathBuf>,
+    /// Go on from the run's last checkpoint.
+    #[arg(long)]
+    #[serde(skip)]
+    pub resume: bool,
+    /// The base model: a name that `attune model list` shows, a GGUF file, or a Hugging Face
+    /// directory [default: smollm2-135m-instruct].
+    #[arg(long)]
+    pub base: Option<String>,
+    /// Preference pairs: JSONL, JSON, CSV or Parquet files, or a PRISM directory.
+    #[arg(long, value_delimiter = ',')]
+    pub data: Vec<PathBuf>,
+    /// The loss, with its parameters: dpo, or for example simpo:beta=2,gamma=1 [default: dpo].
+    #[arg(long)]
+    pub loss: Option<String>,
+    /// The loss's beta [default: 0.5 for dpo, else the loss's own].
+    #[arg(long)]
+    pub beta: Option<f64>,
+    /// Share of the loss as each user sees a pair, the rest is as the generic user sees it; 0 trains
+    /// a plain LoRA without user model [default: 0.5].
+    #[arg(long)]
+    pub alpha: Option<f64>,
+    /// What makes a user's soft prompt [default: individual].
+    #[arg(long, value_enum)]
+    pub user_model: Option<UserModelName>,
+    /// T_u: rows of a user's soft prompt [default: 10].
+    #[arg(long)]
+    pub n_user_tokens: Option<usize>,
+    /// K, for the cluster user model [default: 10].
+    #[arg(long)]
+    pub clusters: Option<usize>,
+    /// Where users start [default: zero].
+    #[arg(long, value_enum)]
+    pub init: Option<Init>,
+    /// Rank of the LoRA [default: 8].
+    #[arg(long)]
+    pub lora_rank: Option<usize>,
+    /// Numerator of the LoRA's scale alpha / rank [default: 16].
+    #[arg(long)]
+    pub lora_alpha: Option<f64>,
+    /// Adapted projections: any of q,k,v,o,gate,up,down, or all-linear [default: q,k,v].
+    #[arg(long, value_delimiter = ',')]
+    pub lora_targets: Vec<String>,
+    /// Share of the LoRA's inputs that are dropped in training [default: 0].
+    #[arg(long)]
+    pub lora_dropout: Option<f64>,
+    /// Learning rate [default: 5e-5].
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Learning rate of the user model [default: that of --lr].
+    #[arg(long)]
+    pub user_lr: Option<f64>,
+    /// Weight decay of the LoRA [default: 0].
+    #[arg(long)]
+    pub weight_decay: Option<f64>,
+    /// Weight decay of the user model; of an individual one, of the users' offsets only [default: 0].
+    #[arg(long)]
+    pub user_decay: Option<f64>,
+    /// Learning rate after the warm-up [default: cosine].
+    #[arg(long, value_enum)]
+    pub schedule: Option<Schedule>,
+    /// Steps over which the learning rate rises from 0 [default: 150, at most a tenth of the run].
+    #[arg(long)]
+    pub warmup: Option<usize>,
+    /// Passes over the data [default: 1].
+    #[arg(long)]
+    pub epochs: Option<f64>,
+    /// Steps, at most.
+    #[arg(long)]
+    pub max_steps: Option<usize>,
+    /// Pairs a step; each counts as its user sees it and as the generic user sees it [default: 32].
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// Share of each user's pairs that is held out [default: 0.2].
+    #[arg(long)]
+    pub holdout: Option<f64>,
+    /// Share of users of whom nothing is trained on [default: 0].
+    #[arg(long)]
+    pub unseen_users: Option<f64>,
+    /// Train on the first so many users only, in the order of their names.
+    #[arg(long)]
+    pub max_users: Option<usize>,
+    /// Longest prompt that is kept of a pair that is too long, in tokens [default: 512].
+    #[arg(long)]
+    pub max_prompt: Option<usize>,
+    /// Longest prompt and response, in tokens [default: 1024].
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// Steps from one line of metrics to the next [default: 10].
+    #[arg(long)]
+    pub log_every: Option<usize>,
+    /// Steps from one evaluation to the next [default: 100]. The best one is published.
+    #[arg(long)]
+    pub eval_every: Option<usize>,
+    /// Stop after so many evaluations without a better one.
+    #[arg(long)]
+    pub patience: Option<usize>,
+    /// Seed of everything that is drawn [default: 123].
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// A name for people, in the bundle's manifest.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// CPU threads; 0 is one a core [default: 0].
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Memory that the run may take, for example 8GiB [default: 8GiB].
+    #[arg(long)]
+    pub max_memory: Option<String>,
+}
+
+/// The user models by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserModelName {
+    /// e_i = e_0 + o_i.
+    Individual,
+    /// e_i = o_i: no generic user is added.
+    IndividualNoGeneric,
+    /// K shared prompts, mixed by user.
+    Cluster,
+    /// No soft prompts.
+    None,
+}
+
+/// `attune-train eval`.
+#[derive(Debug, Clone, Args)]
+pub struct Eval {
+    /// The base model.
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub base: String,
+    /// The bundle; without it the bare base is scored.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// Bundles to compare with on the same pairs, for example one of plain DPO.
+    #[arg(long, value_delimiter = ',')]
+    pub against: Vec<PathBuf>,
+    /// Pairs.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub data: Vec<PathBuf>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Temperature of the implicit rewards.
+    #[arg(long, default_value_t = 0.5)]
+    pub beta: f64,
+    /// Longest prompt that is kept of a pair that is too long, in tokens.
+    #[arg(long, default_value_t = 512)]
+    pub max_prompt: usize,
+    /// Longest prompt and response, in tokens.
+    #[arg(long, default_value_t = 1024)]
+    pub max_length: usize,
+    /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 123)]
+    pub seed: u64,
+    /// CPU threads; 0 is one a core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// `attune-train fit-users`.
+#[derive(Debug, Clone, Args)]
+pub struct FitUsers {
+    /// The bundle that is to know more users.
+    #[arg(long)]
+    pub bundle: PathBuf,
+    /// Pairs of the new users; those of users that the bundle knows are passed over.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub data: Vec<PathBuf>,
+    /// Directory that gets the new bundle.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The base model.
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub base: String,
+    /// Passes over a user's pairs.
+    #[arg(long, default_value_t = 3)]
+    pub epochs: usize,
+    /// Learning rate of the new rows.
+    #[arg(long, default_value_t = 0.01)]
+    pub lr: f64,
+    /// DPO's beta.
+    #[arg(long, default_value_t = 0.5)]
+    pub beta: f64,
+    /// Pairs a step.
+    #[arg(long, default_value_t = 8)]
+    pub batch_size: usize,
+    /// Longest prompt that is kept of a pair that is too long, in tokens.
+    #[arg(long, default_value_t = 512)]
+    pub max_prompt: usize,
+    /// Longest prompt and response, in tokens.
+    #[arg(long, default_value_t = 1024)]
+    pub max_length: usize,
+    /// Seed of everything that is drawn.
+    #[arg(long, default_value_t = 123)]
+    pub seed: u64,
+    /// CPU threads; 0 is one a core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}

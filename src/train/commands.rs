@@ -1,0 +1,198 @@
+//! The commands beside `pdpo`: each does its work and returns what to print.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::dataset;
+use super::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evaluation, Score, ScoredPair};
+use super::load::{load, Loaded};
+use super::loss::Objective;
+use super::pack::Front;
+use super::policy::Policy;
+use super::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
+use super::scoring::{add_reference, base_pairs, score, scored_pairs};
+use super::TrainError;
+use crate::base_model::{self, BaseModel};
+use crate::ids::UserKey;
+use crate::model::kernels::packed_matmul::WeightType;
+use crate::model::linear::LinearFormat;
+
+pub use super::fit_users::{fit_users, FitRequest};
+
+/// Packed rows of one forward pass.
+pub(super) const PACK_ROWS: usize = 512;
+
+/// What `attune-train eval` is asked.
+#[derive(Debug, Clone)]
+pub struct EvalRequest {
+    /// The base model.
+    pub base: String,
+    /// The bundle; `None` scores the bare base.
+    pub bundle: Option<PathBuf>,
+    /// Other bundles, on the same pairs.
+    pub against: Vec<PathBuf>,
+    /// Pairs.
+    pub data: Vec<PathBuf>,
+    /// One JSON object instead of a table.
+    pub json: bool,
+    /// Temperature of the rewards.
+    pub beta: f64,
+    /// Longest prompt that is kept of a pair that is too long.
+    pub max_prompt: usize,
+    /// Longest prompt and response.
+    pub max_length: usize,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+}
+
+/// Scores pairs under a bundle, the base, and others beside it.
+///
+/// # Errors
+/// A bundle or data that cannot be used.
+pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
+    let format = LinearFormat::Packed(WeightType::F32);
+    let base = base_model::load(&request.base, format)?;
+    let loaded = request
+        .bundle
+        .as_deref()
+        .map(|dir| load(dir, &base))
+        .transpose()?;
+    let none = BTreeMap::new();
+    let rows = loaded.as_ref().map_or(&none, |l| &l.rows);
+    let mut pairs = read_pairs(request, &base, rows)?;
+    let bos = base.tokenizer.bos().filter(|_| base.tokenizer.adds_bos());
+    let reference = Policy::reference(&base.decoder, bos);
+    add_reference(
+        &reference,
+        pairs.iter_mut().map(|p| &mut p.pair),
+        PACK_ROWS,
+        |_, _| {},
+    )?;
+    let bare = base_pairs(&pairs);
+    let under = |loaded: &Loaded, pairs: &[HeldOutPair]| scored(loaded, &base, bos, pairs, request);
+    let policy = match &loaded {
+        Some(loaded) => under(loaded, &pairs)?,
+        None => bare.clone(),
+    };
+    let bootstrap = Bootstrap {
+        seed: request.seed,
+        ..Bootstrap::default()
+    };
+    let mut evaluation = evaluate(&policy, bootstrap).map_err(unfit)?;
+    if loaded.is_some() {
+        let comparison = compare(&policy, "base", &bare, bootstrap).map_err(unfit)?;
+        evaluation.against.push(comparison);
+    }
+    for dir in &request.against {
+        let other = load(dir, &base)?;
+        let pairs = as_known_to(&other, &pairs, request, &base)?;
+        let other = under(&other, &pairs)?;
+        let name = name_of(dir);
+        evaluation
+            .against
+            .push(compare(&policy, name, &other, bootstrap).map_err(unfit)?);
+    }
+    if request.json {
+        let json = serde_json::to_string(&evaluation);
+        return json
+            .map(|text| text + "\n")
+            .map_err(|e| TrainError::Unfit(e.to_string()));
+    }
+    Ok(table(&evaluation))
+}
+
+fn read_pairs(
+    request: &EvalRequest,
+    base: &BaseModel,
+    rows: &BTreeMap<UserKey, usize>,
+) -> Result<Vec<HeldOutPair>, TrainError> {
+    let data = dataset::read(&request.data)?;
+    let encoder = encoder(base, request.max_prompt, request.max_length)?;
+    let indices: Vec<usize> = (0..data.pairs.len()).collect();
+    let (pairs, counts) = evaluation_pairs(&encoder, &data.pairs, &indices, rows)?;
+    check_context(counts.longest, base)?;
+    Ok(pairs)
+}
+
+/// The same pairs with the rows that another bundle gives their users.
+fn as_known_to(
+    other: &Loaded,
+    pairs: &[HeldOutPair],
+    request: &EvalRequest,
+    base: &BaseModel,
+) -> Result<Vec<HeldOutPair>, TrainError> {
+    let known = read_pairs(request, base, &other.rows)?;
+    let with_row = |(pair, known): (&HeldOutPair, HeldOutPair)| {
+        let mut pair = pair.clone();
+        pair.pair.user = known.pair.user;
+        pair
+    };
+    Ok(pairs.iter().zip(known).map(with_row).collect())
+}
+
+fn scored(
+    loaded: &Loaded,
+    base: &BaseModel,
+    bos: Option<u32>,
+    pairs: &[HeldOutPair],
+    request: &EvalRequest,
+) -> Result<Vec<ScoredPair>, TrainError> {
+    let user_model = loaded.adapter.user_model()?;
+    let n_user_tokens = user_model.as_ref().map_or(0, |m| m.n_user_tokens());
+    let policy = Policy {
+        decoder: &base.decoder,
+        front: Front { bos, n_user_tokens },
+        lora: Some(loaded.adapter.lora_variables(None)?),
+        user_model,
+    };
+    let objective: Objective = format!("dpo:beta={}", request.beta)
+        .parse()
+        .map_err(|e: super::loss::objective::ObjectiveError| TrainError::Unfit(e.to_string()))?;
+    let rows = score(&policy, &objective, pairs, PACK_ROWS, |_, _| {})?;
+    Ok(scored_pairs(pairs, &rows))
+}
+
+/// A bundle's name in a comparison: the run's directory where there is one.
+fn name_of(dir: &Path) -> String {
+    let parts: Vec<_> = dir.iter().map(|p| p.to_string_lossy()).collect();
+    let run = parts
+        .iter()
+        .rev()
+        .find(|part| *part != super::run::BUNDLE_DIR);
+    run.map_or_else(|| "other".into(), |part| part.to_string())
+}
+
+fn unfit(error: EvaluateError) -> TrainError {
+    TrainError::Unfit(error.to_string())
+}
+
+/// An evaluation as people read it.
+pub fn table(evaluation: &Evaluation) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, score: &Score| {
+        let [low, high] = score.interval;
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{name:<24} {:>6} pairs  accuracy {:.3} [{low:.3}, {high:.3}]  margin {:+.3}",
+            score.pairs, score.accuracy, score.margin
+        );
+    };
+    line("all", &evaluation.overall);
+    for (group, score) in &evaluation.groups {
+        line(&format!("{group:?}").to_lowercase(), score);
+    }
+    for other in &evaluation.against {
+        line(&other.name, &other.evaluation.overall);
+    }
+    for other in &evaluation.against {
+        let [low, high] = other.difference.interval;
+        let _ = writeln!(
+            text,
+            "more often right than {}: {:+.3} [{low:+.3}, {high:+.3}]",
+            other.name, other.difference.accuracy
+        );
+    }
+    text
+}

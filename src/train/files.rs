@@ -1,0 +1,47 @@
+//! Files that are there whole or not at all.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use super::TrainError;
+
+/// Replaces `path` by `bytes`: written beside it, forced to disk, renamed. A crash leaves the old
+/// file or the new one.
+///
+/// # Errors
+/// A directory that cannot be written, or a full disk; `path` is as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = NamedTempFile::new_in(parent)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        if cfg!(unix) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(TrainError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_a_failure_leaves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let nowhere = dir.path().join("missing/f");
+        let problem = replace(&nowhere, b"x").unwrap_err().to_string();
+        assert!(problem.contains("missing/f"), "{problem}");
+    }
+}

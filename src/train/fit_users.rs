@@ -1,0 +1,215 @@
+//! New users for a published version: their rows are learned, everything else stays as it is.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+
+use super::adapter::TrainedAdapter;
+use super::commands::PACK_ROWS;
+use super::dataset::{self, Pair};
+use super::learner::Learner;
+use super::load::{load, Loaded};
+use super::loss::Objective;
+use super::mixture::Mixture;
+use super::optimizer::{AdamW, OptimizerState, Rates};
+use super::order::Order;
+use super::pack::Front;
+use super::pairs::IdPair;
+use super::parameters::Parameter;
+use super::policy::{Activations, Policy};
+use super::prepare::{check_context, encoder, evaluation_pairs};
+use super::publish::{contents, publish_only, Description};
+use super::scoring::add_reference;
+use super::TrainError;
+use crate::base_model::{self, BaseModel};
+use crate::ids::UserKey;
+use crate::model::linear::LinearFormat;
+use crate::user_model::model::UserModelKind;
+
+/// What `attune-train fit-users` is asked.
+#[derive(Debug, Clone)]
+pub struct FitRequest {
+    /// The bundle that is to know more users.
+    pub bundle: PathBuf,
+    /// Pairs of the new users.
+    pub data: Vec<PathBuf>,
+    /// Directory that gets the new bundle.
+    pub out: PathBuf,
+    /// The base model.
+    pub base: String,
+    /// Passes over the pairs.
+    pub epochs: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// DPO's beta.
+    pub beta: f64,
+    /// Pairs a step.
+    pub batch_size: usize,
+    /// Longest prompt that is kept of a pair that is too long.
+    pub max_prompt: usize,
+    /// Longest prompt and response.
+    pub max_length: usize,
+    /// Seed of the order.
+    pub seed: u64,
+}
+
+/// Learns rows for the users of the data whom the bundle does not know, and publishes the result.
+///
+/// # Errors
+/// A bundle without user model, or data without new users.
+pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
+    let base = base_model::load(&request.base, LinearFormat::Differentiable)?;
+    let mut loaded = load(&request.bundle, &base)?;
+    let mut pairs = dataset::read(&request.data)?.pairs;
+    let users = add_new_users(&mut loaded, &mut pairs)?;
+    let bos = base.tokenizer.bos().filter(|_| base.tokenizer.adds_bos());
+    let mut pairs = encode(request, &base, &loaded, &pairs)?;
+    let reference = Policy::reference(&base.decoder, bos);
+    add_reference(&reference, pairs.iter_mut(), PACK_ROWS, |_, _| {})?;
+    let (before, after) = learn(request, &base, bos, &mut loaded.adapter, &pairs)?;
+    let version = publish(request, loaded)?;
+    let people = if users == 1 { "user" } else { "users" };
+    Ok(format!(
+        "{users} new {people}, {} pairs, loss {before:.4} -> {after:.4}\npublished {version}\n",
+        pairs.len()
+    ))
+}
+
+/// Gives whoever the bundle does not know a row that is the generic user's, and keeps only their
+/// pairs. Returns how many there are.
+fn add_new_users(loaded: &mut Loaded, pairs: &mut Vec<Pair>) -> Result<usize, TrainError> {
+    let unfit = |text: &str| Err(TrainError::Unfit(text.into()));
+    let known = &loaded.rows;
+    let is_new = |p: &Pair| {
+        p.user
+            .as_ref()
+            .is_some_and(|user| !known.contains_key(user))
+    };
+    pairs.retain(is_new);
+    let users: BTreeSet<UserKey> = pairs.iter().filter_map(|p| p.user.clone()).collect();
+    if users.is_empty() {
+        return unfit("the data has no user whom the bundle does not know: nothing was changed");
+    }
+    if loaded.adapter.users.is_none() {
+        return unfit("the bundle has no user model: train one by `attune-train pdpo`");
+    }
+    let first = loaded.adapter.add_rows(users.len());
+    loaded.rows.extend(users.iter().cloned().zip(first..));
+    Ok(users.len())
+}
+
+fn encode(
+    request: &FitRequest,
+    base: &BaseModel,
+    loaded: &Loaded,
+    pairs: &[Pair],
+) -> Result<Vec<IdPair>, TrainError> {
+    let encoder = encoder(base, request.max_prompt, request.max_length)?;
+    let indices: Vec<usize> = (0..pairs.len()).collect();
+    let (pairs, counts) = evaluation_pairs(&encoder, pairs, &indices, &loaded.rows)?;
+    let n_user_tokens = loaded.adapter.users.as_ref().map_or(0, |u| u.n_user_tokens);
+    check_context(counts.longest + n_user_tokens, base)?;
+    if pairs.is_empty() {
+        let text = "no pair of a new user is left: allow longer pairs by --max-length";
+        return Err(TrainError::Unfit(text.into()));
+    }
+    Ok(pairs.into_iter().map(|p| p.pair).collect())
+}
+
+/// Returns the loss of the first and the last pass over the pairs.
+fn learn(
+    request: &FitRequest,
+    base: &BaseModel,
+    bos: Option<u32>,
+    adapter: &mut TrainedAdapter,
+    pairs: &[IdPair],
+) -> Result<(f64, f64), TrainError> {
+    let n_user_tokens = adapter.users.as_ref().map_or(0, |u| u.n_user_tokens);
+    let unfit = |e: String| TrainError::Unfit(e);
+    let objective: Objective = format!("dpo:beta={}", request.beta)
+        .parse()
+        .map_err(|e: super::loss::objective::ObjectiveError| unfit(e.to_string()))?;
+    let learner = Learner {
+        decoder: &base.decoder,
+        front: Front { bos, n_user_tokens },
+        objective,
+        // The generic user is frozen.
+        mixture: Mixture::new(1.0).map_err(|e| unfit(e.to_string()))?,
+        pack_rows: PACK_ROWS,
+        activations: Activations::Keep,
+    };
+    let mut optimizer = OptimizerState::new(&adapter.parameters);
+    let mut order = Order::new(pairs.len(), request.batch_size.max(1), request.seed);
+    let steps = pairs.len().div_ceil(request.batch_size.max(1));
+    let mut passes = Vec::new();
+    for pass in 0..request.epochs.max(1) {
+        let mut loss = 0.0;
+        for step in pass * steps..(pass + 1) * steps {
+            let batch: Vec<&IdPair> = order.batch(step).into_iter().map(|i| &pairs[i]).collect();
+            let result = learner.learn(adapter, &batch, None);
+            loss += result.map_err(|e| e.at_step(step + 1))?.loss;
+            let rates = |_: &Parameter| Rates {
+                lr: request.lr,
+                decay: 0.0,
+            };
+            AdamW::default().step(&mut adapter.parameters, &mut optimizer, rates);
+        }
+        passes.push(loss / steps as f64);
+    }
+    Ok((passes[0], passes[passes.len() - 1]))
+}
+
+fn publish(request: &FitRequest, loaded: Loaded) -> Result<crate::ids::AdapterVersion, TrainError> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let mut rows: Vec<(UserKey, usize)> = loaded.rows.into_iter().collect();
+    rows.sort_by_key(|(_, row)| *row);
+    let description = Description {
+        name: loaded.manifest.name.clone(),
+        created_unix: since.unwrap_or_default().as_secs(),
+        base: loaded.manifest.base.clone(),
+        lora: loaded.manifest.lora.clone(),
+        users: rows,
+        training: json!({
+            "program": concat!("attune-train ", env!("CARGO_PKG_VERSION")),
+            "fit_users": {
+                "epochs": request.epochs,
+                "lr": request.lr,
+                "beta": request.beta,
+                "batch_size": request.batch_size,
+                "seed": request.seed,
+            },
+            "from": loaded.manifest.training,
+        }),
+    };
+    publish_only(&request.out, &contents(&loaded.adapter, description))
+}
+
+impl TrainedAdapter {
+    /// Appends `n` rows to the user model that are the generic user's and can be trained. Returns the
+    /// first of them.
+    fn add_rows(&mut self, n: usize) -> usize {
+        let Some(users) = self.users.clone() else {
+            return 0;
+        };
+        // Individual: T_u rows a user; cluster: one row of logits.
+        let (table, per_user) = match users.kind {
+            UserModelKind::Cluster => (users.tables[1], 1),
+            _ => (users.tables[0], users.n_user_tokens),
+        };
+        let parameter = &mut self.parameters[table];
+        let (rows, width) = (parameter.shape[0], parameter.shape[1]);
+        let size = per_user * width;
+        let generic = match users.kind {
+            UserModelKind::Individual => vec![0.0; size],
+            _ => parameter.values[..size].to_vec(),
+        };
+        let old = parameter.values.len();
+        parameter.values.extend(generic.repeat(n));
+        parameter.gradient.resize(parameter.values.len(), 0.0);
+        parameter.shape[0] = rows + n * per_user;
+        parameter.trained = old..parameter.values.len();
+        rows / per_user
+    }
+}

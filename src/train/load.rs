@@ -1,0 +1,99 @@
+//! A published version, back as parameters: to be evaluated, or to be given new users.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::adapter::{LoraLayer, TrainedAdapter, UserTables};
+use super::parameters::{Parameter, ParameterKind};
+use super::TrainError;
+use crate::adapter::bundle::{self, BundleContents};
+use crate::adapter::manifest::Manifest;
+use crate::adapter::plan::{lora_name, user_model_name, Plan};
+use crate::adapter::tensors::TensorData;
+use crate::base_model::BaseModel;
+use crate::ids::UserKey;
+use crate::user_model::cluster::{CLUSTER_EMBEDDING, USER_WEIGHT};
+use crate::user_model::individual::USER_EMBEDDING;
+use crate::user_model::model::UserModelKind;
+
+/// A version as the trainer sees it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its numbers, all of them frozen.
+    pub adapter: TrainedAdapter,
+    /// Its description.
+    pub manifest: Manifest,
+    /// Whose row is whose.
+    pub rows: BTreeMap<UserKey, usize>,
+}
+
+/// Reads the bundle in `dir`, with every check that a server makes.
+///
+/// # Errors
+/// As `adapter::bundle::read`: damaged, or made for another base model.
+pub fn load(dir: &Path, base: &BaseModel) -> Result<Loaded, TrainError> {
+    let (dir, config) = (bundle::locate(dir)?, base.decoder.config());
+    bundle::read(&dir, config, &base.sha256)?;
+    let BundleContents {
+        manifest,
+        mut tensors,
+    } = bundle::contents(&dir)?;
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let plan = Plan::new(&manifest, Some(config), names.into_iter())?;
+    let mut adapter = TrainedAdapter {
+        parameters: Vec::new(),
+        lora: Vec::new(),
+        users: None,
+    };
+    for (&(block, projection), pair) in &plan.pairs {
+        let mut matrix = |matrix| {
+            let name = lora_name(block, projection, matrix);
+            push(&mut adapter, &mut tensors, name, ParameterKind::Lora)
+        };
+        let (a, b) = (matrix('A')?, matrix('B')?);
+        adapter.lora.push(LoraLayer {
+            block,
+            projection,
+            scale: pair.scale,
+            a,
+            b,
+        });
+    }
+    if let Some(user_model) = &manifest.user_model {
+        let names: &[&str] = match user_model.kind {
+            UserModelKind::Cluster => &[CLUSTER_EMBEDDING, USER_WEIGHT],
+            _ => &[USER_EMBEDDING],
+        };
+        let mut tables = Vec::new();
+        for name in names {
+            let name = user_model_name(name);
+            let kind = ParameterKind::UserModel;
+            tables.push(push(&mut adapter, &mut tensors, name, kind)?);
+        }
+        adapter.users = Some(UserTables {
+            kind: user_model.kind,
+            n_user_tokens: user_model.n_user_tokens,
+            tables,
+        });
+    }
+    Ok(Loaded {
+        adapter,
+        rows: manifest.user_rows().into_iter().collect(),
+        manifest,
+    })
+}
+
+fn push(
+    adapter: &mut TrainedAdapter,
+    tensors: &mut BTreeMap<String, TensorData>,
+    name: String,
+    kind: ParameterKind,
+) -> Result<usize, TrainError> {
+    let Some(TensorData { shape, values }) = tensors.remove(&name) else {
+        return Err(crate::adapter::AdapterError::MissingTensors(vec![name]).into());
+    };
+    let mut parameter = Parameter::new(name, shape, values, kind);
+    parameter.trained = 0..0;
+    adapter.parameters.push(parameter);
+    Ok(adapter.parameters.len() - 1)
+}

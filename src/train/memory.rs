@@ -1,0 +1,75 @@
+//! How many rows a pass may have, so that a run stays below its memory.
+
+use super::policy::Activations;
+use super::TrainError;
+use crate::model::config::ModelConfig;
+
+/// Rows of one pass beyond which the products of a CPU do not get faster.
+const USEFUL_ROWS: usize = 512;
+/// Token log-probabilities at once: logits of 48 rows and their gradients, see `kernels::log_probs`.
+const HEAD_ROWS: usize = 2 * 48;
+
+/// How passes are cut, and what is kept between the blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Packed rows of one pass.
+    pub pack_rows: usize,
+    /// What is kept.
+    pub activations: Activations,
+}
+
+/// Bytes that one packed row takes.
+fn bytes_per_row(config: &ModelConfig, activations: Activations) -> usize {
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let queries = config.n_heads * config.head_dim;
+    let keys = config.n_kv_heads * config.head_dim;
+    // Residual stream and norms; q, k, v before and after LoRA and rotation; gate, up, their product.
+    let block = 4 * (7 * hidden + 6 * queries + 7 * keys + 4 * inner);
+    match activations {
+        Activations::Keep => config.n_layers * block,
+        // The way back through one block has gradients beside the values.
+        Activations::Recompute => config.n_layers * 4 * hidden + 2 * block,
+    }
+}
+
+/// Bytes that are there whatever a pass has: weights both ways, embeddings, logits, the trained
+/// numbers with gradient and moments.
+fn fixed_bytes(config: &ModelConfig, trained: usize) -> usize {
+    let projections: usize = crate::model::lora::Projection::ALL
+        .iter()
+        .map(|p| config.projection_shape(*p))
+        .map(|(n_out, n_in)| n_out * n_in)
+        .sum();
+    let embeddings = config.vocab_size * config.hidden_size;
+    let head = HEAD_ROWS * config.vocab_size;
+    4 * (2 * config.n_layers * projections + 3 * embeddings + head + 6 * trained)
+}
+
+/// A plan for at most `max_memory` bytes, `trained` numbers and pairs of up to `longest` rows.
+///
+/// # Errors
+/// Even one pair at a time does not fit; says what would.
+pub fn plan(
+    config: &ModelConfig,
+    trained: usize,
+    longest: usize,
+    max_memory: usize,
+) -> Result<MemoryPlan, TrainError> {
+    let fixed = fixed_bytes(config, trained);
+    let rows = |activations| max_memory.saturating_sub(fixed) / bytes_per_row(config, activations);
+    for activations in [Activations::Keep, Activations::Recompute] {
+        if rows(activations) >= longest {
+            return Ok(MemoryPlan {
+                pack_rows: rows(activations).min(USEFUL_ROWS.max(longest)),
+                activations,
+            });
+        }
+    }
+    let needed = fixed + longest * bytes_per_row(config, Activations::Recompute);
+    Err(TrainError::Unfit(format!(
+        "--max-memory is {} MiB and the longest pair ({longest} rows) needs {} MiB: allow more, or \
+         give a smaller --max-length",
+        max_memory >> 20,
+        (needed >> 20) + 1,
+    )))
+}

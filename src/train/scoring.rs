@@ -1,0 +1,98 @@
+//! Held-out pairs under a policy: the numbers that evaluations are made of.
+
+use super::evaluate::ScoredPair;
+use super::loss::{Objective, PairLogps};
+use super::metrics::RowResult;
+use super::pairs::IdPair;
+use super::policy::Policy;
+use super::prepare::HeldOutPair;
+use super::{reference, TrainError};
+
+/// Fills in the reference's log-probability sums of `pairs`, each distinct completion computed once.
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn add_reference<'a>(
+    reference: &Policy,
+    pairs: impl Iterator<Item = &'a mut IdPair>,
+    pack_rows: usize,
+    progress: impl FnMut(usize, usize),
+) -> Result<(), TrainError> {
+    let mut pairs: Vec<&mut IdPair> = pairs.collect();
+    let completions: Vec<_> = pairs.iter().flat_map(|p| p.completions(None)).collect();
+    let values = reference::log_probs(reference, &completions, pack_rows, progress)?;
+    drop(completions);
+    for (pair, values) in pairs.iter_mut().zip(values.chunks_exact(2)) {
+        pair.reference = [values[0], values[1]];
+    }
+    Ok(())
+}
+
+/// Each pair as its user sees it (as the generic user, where there is no row).
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn score(
+    policy: &Policy,
+    objective: &Objective,
+    pairs: &[HeldOutPair],
+    pack_rows: usize,
+    progress: impl FnMut(usize, usize),
+) -> Result<Vec<RowResult>, TrainError> {
+    let personal = policy.user_model.is_some();
+    let user = |pair: &HeldOutPair| personal.then_some(pair.pair.user);
+    let completions = pairs.iter().flat_map(|p| p.pair.completions(user(p)));
+    let completions: Vec<_> = completions.collect();
+    let values = reference::log_probs(policy, &completions, pack_rows, progress)?;
+    let result = |(pair, values): (&HeldOutPair, &[f64])| {
+        let logps = PairLogps {
+            chosen: values[0],
+            rejected: values[1],
+            ref_chosen: pair.pair.reference[0],
+            ref_rejected: pair.pair.reference[1],
+            n_chosen: pair.pair.chosen.len(),
+            n_rejected: pair.pair.rejected.len(),
+        };
+        RowResult {
+            user: pair.pair.user,
+            loss: objective.loss(&logps),
+            chosen_reward: objective.chosen_reward(&logps),
+            rejected_reward: objective.rejected_reward(&logps),
+            logps,
+        }
+    };
+    Ok(pairs
+        .iter()
+        .zip(values.chunks_exact(2))
+        .map(result)
+        .collect())
+}
+
+/// What evaluations look at.
+pub fn scored_pairs(pairs: &[HeldOutPair], rows: &[RowResult]) -> Vec<ScoredPair> {
+    let scored = |(pair, row): (&HeldOutPair, &RowResult)| ScoredPair {
+        user: pair.user.clone(),
+        group: pair.group,
+        chosen_reward: row.chosen_reward,
+        rejected_reward: row.rejected_reward,
+        logp_chosen: row.logps.chosen,
+        logp_rejected: row.logps.rejected,
+    };
+    pairs.iter().zip(rows).map(scored).collect()
+}
+
+/// The base itself: it has no reward over itself, so that its likelihood stands for it.
+pub fn base_pairs(pairs: &[HeldOutPair]) -> Vec<ScoredPair> {
+    let scored = |pair: &HeldOutPair| {
+        let [chosen, rejected] = pair.pair.reference;
+        ScoredPair {
+            user: pair.user.clone(),
+            group: pair.group,
+            chosen_reward: chosen,
+            rejected_reward: rejected,
+            logp_chosen: chosen,
+            logp_rejected: rejected,
+        }
+    };
+    pairs.iter().map(scored).collect()
+}

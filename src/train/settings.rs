@@ -1,0 +1,100 @@
+//! The settings of a run, checked: what `run.json` and the manifest of its bundle say.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::init::{Init, LoraShape};
+use super::loss::Objective;
+use super::mixture::Mixture;
+use super::schedule::Schedule;
+use crate::user_model::model::UserModelKind;
+
+/// Everything that decides what comes out of a run. Two runs with equal settings, data and base give
+/// equal bits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The base model: a known name or a path.
+    pub base: String,
+    /// Files of pairs.
+    pub data: Vec<PathBuf>,
+    /// The loss of a row.
+    pub objective: Objective,
+    /// The share of individual rows.
+    pub alpha: f64,
+    /// The user model; none trains a plain LoRA.
+    pub user_model: Option<UserModelSettings>,
+    /// The LoRA.
+    pub lora: LoraShape,
+    /// Share of the LoRA's inputs that are dropped.
+    pub lora_dropout: f32,
+    /// Learning rate of the LoRA.
+    pub lr: f64,
+    /// Learning rate of the user model.
+    pub user_lr: f64,
+    /// Weight decay of the LoRA.
+    pub weight_decay: f64,
+    /// Weight decay of the user model.
+    pub user_decay: f64,
+    /// Learning rate after the warm-up.
+    pub schedule: Schedule,
+    /// Steps of the warm-up; `None`: 150, or a tenth of the run if that is less.
+    pub warmup: Option<usize>,
+    /// Passes over the data.
+    pub epochs: f64,
+    /// Steps, at most.
+    pub max_steps: Option<usize>,
+    /// Pairs a step.
+    pub batch_size: usize,
+    /// Share of each user's pairs that is held out.
+    pub holdout: f64,
+    /// Share of users of whom nothing is trained on.
+    pub unseen_users: f64,
+    /// Only the first so many users.
+    pub max_users: Option<usize>,
+    /// Longest prompt that is kept of a pair that is too long.
+    pub max_prompt: usize,
+    /// Longest prompt and response.
+    pub max_length: usize,
+    /// Steps between lines of metrics.
+    pub log_every: usize,
+    /// Steps between evaluations.
+    pub eval_every: usize,
+    /// Evaluations without a better one before the run stops.
+    pub patience: Option<usize>,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// A name for people.
+    pub name: Option<String>,
+}
+
+/// The user model of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserModelSettings {
+    /// Which formula.
+    pub kind: UserModelKind,
+    /// T_u.
+    pub n_user_tokens: usize,
+    /// K; for the cluster kind.
+    pub clusters: usize,
+    /// Where users start.
+    pub init: Init,
+}
+
+impl Settings {
+    /// The shares of individual and generic rows; alpha was checked when the settings were made.
+    pub fn mixture(&self) -> Mixture {
+        Mixture::new(self.alpha).unwrap_or_else(|_| unreachable!("alpha was checked"))
+    }
+
+    /// Steps of the whole run over `n_pairs`.
+    pub fn total_steps(&self, n_pairs: usize) -> usize {
+        let steps = (self.epochs * n_pairs as f64 / self.batch_size as f64).ceil() as usize;
+        steps.max(1).min(self.max_steps.unwrap_or(usize::MAX))
+    }
+
+    /// Steps of the warm-up in a run of `total`.
+    pub fn warmup_steps(&self, total: usize) -> usize {
+        self.warmup.unwrap_or(150.min(total / 10))
+    }
+}

@@ -1,0 +1,145 @@
+//! What cannot be trained on ends with a message that says what to do, and leaves nothing half-done.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::{never, published, stderr, Bench};
+
+/// The message of a run on `lines`.
+fn problem(lines: &[serde_json::Value], more: &[&str]) -> String {
+    let bench = Bench::new();
+    let lines: String = lines.iter().map(|l| format!("{l}\n")).collect();
+    fs::write(bench.path("pairs.jsonl"), lines).unwrap();
+    let outcome = bench.run("run", more, &never());
+    outcome.unwrap_err().to_string()
+}
+
+fn pair(user: &str, chosen: &str, rejected: &str) -> serde_json::Value {
+    json!({"user": user, "prompt": "Q?", "chosen": chosen, "rejected": rejected})
+}
+
+#[test]
+fn data_that_leaves_nothing_is_named() {
+    for (lines, more, named) in [
+        (vec![], vec![], "empty"),
+        (vec![pair("a", "x", "x")], vec![], "nothing"),
+        (
+            vec![json!({"user": "a", "prompt": "Q?", "chosen": "x"})],
+            vec![],
+            "rejected",
+        ),
+        (
+            vec![pair("a", &"long ".repeat(40), "x")],
+            vec!["--max-length", "512", "--max-memory", "1KiB"],
+            "--max-memory",
+        ),
+        (
+            vec![pair("a", &"long ".repeat(900), "x")],
+            vec!["--max-length", "9000"],
+            "--max-length",
+        ),
+    ] {
+        let said = problem(&lines, &more);
+        assert!(said.to_lowercase().contains(named), "{named}: {said}");
+    }
+}
+
+#[test]
+fn one_user_and_users_with_one_pair_are_trained() {
+    let bench = Bench::new();
+    let lines = [
+        pair("a", "yes", "no"),
+        pair("a", "sure", "never"),
+        pair("b", "no", "yes"),
+    ];
+    let lines: String = lines.iter().map(|l| format!("{l}\n")).collect();
+    fs::write(bench.path("pairs.jsonl"), lines).unwrap();
+    published(bench.run("run", &[], &never()));
+    assert_eq!(bench.contents("run").manifest.users.len(), 2);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
+    let bench = Bench::new();
+    let more = [
+        "--lr",
+        "10",
+        "--user-lr",
+        "10",
+        "--beta",
+        "1000000",
+        "--warmup",
+        "3",
+        "--epochs",
+        "400",
+        "--loss",
+        "ipo",
+    ];
+    let said = bench.run("run", &more, &never()).unwrap_err().to_string();
+    assert!(
+        said.contains("--lr") || said.contains("--user-lr"),
+        "{said}"
+    );
+    assert!(!bench.path("run").join("bundle").exists());
+}
+
+#[test]
+fn a_version_of_another_base_is_refused() {
+    let bench = Bench::new();
+    published(bench.run("run", &[], &never()));
+    let output = bench.command(&[
+        "eval".into(),
+        "--base".into(),
+        crate::common::oracles()
+            .join("tiny/qwen2")
+            .to_str()
+            .unwrap()
+            .into(),
+        "--bundle".into(),
+        bench.path("run").join("bundle").to_str().unwrap().into(),
+        "--data".into(),
+        bench.path("pairs.jsonl").to_str().unwrap().into(),
+    ]);
+    let mut command = output;
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("base"), "{}", stderr(&output));
+}
+
+/// No file may grow: as on a full disk.
+#[test]
+fn a_full_disk_is_named_and_the_last_checkpoint_stays() {
+    let bench = Bench::new();
+    published(bench.run("whole", &[], &never()));
+    let program = env!("CARGO_BIN_EXE_attune-train");
+    let arguments = bench.arguments("run", &[]);
+    let quoted: Vec<String> = arguments.iter().map(|a| format!("'{a}'")).collect();
+    // SIGXFSZ ignored: the write fails instead of ending the program.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 8; exec {program} {}",
+        quoted.join(" ")
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(
+        stderr(&output).contains("checkpoint.safetensors"),
+        "{}",
+        stderr(&output)
+    );
+    let left = fs::read_dir(bench.path("run")).unwrap();
+    let names: Vec<String> = left
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(!names.iter().any(|n| n.starts_with(".tmp")), "{names:?}");
+    // With room again, the same run goes on and ends like the other one.
+    let mut again = arguments.clone();
+    again.push("--resume".into());
+    let output = bench.command(&again).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(
+        bench.contents("whole").tensors,
+        bench.contents("run").tensors
+    );
+}

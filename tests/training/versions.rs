@@ -1,0 +1,160 @@
+//! Versions that training makes: evaluated, given new users, served, exported to PEFT and imported.
+
+use std::fs;
+use std::path::Path;
+
+use attune::adapter::manifest::BaseModel as MadeFor;
+use attune::adapter::peft::{self, PeftImport};
+use attune::adapter::{bundle, peft_export};
+use attune::train::commands::{eval, fit_users, EvalRequest, FitRequest};
+use serde_json::{json, Value};
+
+use crate::common::oracles;
+use crate::{never, published, Bench};
+
+fn base() -> String {
+    oracles().join("tiny/llama").to_str().unwrap().to_owned()
+}
+
+fn request(bench: &Bench, bundle: Option<&Path>) -> EvalRequest {
+    EvalRequest {
+        base: base(),
+        bundle: bundle.map(Path::to_owned),
+        against: Vec::new(),
+        data: vec![bench.path("pairs.jsonl")],
+        json: true,
+        beta: 0.5,
+        max_prompt: 100,
+        max_length: 200,
+        seed: 1,
+    }
+}
+
+fn evaluation(request: &EvalRequest) -> Value {
+    serde_json::from_str(&eval(request).unwrap()).unwrap()
+}
+
+#[test]
+fn a_version_is_evaluated_by_user_and_beside_others() {
+    let bench = Bench::new();
+    published(bench.run("run", &[], &never()));
+    published(bench.run("plain", &["--alpha", "0"], &never()));
+    let mut asked = request(&bench, Some(&bench.path("run").join("bundle")));
+    asked.against = vec![bench.path("plain").join("bundle")];
+    let got = evaluation(&asked);
+    assert_eq!(got["pairs"], 48);
+    assert_eq!(got["users"].as_array().unwrap().len(), 6);
+    assert_eq!(got["groups"]["seen"]["pairs"], 48);
+    let names: Vec<&str> = got["against"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["base", "plain"]);
+    let bare = evaluation(&request(&bench, None));
+    assert_eq!(
+        bare["accuracy"],
+        got["against"][0]["evaluation"]["accuracy"]
+    );
+    // A user whom the bundle does not know is scored as the generic one.
+    let stranger = bench.path("stranger.jsonl");
+    let text = fs::read_to_string(bench.path("pairs.jsonl")).unwrap();
+    fs::write(&stranger, text.replace("user-0", "stranger")).unwrap();
+    asked.data = vec![stranger];
+    let got = evaluation(&asked);
+    assert_eq!(got["groups"]["unseen"]["pairs"], 8);
+    asked.json = false;
+    let table = eval(&asked).unwrap();
+    assert!(
+        table.contains("unseen") && table.contains("more often right than plain"),
+        "{table}"
+    );
+}
+
+#[test]
+fn new_users_get_rows_and_the_known_ones_keep_theirs() {
+    let bench = Bench::new();
+    for (out, kind) in [("individual", "individual"), ("clusters", "cluster")] {
+        published(bench.run(out, &["--user-model", kind], &never()));
+        let mut lines = String::new();
+        for pair in 0..10 {
+            let (chosen, rejected) = (format!("yes {pair}"), format!("no, {}", pair % 5));
+            lines += &format!(
+                "{}\n",
+                json!({"user": "newcomer", "prompt": "Q 1?", "chosen": chosen, "rejected": rejected})
+            );
+        }
+        lines += &fs::read_to_string(bench.path("pairs.jsonl")).unwrap();
+        let data = bench.path("more.jsonl");
+        fs::write(&data, lines).unwrap();
+        let fit = FitRequest {
+            bundle: bench.path(out).join("bundle"),
+            data: vec![data],
+            out: bench.path(&format!("{out}-more")),
+            base: base(),
+            epochs: 3,
+            lr: 0.05,
+            beta: 0.5,
+            batch_size: 4,
+            max_prompt: 100,
+            max_length: 200,
+            seed: 1,
+        };
+        let said = fit_users(&fit).unwrap();
+        assert!(said.starts_with("1 new user, 10 pairs"), "{said}");
+        let old = bench.contents(out);
+        let new = bundle::contents(&bundle::locate(&fit.out).unwrap()).unwrap();
+        for (name, old) in &old.tensors {
+            let new = &new.tensors[name];
+            assert_eq!(
+                new.values[..old.values.len()],
+                old.values[..],
+                "{out}: {name}"
+            );
+            let grown = name.contains("user_embedding") || name.contains("user_weight");
+            assert_eq!(new.values.len() > old.values.len(), grown, "{out}: {name}");
+            if grown {
+                assert!(new.values[old.values.len()..].iter().any(|v| *v != 0.0));
+            }
+        }
+        let rows: Vec<usize> = new.manifest.users.iter().map(|u| u.row).collect();
+        assert_eq!(rows, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(new.manifest.users[6].user.as_str(), "newcomer");
+        let again = FitRequest {
+            bundle: fit.out.clone(),
+            ..fit.clone()
+        };
+        let problem = fit_users(&again).unwrap_err().to_string();
+        assert!(
+            problem.contains("no user whom the bundle does not know"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_version_goes_to_peft_and_back() {
+    let bench = Bench::new();
+    published(bench.run("run", &["--lora-targets", "q,o,down"], &never()));
+    let contents = bench.contents("run");
+    let checkpoint = bench.path("peft");
+    peft_export::export(&contents, &checkpoint).unwrap();
+    let import = PeftImport {
+        name: None,
+        created_unix: 0,
+        base: MadeFor {
+            ..contents.manifest.base.clone()
+        },
+        kind: None,
+        n_user_tokens: Some(2),
+        users: None,
+    };
+    let back = peft::import(&checkpoint, import).unwrap();
+    assert_eq!(back.tensors, contents.tensors);
+    assert_eq!(back.manifest.lora, contents.manifest.lora);
+    assert!(
+        peft_export::export(&contents, &checkpoint).is_err(),
+        "nothing is written over"
+    );
+}
