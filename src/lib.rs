@@ -9,6 +9,7 @@
 //! | [`adapter`] | immutable versions (LoRA + user model), aliases, leases |
 //! | [`engine`] | continuous batching: schedule, run, postprocess |
 //! | [`store`] | versioned records in sled |
+//! | [`train`] | preference pairs become an adapter version |
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
 //!
@@ -38,4 +39,5 @@ pub mod model;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+pub mod train;
 pub mod user_model;

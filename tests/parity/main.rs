@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod gguf;
+mod losses;
 mod prlhf;
 mod smollm2;
 mod text;
