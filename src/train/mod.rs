@@ -3,5 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`loss`] | one loss a file: the log-probabilities of a pair in, value and derivatives out |
+//! | [`mixture`] | how individual and generic rows of a batch share its loss |
 
 pub mod loss;
+pub mod mixture;
