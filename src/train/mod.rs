@@ -5,7 +5,9 @@
 //! | [`loss`] | one loss a file: the log-probabilities of a pair in, value and derivatives out |
 //! | [`mixture`] | how individual and generic rows of a batch share its loss |
 //! | [`metrics`] | `metrics.jsonl`, in TRL's names |
+//! | [`evaluate`] | accuracy over held-out pairs, by user, with intervals |
 
+pub mod evaluate;
 pub mod loss;
 pub mod metrics;
 pub mod mixture;
