@@ -17,7 +17,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["ids", "model", "adapter", "user_model::soft_prompt"],
     ),
     ("store", &["ids"]),
-    ("config", &["ids", "engine", "model", "user_model", "train"]),
+    ("train", &["ids", "model", "user_model", "adapter", "text"]),
+    ("config", &["ids", "engine", "model"]),
     (
         "app",
         &[
@@ -188,6 +189,20 @@ fn files_have_one_subject() {
                 "{name} has {lines} lines: does it have one subject?"
             );
         }
+    }
+}
+
+/// A loss that the page of papers does not name is one nobody can check against its paper.
+#[test]
+fn papers_md_names_every_loss() {
+    let page = fs::read_to_string(root().join("docs/papers.md")).unwrap();
+    let shared = ["mod.rs", "tests.rs"];
+    for (name, _) in rust_files("src/train/loss") {
+        let file = name.rsplit('/').next().unwrap();
+        assert!(
+            shared.contains(&file) || page.contains(&format!("`{name}`")),
+            "docs/papers.md does not name `{name}`"
+        );
     }
 }
 
