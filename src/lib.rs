@@ -11,7 +11,6 @@
 //! | [`engine`] | continuous batching: schedule, run, postprocess |
 //! | [`train`] | preference pairs become a version |
 //! | [`store`] | versioned records in sled |
-//! | [`train`] | preference pairs become an adapter version |
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
 //!

@@ -17,7 +17,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["ids", "model", "adapter", "user_model::soft_prompt"],
     ),
     ("store", &["ids"]),
-    ("train", &["ids", "model", "user_model", "adapter", "text"]),
     ("config", &["ids", "engine", "model"]),
     (
         "app",

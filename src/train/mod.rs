@@ -1,15 +1,47 @@
-//! Preference pairs become an adapter version.
+//! Preference pairs become an adapter version: LoRA and user model, learned together.
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`loss`] | one loss a file: the log-probabilities of a pair in, value and derivatives out |
-//! | [`mixture`] | how individual and generic rows of a batch share its loss |
-//! | [`metrics`] | `metrics.jsonl`, in TRL's names |
-//! | [`evaluate`] | accuracy over held-out pairs, by user, with intervals |
-//! | [`report`] | a run's directory becomes one page |
+//! | [`run`], [`commands`], [`fit_users`] | a whole run; evaluation; new users for a version |
+//! | [`settings`], [`prepare`], [`memory`] | what is asked for; the data as ids; what a pass may have |
+//! | [`dataset`], [`encode`] | files of pairs, read, checked and split; text to token ids |
+//! | [`pairs`], [`pack`], [`order`] | pairs as ids; completions side by side; which pairs a step sees |
+//! | [`loss`], [`mixture`] | the preference losses; individual and generic rows |
+//! | [`learner`], [`policy`], [`reference`] | a batch becomes gradients; log-probabilities and the way back |
+//! | [`adapter`], [`parameters`], [`init`], [`load`] | what is trained, and where it starts |
+//! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
+//! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |
+//! | [`scoring`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
+pub mod adapter;
+pub mod checkpoint;
+pub mod commands;
+pub mod dataset;
+pub mod encode;
+pub mod error;
 pub mod evaluate;
+pub mod files;
+pub mod fit_users;
+pub mod init;
+pub mod learner;
+pub mod load;
 pub mod loss;
+pub mod memory;
 pub mod metrics;
 pub mod mixture;
+pub mod optimizer;
+pub mod order;
+pub mod pack;
+pub mod pairs;
+pub mod parameters;
+pub mod policy;
+pub mod prepare;
+pub mod publish;
+pub mod reference;
 pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod scoring;
+pub mod settings;
+
+pub use error::TrainError;
