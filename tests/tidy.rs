@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["ids", "model", "adapter", "user_model::soft_prompt"],
     ),
     ("store", &["ids"]),
-    ("config", &["ids", "engine", "model"]),
+    ("config", &["ids", "engine", "model", "user_model", "train"]),
     (
         "app",
         &[
