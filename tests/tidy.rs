@@ -74,7 +74,10 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "unsafe {",
-        &["src/model/weights/hugging_face.rs"],
+        &[
+            "src/model/weights/hugging_face.rs",
+            "src/model/kernels/avx512.rs",
+        ],
         "unsafe is for mapped files and kernels",
     ),
 ];

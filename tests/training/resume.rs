@@ -1,6 +1,7 @@
 //! A run that is stopped, or killed, and goes on gives the bits of one that was not.
 
 use std::fs;
+use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -114,9 +115,10 @@ fn an_interrupt_ends_the_step_and_leaves_a_checkpoint() {
     arguments[epochs + 1] = "100000".into();
     let child = bench
         .command(&arguments)
-        .stderr(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped());
-    let child = child.spawn().unwrap();
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let metrics = bench.path("run").join("metrics.jsonl");
     let start = Instant::now();
     while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 {

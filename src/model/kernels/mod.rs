@@ -4,6 +4,8 @@
 //!
 //! Those that training needs have gradients too, for frozen weights: by their input alone.
 
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
 pub mod gated;
 pub mod log_probs;
 pub mod math;

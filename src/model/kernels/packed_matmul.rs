@@ -21,6 +21,8 @@ const LANES: usize = 8;
 const PANEL: usize = 2 * LANES;
 /// Rows of x that share one pass over a panel, at most.
 const ROWS: usize = 6;
+/// Inputs that go through all rows before the next ones do.
+const INPUTS: usize = 2048;
 /// Products (and values to copy) below which waking another thread costs more than it saves.
 const SERIAL_PRODUCTS: usize = 1 << 19;
 const SERIAL_COPIES: usize = 1 << 17;
@@ -97,10 +99,43 @@ impl PackedMatrix {
     /// y = x W^T over plain slices: x (rows, in), y (rows, out).
     pub(super) fn multiply(&self, x: &[f32], y: &mut [f32]) {
         match &self.panels {
-            Panels::F32(panels) => multiply(panels, self.n_in, self.n_out, x, y, |v| v),
-            Panels::Bf16(panels) => multiply(panels, self.n_in, self.n_out, x, y, bf16::to_f32),
-            Panels::F16(panels) => multiply(panels, self.n_in, self.n_out, x, y, f16::to_f32),
+            Panels::F32(panels) => multiply(panels, self.n_in, self.n_out, x, y),
+            Panels::Bf16(panels) => multiply(panels, self.n_in, self.n_out, x, y),
+            Panels::F16(panels) => multiply(panels, self.n_in, self.n_out, x, y),
         }
+    }
+}
+
+/// A number that weights are kept as.
+trait Weight: Copy + Sync {
+    fn widen(self) -> f32;
+
+    /// The numbers as they are, where they are f32.
+    fn as_f32(weights: &[Self]) -> Option<&[f32]> {
+        let _ = weights;
+        None
+    }
+}
+
+impl Weight for f32 {
+    fn widen(self) -> f32 {
+        self
+    }
+
+    fn as_f32(weights: &[Self]) -> Option<&[f32]> {
+        Some(weights)
+    }
+}
+
+impl Weight for bf16 {
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Weight for f16 {
+    fn widen(self) -> f32 {
+        self.to_f32()
     }
 }
 
@@ -130,27 +165,21 @@ fn pack<T: Copy + Send + Sync + Default>(
     panels
 }
 
-fn multiply<T: Copy + Sync>(
-    panels: &[T],
-    n_in: usize,
-    n_out: usize,
-    x: &[f32],
-    y: &mut [f32],
-    widen: impl Fn(T) -> f32 + Copy + Sync,
-) {
+fn multiply<T: Weight>(panels: &[T], n_in: usize, n_out: usize, x: &[f32], y: &mut [f32]) {
     let n_rows = x.len() / n_in;
     // Panel by panel first, so that threads write apart; then into rows.
     let mut by_panel = vec![0f32; panels.len() / n_in * n_rows];
+    let (pair, pair_out) = (2 * PANEL * n_in, 2 * PANEL * n_rows);
     if n_rows * panels.len() < SERIAL_PRODUCTS {
         by_panel
-            .chunks_mut(PANEL * n_rows)
-            .zip(panels.chunks(PANEL * n_in))
-            .for_each(|(out, panel)| multiply_panel(panel, n_in, x, out, widen));
+            .chunks_mut(pair_out)
+            .zip(panels.chunks(pair))
+            .for_each(|(out, panels)| multiply_panels(panels, n_in, x, out));
     } else {
         by_panel
-            .par_chunks_mut(PANEL * n_rows)
-            .zip(panels.par_chunks(PANEL * n_in))
-            .for_each(|(out, panel)| multiply_panel(panel, n_in, x, out, widen));
+            .par_chunks_mut(pair_out)
+            .zip(panels.par_chunks(pair))
+            .for_each(|(out, panels)| multiply_panels(panels, n_in, x, out));
     }
     let scatter = |(r, row): (usize, &mut [f32])| {
         for (p, outputs) in row.chunks_mut(PANEL).enumerate() {
@@ -165,46 +194,72 @@ fn multiply<T: Copy + Sync>(
     }
 }
 
-/// All rows of x through one panel; `out` is (rows, PANEL).
-fn multiply_panel<T: Copy>(
-    panel: &[T],
-    n_in: usize,
-    mut x: &[f32],
-    mut out: &mut [f32],
-    widen: impl Fn(T) -> f32 + Copy,
-) {
-    while !x.is_empty() {
+/// All rows of x through one panel, or two; `out` is (rows, PANEL) of each.
+fn multiply_panels<T: Weight>(panels: &[T], n_in: usize, x: &[f32], out: &mut [f32]) {
+    let n_rows = x.len() / n_in;
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(panels), true) = (T::as_f32(panels), panels.len() == 2 * PANEL * n_in) {
+        if super::avx512::is_available() {
+            let (low, high) = panels.split_at(PANEL * n_in);
+            let (out_low, out_high) = out.split_at_mut(PANEL * n_rows);
+            for inputs in blocks(n_in) {
+                let weights = inputs.start * PANEL..inputs.end * PANEL;
+                let panels = [&low[weights.clone()], &high[weights]];
+                let rows: Vec<&[f32]> = x.chunks_exact(n_in).map(|x| &x[inputs.clone()]).collect();
+                super::avx512::multiply(panels, &rows, [&mut *out_low, &mut *out_high]);
+            }
+            return;
+        }
+    }
+    let panels = panels.chunks(PANEL * n_in);
+    for (out, panel) in out.chunks_mut(PANEL * n_rows).zip(panels) {
+        for inputs in blocks(n_in) {
+            let weights = &panel[inputs.start * PANEL..inputs.end * PANEL];
+            let rows: Vec<&[f32]> = x.chunks_exact(n_in).map(|x| &x[inputs.clone()]).collect();
+            multiply_panel(weights, &rows, out);
+        }
+    }
+}
+
+/// Inputs that stay in the cache while all rows go through them. A sum goes on where it was: its
+/// order does not depend on them.
+fn blocks(n_in: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    (0..n_in)
+        .step_by(INPUTS)
+        .map(move |start| start..(start + INPUTS).min(n_in))
+}
+
+/// sums += x W^T: some inputs of all rows through one panel; `out` is (rows, PANEL).
+fn multiply_panel<T: Weight>(panel: &[T], mut rows: &[&[f32]], mut out: &mut [f32]) {
+    while !rows.is_empty() {
         // 8 rows go as 4 + 4, not 6 + 2.
-        let left = x.len() / n_in;
-        let n_rows = left.div_ceil(left.div_ceil(ROWS));
-        let (tile, rest) = x.split_at(n_rows * n_in);
+        let n_rows = rows.len().div_ceil(rows.len().div_ceil(ROWS));
+        let (tile, rest) = rows.split_at(n_rows);
         let (sums, rest_out) = std::mem::take(&mut out).split_at_mut(n_rows * PANEL);
         match n_rows {
-            1 => multiply_tile::<T, 1>(panel, n_in, tile, sums, widen),
-            2 => multiply_tile::<T, 2>(panel, n_in, tile, sums, widen),
-            3 => multiply_tile::<T, 3>(panel, n_in, tile, sums, widen),
-            4 => multiply_tile::<T, 4>(panel, n_in, tile, sums, widen),
-            5 => multiply_tile::<T, 5>(panel, n_in, tile, sums, widen),
-            _ => multiply_tile::<T, ROWS>(panel, n_in, tile, sums, widen),
+            1 => multiply_tile::<T, 1>(panel, tile, sums),
+            2 => multiply_tile::<T, 2>(panel, tile, sums),
+            3 => multiply_tile::<T, 3>(panel, tile, sums),
+            4 => multiply_tile::<T, 4>(panel, tile, sums),
+            5 => multiply_tile::<T, 5>(panel, tile, sums),
+            _ => multiply_tile::<T, ROWS>(panel, tile, sums),
         }
-        (x, out) = (rest, rest_out);
+        (rows, out) = (rest, rest_out);
     }
 }
 
 /// 2 * R vectors of sums, 2 of weights and 1 of x fit the 16 registers of AVX2.
 #[inline(always)]
-fn multiply_tile<T: Copy, const R: usize>(
-    panel: &[T],
-    n_in: usize,
-    x: &[f32],
-    out: &mut [f32],
-    widen: impl Fn(T) -> f32 + Copy,
-) {
-    let rows: [&[f32]; R] = std::array::from_fn(|r| &x[r * n_in..(r + 1) * n_in]);
-    let mut sums = [[f32x8::ZERO; 2]; R];
-    for (i, weights) in panel.chunks_exact(PANEL).enumerate().take(n_in) {
+fn multiply_tile<T: Weight, const R: usize>(panel: &[T], rows: &[&[f32]], out: &mut [f32]) {
+    let n_in = panel.len() / PANEL;
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r][..n_in]);
+    let mut sums: [[f32x8; 2]; R] = std::array::from_fn(|r| {
+        let (low, high) = out[r * PANEL..(r + 1) * PANEL].split_at(LANES);
+        [load(low), load(high)]
+    });
+    for (i, weights) in panel.chunks_exact(PANEL).enumerate() {
         let (low, high) = weights.split_at(LANES);
-        let (low, high) = (load(low, widen), load(high, widen));
+        let (low, high) = (load(low), load(high));
         for (row, sums) in rows.iter().zip(&mut sums) {
             let value = f32x8::splat(row[i]);
             sums[0] = value.mul_add(low, sums[0]);
@@ -219,10 +274,10 @@ fn multiply_tile<T: Copy, const R: usize>(
 }
 
 #[inline(always)]
-fn load<T: Copy>(weights: &[T], widen: impl Fn(T) -> f32) -> f32x8 {
+fn load<T: Weight>(weights: &[T]) -> f32x8 {
     let mut values = [0f32; LANES];
     for (value, weight) in values.iter_mut().zip(weights) {
-        *value = widen(*weight);
+        *value = weight.widen();
     }
     f32x8::new(values)
 }
@@ -264,6 +319,7 @@ mod tests {
     use candle_core::{Device, Var};
     use proptest::prelude::*;
 
+    use super::super::math::fma;
     use super::*;
 
     fn matrix(rows: usize, columns: usize, seed: u64) -> Tensor {
@@ -322,6 +378,36 @@ mod tests {
                 product(&weight, kept_as),
                 product(&rounded, WeightType::F32)
             );
+        }
+    }
+
+    /// The portable tile, the one of this CPU, and a plain sum in ascending order: one result.
+    #[test]
+    fn every_tile_gives_the_same_bits_however_long_the_sum() {
+        for (rows, n_in, n_out) in [(13, 2 * INPUTS + 5, 32), (5, 70, 48), (1, 600, 64)] {
+            let (weight, x) = (matrix(n_out, n_in, 3), matrix(rows, n_in, 4));
+            let packed = PackedMatrix::new(&weight, WeightType::F32).unwrap();
+            let [weight, x] = [&weight, &x].map(|t| t.flatten_all().unwrap().to_vec1().unwrap());
+            let mut y = vec![0f32; rows * n_out];
+            packed.multiply(&x, &mut y);
+            let Panels::F32(panels) = &packed.panels else {
+                panic!("f32")
+            };
+            for (p, panel) in panels.chunks(PANEL * n_in).enumerate() {
+                let mut portable = vec![0f32; rows * PANEL];
+                let whole: Vec<&[f32]> = x.chunks(n_in).collect();
+                multiply_panel(panel, &whole, &mut portable);
+                for (r, o) in (0..rows).flat_map(|r| (0..PANEL).map(move |o| (r, o))) {
+                    let (x, w): (&[f32], &[f32]) = (
+                        &x[r * n_in..][..n_in],
+                        &weight[(p * PANEL + o) * n_in..][..n_in],
+                    );
+                    let plain = x.iter().zip(w).fold(0f32, |sum, (x, w)| fma(*x, *w, sum));
+                    let got = y[r * n_out + p * PANEL + o].to_bits();
+                    assert_eq!(got, portable[r * PANEL + o].to_bits());
+                    assert_eq!(got, plain.to_bits());
+                }
+            }
         }
     }
 
