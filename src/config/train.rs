@@ -127,7 +127,8 @@ pub struct Pdpo {
     /// Train on the first so many users only, in the order of their names.
     #[arg(long)]
     pub max_users: Option<usize>,
-    /// Longest prompt that is kept of a pair that is too long, in tokens [default: 512].
+    /// Longest prompt that is kept of a pair that is too long, in tokens [default: half of
+    /// --max-length].
     #[arg(long)]
     pub max_prompt: Option<usize>,
     /// Longest prompt and response, in tokens [default: 1024].

@@ -129,6 +129,7 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
     }
     let alpha = within("--alpha", raw.alpha.unwrap_or(0.5), 0.0..=1.0)?;
     Mixture::new(alpha).map_err(|e| problem("--alpha", e.to_string()))?;
+    let max_length = count("--max-length", raw.max_length.unwrap_or(1024))?;
     let lr = within("--lr", raw.lr.unwrap_or(5e-5), 0.0..=10.0)?;
     Ok(Settings {
         base: raw
@@ -161,8 +162,8 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
         holdout: share("--holdout", raw.holdout.unwrap_or(0.2))?,
         unseen_users: share("--unseen-users", raw.unseen_users.unwrap_or(0.0))?,
         max_users: raw.max_users.map(|n| count("--max-users", n)).transpose()?,
-        max_prompt: count("--max-prompt", raw.max_prompt.unwrap_or(512))?,
-        max_length: count("--max-length", raw.max_length.unwrap_or(1024))?,
+        max_prompt: count("--max-prompt", raw.max_prompt.unwrap_or(max_length / 2))?,
+        max_length,
         log_every: count("--log-every", raw.log_every.unwrap_or(10))?,
         eval_every: count("--eval-every", raw.eval_every.unwrap_or(100))?,
         patience: raw.patience.map(|n| count("--patience", n)).transpose()?,

@@ -22,6 +22,13 @@ pub fn add_reference<'a>(
     let completions: Vec<_> = pairs.iter().flat_map(|p| p.completions(None)).collect();
     let values = reference::log_probs(reference, &completions, pack_rows, progress)?;
     drop(completions);
+    if !values.iter().all(|v| v.is_finite()) {
+        return Err(TrainError::Unfit(
+            "the base model gives log-probabilities that are not finite: its weights are damaged, or \
+             it is not a language model for this data"
+                .into(),
+        ));
+    }
     for (pair, values) in pairs.iter_mut().zip(values.chunks_exact(2)) {
         pair.reference = [values[0], values[1]];
     }

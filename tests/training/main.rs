@@ -24,7 +24,7 @@ use serde_json::json;
 use crate::common::oracles;
 
 /// Six users, half of whom like what the others do not: 8 pairs each.
-pub fn write_pairs(path: &Path) {
+fn write_pairs(path: &Path) {
     let mut lines = String::new();
     for user in 0..6 {
         for pair in 0..8 {
@@ -41,23 +41,23 @@ pub fn write_pairs(path: &Path) {
 }
 
 /// A directory with data, and what a run of the tiny model is told.
-pub struct Bench {
-    pub dir: tempfile::TempDir,
+struct Bench {
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         write_pairs(&dir.path().join("pairs.jsonl"));
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// The arguments of `attune-train pdpo` into the directory `out`.
-    pub fn arguments(&self, out: &str, more: &[&str]) -> Vec<String> {
+    fn arguments(&self, out: &str, more: &[&str]) -> Vec<String> {
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         let mut arguments = vec![
             "pdpo".to_owned(),
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     /// A run in this process.
-    pub fn run(&self, out: &str, more: &[&str], stop: &AtomicBool) -> Result<Outcome, TrainError> {
+    fn run(&self, out: &str, more: &[&str], stop: &AtomicBool) -> Result<Outcome, TrainError> {
         let mut arguments = self.arguments(out, more);
         arguments.insert(0, "attune-train".into());
         // A later flag wins over one of the usual ones, as in a shell with an alias.
@@ -95,17 +95,17 @@ impl Bench {
     }
 
     /// The same in a process of its own.
-    pub fn command(&self, arguments: &[String]) -> Command {
+    fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_attune-train"));
         command.args(arguments);
         command
     }
 
-    pub fn bundle(&self, out: &str) -> PathBuf {
+    fn bundle(&self, out: &str) -> PathBuf {
         bundle::locate(&self.path(out).join("bundle")).unwrap()
     }
 
-    pub fn contents(&self, out: &str) -> BundleContents {
+    fn contents(&self, out: &str) -> BundleContents {
         bundle::contents(&self.bundle(out)).unwrap()
     }
 }
@@ -127,16 +127,16 @@ fn parse(arguments: &[String]) -> TrainCommand {
     TrainCli::parse_from(kept).command
 }
 
-pub fn never() -> AtomicBool {
+fn never() -> AtomicBool {
     AtomicBool::new(false)
 }
 
-pub fn stderr(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A published run, or a panic that says what happened.
-pub fn published(outcome: Result<Outcome, TrainError>) {
+fn published(outcome: Result<Outcome, TrainError>) {
     match outcome.unwrap() {
         Outcome::Published { .. } => {}
         other @ Outcome::Stopped { .. } => panic!("{other:?}"),

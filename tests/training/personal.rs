@@ -129,6 +129,21 @@ proptest! {
     }
 }
 
+/// A step whose loss is no number changes nothing, and says what to do.
+#[test]
+fn a_loss_that_is_no_number_is_an_error() {
+    let base = base();
+    let mut adapter = fresh(&base, UserModelKind::Individual);
+    adapter.parameters[0].values[0] = f32::NAN;
+    let pairs = [pair(1, 3)];
+    let problem = learner(&base, 0.5).learn(&mut adapter, &[&pairs[0]], None);
+    let problem = problem.unwrap_err().to_string();
+    assert!(
+        problem.contains("finite") && problem.contains("--lr"),
+        "{problem}"
+    );
+}
+
 /// Half of the users like what the others do not: only rows of their own can tell them apart.
 #[test]
 fn users_with_opposite_tastes_are_told_apart_and_plain_training_cannot() {
