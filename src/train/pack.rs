@@ -233,7 +233,7 @@ mod tests {
             spans,
             [(0..5, 0), (5..7, 5), (7..10, 0), (10..11, 3), (11..12, 5)]
         );
-        assert_eq!(pack.contexts[4].before, [0..5]);
+        assert_eq!(pack.contexts[4].before, std::slice::from_ref(&(0..5)));
     }
 
     #[test]

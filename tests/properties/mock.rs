@@ -153,6 +153,7 @@ pub fn adapter(n: u8) -> EngineAdapter {
         version: AdapterVersion::new(format!("{n:064x}")).unwrap(),
         lora: Arc::new(LoraSet {
             pairs: BTreeMap::from([((0, Projection::Q), pair)]),
+            ..LoraSet::default()
         }),
         lease: Arc::new(()),
     }

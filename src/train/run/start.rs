@@ -1,0 +1,97 @@
+//! A new directory, or the state to go on from.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{json, Value};
+
+use super::Place;
+use crate::base_model::BaseModel;
+use crate::train::adapter::TrainedAdapter;
+use crate::train::checkpoint::{self, Progress};
+use crate::train::files::replace;
+use crate::train::metrics::MetricsFile;
+use crate::train::optimizer::OptimizerState;
+use crate::train::prepare::Prepared;
+use crate::train::report::RUN_FILE;
+use crate::train::settings::Settings;
+use crate::train::TrainError;
+
+/// Where the first step is.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) optimizer: OptimizerState,
+    pub(super) progress: Progress,
+    pub(super) metrics: MetricsFile,
+}
+
+impl Start {
+    /// Refuses a directory of another run, before anything is computed.
+    pub(super) fn find(
+        place: &Place,
+        description: &Value,
+        adapter: &mut TrainedAdapter,
+    ) -> Result<Self, TrainError> {
+        let run_file = place.out.join(RUN_FILE);
+        let checkpoint = place.out.join(checkpoint::FILE_NAME);
+        if !place.resume {
+            let metrics = MetricsFile::create(&place.out)?;
+            replace(&run_file, &pretty(description))?;
+            return Ok(Self {
+                optimizer: OptimizerState::new(&adapter.parameters),
+                progress: Progress::default(),
+                metrics,
+            });
+        }
+        same_run(&run_file, description)?;
+        let (optimizer, progress) = if checkpoint.exists() {
+            checkpoint::load(&checkpoint, adapter)?
+        } else {
+            (
+                OptimizerState::new(&adapter.parameters),
+                Progress::default(),
+            )
+        };
+        let metrics = MetricsFile::resume(&place.out, progress.step as u64)?;
+        Ok(Self {
+            optimizer,
+            progress,
+            metrics,
+        })
+    }
+}
+
+/// What `run.json` says, and the manifest under `training`.
+pub(super) fn describe(settings: &Settings, prepared: &Prepared, base: &BaseModel) -> Value {
+    json!({
+        "program": concat!("attune-train ", env!("CARGO_PKG_VERSION")),
+        "settings": settings,
+        "base": {"id": base.id, "sha256": base.sha256},
+        "data": prepared.counts,
+        "users": prepared.users.len(),
+    })
+}
+
+/// A run goes on with the settings, data and base that it began with.
+fn same_run(run_file: &Path, description: &Value) -> Result<(), TrainError> {
+    let bytes = fs::read(run_file).map_err(TrainError::io(run_file))?;
+    let began: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let names = ["settings", "base", "data"];
+    let differs = names
+        .into_iter()
+        .find(|name| began[*name] != description[*name]);
+    match differs {
+        None => Ok(()),
+        Some(name) => Err(TrainError::Unfit(format!(
+            "{} began with other {name}: resume with the same ones, or train into another directory",
+            run_file.display()
+        ))),
+    }
+}
+
+/// JSON for people.
+pub(super) fn pretty(value: &Value) -> Vec<u8> {
+    let mut text = format!("{value:#}").into_bytes();
+    text.push(b'\n');
+    text
+}
