@@ -43,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "base_model",
             "user_model",
             "adapter",
+            "engine",
         ],
     ),
     ("api", &["ids", "telemetry", "app"]),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use attune::config::train::{Pdpo, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
 use attune::train::run::{run, Outcome, Place};
+use attune::train::sample::sample;
 use attune::train::{commands, report};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -21,6 +22,9 @@ fn main() -> ExitCode {
             .and_then(|text| print(&text)),
         TrainCommand::FitUsers(raw) => pool(raw.threads)
             .and_then(|()| Ok(commands::fit_users(&(*raw).into())?))
+            .and_then(|text| print(&text)),
+        TrainCommand::Sample(raw) => pool(raw.threads)
+            .and_then(|()| Ok(sample(&raw.into())?))
             .and_then(|text| print(&text)),
         TrainCommand::Report { run } => report::report(&run)
             .context("no report was written")

@@ -27,6 +27,8 @@ pub enum TrainCommand {
     Eval(Eval),
     /// Give new users rows of their own in a bundle; the model and the known users stay as they are.
     FitUsers(Box<FitUsers>),
+    /// Answer one prompt for several users, side by side.
+    Sample(Sample),
     /// Write RUN/report.html anew.
     Report {
         /// The run's directory.
@@ -240,6 +242,35 @@ pub struct FitUsers {
     #[arg(long, default_value_t = 1024)]
     pub max_length: usize,
     /// Seed of everything that is drawn.
+    #[arg(long, default_value_t = 123)]
+    pub seed: u64,
+    /// CPU threads; 0 is one a core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// `attune-train sample`.
+#[derive(Debug, Clone, Args)]
+pub struct Sample {
+    /// The bundle.
+    #[arg(long)]
+    pub bundle: PathBuf,
+    /// What all are asked.
+    #[arg(long)]
+    pub prompt: String,
+    /// Who asks; the generic user and the bare base answer beside them.
+    #[arg(long, value_delimiter = ',')]
+    pub users: Vec<String>,
+    /// The base model.
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub base: String,
+    /// Tokens of an answer, at most.
+    #[arg(long, default_value_t = 80)]
+    pub max_tokens: usize,
+    /// 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Seed of every answer.
     #[arg(long, default_value_t = 123)]
     pub seed: u64,
     /// CPU threads; 0 is one a core.

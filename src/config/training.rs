@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::resolved::{available_threads, parse_bytes, ConfigError};
-use super::train::{Eval, FitUsers, Pdpo, UserModelName};
+use super::train::{Eval, FitUsers, Pdpo, Sample, UserModelName};
 use crate::model::lora::Projection;
 use crate::train::commands::{EvalRequest, FitRequest};
 use crate::train::init::{Init, LoraShape};
 use crate::train::loss::Objective;
 use crate::train::mixture::Mixture;
+use crate::train::sample::SampleRequest;
 use crate::train::schedule::Schedule;
 use crate::train::settings::{Settings, UserModelSettings};
 use crate::user_model::model::UserModelKind;
@@ -86,6 +87,20 @@ impl From<FitUsers> for FitRequest {
             batch_size: raw.batch_size,
             max_prompt: raw.max_prompt,
             max_length: raw.max_length,
+            seed: raw.seed,
+        }
+    }
+}
+
+impl From<Sample> for SampleRequest {
+    fn from(raw: Sample) -> Self {
+        Self {
+            base: raw.base,
+            bundle: raw.bundle,
+            prompt: raw.prompt,
+            users: raw.users,
+            max_tokens: raw.max_tokens,
+            temperature: raw.temperature,
             seed: raw.seed,
         }
     }

@@ -86,7 +86,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
     }
     for dir in &request.against {
         let other = load(dir, &base)?;
-        let pairs = as_known_to(&other, &pairs, request, &base)?;
+        let pairs = as_known_to(&other, &pairs);
         let other = under(&other, &pairs)?;
         let name = name_of(dir);
         evaluation
@@ -116,19 +116,14 @@ fn read_pairs(
 }
 
 /// The same pairs with the rows that another bundle gives their users.
-fn as_known_to(
-    other: &Loaded,
-    pairs: &[HeldOutPair],
-    request: &EvalRequest,
-    base: &BaseModel,
-) -> Result<Vec<HeldOutPair>, TrainError> {
-    let known = read_pairs(request, base, &other.rows)?;
-    let with_row = |(pair, known): (&HeldOutPair, HeldOutPair)| {
+fn as_known_to(other: &Loaded, pairs: &[HeldOutPair]) -> Vec<HeldOutPair> {
+    let with_row = |pair: &HeldOutPair| {
+        let row = pair.user.as_ref().and_then(|user| other.rows.get(user));
         let mut pair = pair.clone();
-        pair.pair.user = known.pair.user;
+        pair.pair.user = row.copied().unwrap_or(0);
         pair
     };
-    Ok(pairs.iter().zip(known).map(with_row).collect())
+    pairs.iter().map(with_row).collect()
 }
 
 fn scored(

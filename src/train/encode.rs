@@ -248,6 +248,15 @@ impl<'a> Encoder<'a> {
 }
 
 impl EncodeCounts {
+    /// Counts of more pairs, added.
+    pub(super) fn join(&mut self, more: &Self) {
+        self.pairs += more.pairs;
+        self.prompts_cut += more.prompts_cut;
+        self.replies_cut += more.replies_cut;
+        self.dropped_identical += more.dropped_identical;
+        self.longest = self.longest.max(more.longest);
+    }
+
     fn add(&mut self, bos: Option<u32>, encoded: &Encoded) {
         let replies = encoded.chosen.len().max(encoded.rejected.len());
         let length = usize::from(bos.is_some()) + encoded.prompt.len() + replies;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::adapter::{LoraLayer, TrainedAdapter, UserTables};
 use super::parameters::{Parameter, ParameterKind};
 use super::TrainError;
-use crate::adapter::bundle::{self, BundleContents};
+use crate::adapter::bundle::{self, Adapter, BundleContents};
 use crate::adapter::manifest::Manifest;
 use crate::adapter::plan::{lora_name, user_model_name, Plan};
 use crate::adapter::tensors::TensorData;
@@ -27,13 +27,22 @@ pub struct Loaded {
     pub rows: BTreeMap<UserKey, usize>,
 }
 
+/// The bundle in `dir` as a server loads it.
+///
+/// # Errors
+/// Damaged, or made for another base model.
+pub fn locate_and_read(dir: &Path, base: &BaseModel) -> Result<Adapter, TrainError> {
+    let (dir, config) = (bundle::locate(dir)?, base.decoder.config());
+    Ok(bundle::read(&dir, config, &base.sha256)?)
+}
+
 /// Reads the bundle in `dir`, with every check that a server makes.
 ///
 /// # Errors
 /// As `adapter::bundle::read`: damaged, or made for another base model.
 pub fn load(dir: &Path, base: &BaseModel) -> Result<Loaded, TrainError> {
+    locate_and_read(dir, base)?;
     let (dir, config) = (bundle::locate(dir)?, base.decoder.config());
-    bundle::read(&dir, config, &base.sha256)?;
     let BundleContents {
         manifest,
         mut tensors,

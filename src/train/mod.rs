@@ -2,7 +2,7 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`run`], [`commands`], [`fit_users`] | a whole run; evaluation; new users for a version |
+//! | [`run`], [`commands`], [`fit_users`], [`sample`] | a whole run; evaluation; new users; answers side by side |
 //! | [`settings`], [`prepare`], [`memory`] | what is asked for; the data as ids; what a pass may have |
 //! | [`dataset`], [`encode`] | files of pairs, read, checked and split; text to token ids |
 //! | [`pairs`], [`pack`], [`order`] | pairs as ids; completions side by side; which pairs a step sees |
@@ -40,6 +40,7 @@ pub mod publish;
 pub mod reference;
 pub mod report;
 pub mod run;
+pub mod sample;
 pub mod schedule;
 pub mod scoring;
 pub mod settings;

@@ -20,8 +20,8 @@ use crate::ids::{Tenant, UserKey};
 pub struct HeldOutPair {
     /// The pair; its user row is 0 for whoever has none.
     pub pair: IdPair,
-    /// The person, as evaluations show them.
-    pub user: String,
+    /// The person.
+    pub user: Option<UserKey>,
     /// Whether the person has a row.
     pub group: Group,
 }
@@ -125,15 +125,21 @@ pub fn evaluation_pairs(
 ) -> Result<(Vec<HeldOutPair>, EncodeCounts), TrainError> {
     let encoded = encoder.encode_all(pairs, indices)?;
     let counts = encoded.counts;
-    let of = |index: usize| {
-        let user = pairs[index].user.as_ref();
-        let seen = user.is_some_and(|user| rows.contains_key(user));
-        let group = if seen { Group::Seen } else { Group::Unseen };
-        (shown(user), group)
-    };
-    let names: Vec<(String, Group)> = encoded.pairs.iter().map(|(i, _)| of(*i)).collect();
-    let held_out = id_pairs(pairs, encoded, rows).into_iter().zip(names);
-    let held_out = held_out.map(|(pair, (user, group))| HeldOutPair { pair, user, group });
+    let users: Vec<Option<UserKey>> = encoded
+        .pairs
+        .iter()
+        .map(|(i, _)| pairs[*i].user.clone())
+        .collect();
+    let held_out = id_pairs(pairs, encoded, rows).into_iter().zip(users);
+    let held_out = held_out.map(|(pair, user)| HeldOutPair {
+        group: if pair.user == 0 {
+            Group::Unseen
+        } else {
+            Group::Seen
+        },
+        pair,
+        user,
+    });
     Ok((held_out.collect(), counts))
 }
 
@@ -183,20 +189,15 @@ fn held_out(
     split: &Split,
     rows: &BTreeMap<UserKey, usize>,
 ) -> Result<(Vec<HeldOutPair>, EncodeCounts), TrainError> {
-    let indices: Vec<usize> = split
-        .held_out
-        .iter()
-        .chain(&split.unseen)
-        .copied()
-        .collect();
-    let (mut held_out, counts) = evaluation_pairs(encoder, pairs, &indices, rows)?;
-    // Plain training has no rows; who was trained on is seen all the same.
-    let n_seen = split.held_out.len();
-    if rows.is_empty() && counts.pairs as usize == indices.len() {
-        held_out[..n_seen]
-            .iter_mut()
-            .for_each(|p| p.group = Group::Seen);
+    let (mut held_out, mut counts) = evaluation_pairs(encoder, pairs, &split.held_out, rows)?;
+    if rows.is_empty() {
+        // Plain training has no rows; who was trained on is seen all the same.
+        let people = held_out.iter_mut().filter(|p| p.user.is_some());
+        people.for_each(|p| p.group = Group::Seen);
     }
+    let (unseen, more) = evaluation_pairs(encoder, pairs, &split.unseen, rows)?;
+    held_out.extend(unseen);
+    counts.join(&more);
     Ok((held_out, counts))
 }
 
@@ -214,11 +215,13 @@ fn id_pairs(pairs: &[Pair], encoded: EncodedPairs, rows: &BTreeMap<UserKey, usiz
     encoded.pairs.into_iter().map(id_pair).collect()
 }
 
-/// A person as evaluations show them: the id, with the tenant where it is not the usual one.
-fn shown(user: Option<&UserKey>) -> String {
-    match user {
-        None => "(nobody)".into(),
-        Some(UserKey { tenant, user }) if *tenant == Tenant::default() => user.as_str().into(),
-        Some(UserKey { tenant, user }) => format!("{}/{}", tenant.as_str(), user.as_str()),
+impl HeldOutPair {
+    /// The person as evaluations show them: the id, with the tenant where it is not the usual one.
+    pub fn shown(&self) -> String {
+        match &self.user {
+            None => "(nobody)".into(),
+            Some(UserKey { tenant, user }) if *tenant == Tenant::default() => user.as_str().into(),
+            Some(UserKey { tenant, user }) => format!("{}/{}", tenant.as_str(), user.as_str()),
+        }
     }
 }

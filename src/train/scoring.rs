@@ -78,7 +78,7 @@ pub fn score(
 /// What evaluations look at.
 pub fn scored_pairs(pairs: &[HeldOutPair], rows: &[RowResult]) -> Vec<ScoredPair> {
     let scored = |(pair, row): (&HeldOutPair, &RowResult)| ScoredPair {
-        user: pair.user.clone(),
+        user: pair.shown(),
         group: pair.group,
         chosen_reward: row.chosen_reward,
         rejected_reward: row.rejected_reward,
@@ -93,7 +93,7 @@ pub fn base_pairs(pairs: &[HeldOutPair]) -> Vec<ScoredPair> {
     let scored = |pair: &HeldOutPair| {
         let [chosen, rejected] = pair.pair.reference;
         ScoredPair {
-            user: pair.user.clone(),
+            user: pair.shown(),
             group: pair.group,
             chosen_reward: chosen,
             rejected_reward: rejected,

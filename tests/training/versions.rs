@@ -7,6 +7,7 @@ use attune::adapter::manifest::BaseModel as MadeFor;
 use attune::adapter::peft::{self, PeftImport};
 use attune::adapter::{bundle, peft_export};
 use attune::train::commands::{eval, fit_users, EvalRequest, FitRequest};
+use attune::train::sample::{sample, SampleRequest};
 use serde_json::{json, Value};
 
 use crate::common::oracles;
@@ -157,4 +158,43 @@ fn a_version_goes_to_peft_and_back() {
         peft_export::export(&contents, &checkpoint).is_err(),
         "nothing is written over"
     );
+}
+
+#[test]
+fn users_are_answered_side_by_side() {
+    let bench = Bench::new();
+    published(bench.run("run", &["--epochs", "20", "--user-lr", "0.2"], &never()));
+    let asked = SampleRequest {
+        base: base(),
+        bundle: bench.path("run").join("bundle"),
+        prompt: "Q 1?".into(),
+        users: vec!["user-0".into(), "user-1".into(), "nobody".into()],
+        max_tokens: 6,
+        temperature: 0.0,
+        seed: 1,
+    };
+    let text = sample(&asked).unwrap();
+    let answers: Vec<(&str, &str)> = text
+        .split("== ")
+        .skip(1)
+        .map(|part| part.split_once('\n').unwrap())
+        .collect();
+    let names: Vec<&str> = answers.iter().map(|(name, _)| *name).collect();
+    let want = [
+        "user-0 (user row)",
+        "user-1 (user row)",
+        "nobody (generic row)",
+        "generic user",
+        "base model",
+    ];
+    assert_eq!(names, want);
+    // A stranger is the generic user; two people with opposite tastes are not.
+    assert_eq!(answers[2].1, answers[3].1);
+    assert_ne!(answers[0].1, answers[1].1);
+    assert_eq!(text, sample(&asked).unwrap());
+    let long = SampleRequest {
+        max_tokens: 1 << 20,
+        ..asked
+    };
+    assert!(sample(&long).unwrap_err().to_string().contains("positions"));
 }

@@ -4,8 +4,11 @@
 //! portable tile, fused in the same way, so that the bits are the same.
 
 use std::arch::x86_64::{
-    __m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    __m512, _mm256_loadu_si256, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
 };
+
+use half::{bf16, f16};
 
 /// Outputs of a panel, which is a vector.
 const LANES: usize = 16;
@@ -17,24 +20,55 @@ pub fn is_available() -> bool {
     std::arch::is_x86_feature_detected!("avx512f")
 }
 
+/// Two panels of one type of weights, (inputs, 16) each.
+#[derive(Debug, Clone, Copy)]
+pub enum PanelPair<'a> {
+    /// As they are.
+    F32([&'a [f32]; 2]),
+    /// Widened on the way.
+    Bf16([&'a [bf16]; 2]),
+    /// Widened on the way.
+    F16([&'a [f16]; 2]),
+}
+
 /// sums += x W^T for two panels and the inputs that they hold.
 ///
-/// `panels` are the weights (inputs, 16) of each; `rows` the same inputs of each row of x; `sums` are
-/// (rows, 16) of each panel.
-pub fn multiply(panels: [&[f32]; 2], rows: &[&[f32]], sums: [&mut [f32]; 2]) {
+/// `rows` are the same inputs of each row of x; `sums` are (rows, 16) of each panel.
+pub fn multiply(panels: PanelPair, rows: &[&[f32]], sums: [&mut [f32]; 2]) {
     debug_assert!(is_available());
     // SAFETY: callers ask `is_available` first; nothing else is required of them.
-    #[expect(unsafe_code, reason = "a function that needs a CPU feature")]
+    #[expect(unsafe_code, reason = "functions that need a CPU feature")]
     unsafe {
-        multiply_checked(panels, rows, sums);
+        match panels {
+            PanelPair::F32(panels) => multiply_f32(panels, rows, sums),
+            PanelPair::Bf16(panels) => multiply_bf16(panels, rows, sums),
+            PanelPair::F16(panels) => multiply_f16(panels, rows, sums),
+        }
     }
 }
 
 #[target_feature(enable = "avx512f")]
-fn multiply_checked(
-    panels: [&[f32]; 2],
+fn multiply_f32(panels: [&[f32]; 2], rows: &[&[f32]], sums: [&mut [f32]; 2]) {
+    tiles(panels, rows, sums, |weights| load(weights));
+}
+
+#[target_feature(enable = "avx512f")]
+fn multiply_bf16(panels: [&[bf16]; 2], rows: &[&[f32]], sums: [&mut [f32]; 2]) {
+    tiles(panels, rows, sums, |weights| load_bf16(weights));
+}
+
+#[target_feature(enable = "avx512f")]
+fn multiply_f16(panels: [&[f16]; 2], rows: &[&[f32]], sums: [&mut [f32]; 2]) {
+    tiles(panels, rows, sums, |weights| load_f16(weights));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn tiles<T: Copy>(
+    panels: [&[T]; 2],
     mut rows: &[&[f32]],
     [mut low, mut high]: [&mut [f32]; 2],
+    widen: impl Fn(&[T]) -> __m512 + Copy,
 ) {
     while !rows.is_empty() {
         // 16 rows go as 8 + 8, not 12 + 4.
@@ -44,18 +78,18 @@ fn multiply_checked(
         let (high_tile, high_rest) = std::mem::take(&mut high).split_at_mut(n * LANES);
         let sums = [low_tile, high_tile];
         match n {
-            1 => tile_of::<1>(panels, tile, sums),
-            2 => tile_of::<2>(panels, tile, sums),
-            3 => tile_of::<3>(panels, tile, sums),
-            4 => tile_of::<4>(panels, tile, sums),
-            5 => tile_of::<5>(panels, tile, sums),
-            6 => tile_of::<6>(panels, tile, sums),
-            7 => tile_of::<7>(panels, tile, sums),
-            8 => tile_of::<8>(panels, tile, sums),
-            9 => tile_of::<9>(panels, tile, sums),
-            10 => tile_of::<10>(panels, tile, sums),
-            11 => tile_of::<11>(panels, tile, sums),
-            _ => tile_of::<ROWS>(panels, tile, sums),
+            1 => tile_of::<T, 1>(panels, tile, sums, widen),
+            2 => tile_of::<T, 2>(panels, tile, sums, widen),
+            3 => tile_of::<T, 3>(panels, tile, sums, widen),
+            4 => tile_of::<T, 4>(panels, tile, sums, widen),
+            5 => tile_of::<T, 5>(panels, tile, sums, widen),
+            6 => tile_of::<T, 6>(panels, tile, sums, widen),
+            7 => tile_of::<T, 7>(panels, tile, sums, widen),
+            8 => tile_of::<T, 8>(panels, tile, sums, widen),
+            9 => tile_of::<T, 9>(panels, tile, sums, widen),
+            10 => tile_of::<T, 10>(panels, tile, sums, widen),
+            11 => tile_of::<T, 11>(panels, tile, sums, widen),
+            _ => tile_of::<T, ROWS>(panels, tile, sums, widen),
         }
         (rows, low, high) = (rest, low_rest, high_rest);
     }
@@ -63,7 +97,12 @@ fn multiply_checked(
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn tile_of<const R: usize>(panels: [&[f32]; 2], rows: &[&[f32]], sums: [&mut [f32]; 2]) {
+fn tile_of<T: Copy, const R: usize>(
+    panels: [&[T]; 2],
+    rows: &[&[f32]],
+    sums: [&mut [f32]; 2],
+    widen: impl Fn(&[T]) -> __m512 + Copy,
+) {
     let n_in = panels[0].len() / LANES;
     let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r][..n_in]);
     let [low, high] = sums;
@@ -73,7 +112,7 @@ fn tile_of<const R: usize>(panels: [&[f32]; 2], rows: &[&[f32]], sums: [&mut [f3
         .chunks_exact(LANES)
         .zip(panels[1].chunks_exact(LANES));
     for (i, (w_low, w_high)) in weights.enumerate() {
-        let (w_low, w_high) = (load(w_low), load(w_high));
+        let (w_low, w_high) = (widen(w_low), widen(w_high));
         for (row, sums) in rows.iter().zip(&mut sums) {
             let value = _mm512_set1_ps(row[i]);
             sums[0] = _mm512_fmadd_ps(value, w_low, sums[0]);
@@ -95,6 +134,27 @@ fn load(values: &[f32]) -> __m512 {
     unsafe {
         _mm512_loadu_ps(values.as_ptr())
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_bf16(values: &[bf16]) -> __m512 {
+    let values = &values[..LANES];
+    // SAFETY: the slice has 16 numbers of 2 bytes; the instruction takes any alignment.
+    #[expect(unsafe_code, reason = "a vector from memory")]
+    let half = unsafe { _mm256_loadu_si256(values.as_ptr().cast()) };
+    // A bf16 is the upper half of an f32.
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_f16(values: &[f16]) -> __m512 {
+    let values = &values[..LANES];
+    // SAFETY: the slice has 16 numbers of 2 bytes; the instruction takes any alignment.
+    #[expect(unsafe_code, reason = "a vector from memory")]
+    let half = unsafe { _mm256_loadu_si256(values.as_ptr().cast()) };
+    _mm512_cvtph_ps(half)
 }
 
 #[inline]

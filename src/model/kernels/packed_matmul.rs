@@ -13,6 +13,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use wide::f32x8;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512::{self, PanelPair};
 use super::slices::of_storage;
 
 /// Numbers of a vector.
@@ -110,34 +112,30 @@ impl PackedMatrix {
 trait Weight: Copy + Sync {
     fn widen(self) -> f32;
 
-    /// The numbers as they are, where they are f32.
-    fn as_f32(weights: &[Self]) -> Option<&[f32]> {
-        let _ = weights;
-        None
-    }
+    /// Two panels of this type.
+    #[cfg(target_arch = "x86_64")]
+    fn pair<'a>(panels: [&'a [Self]; 2]) -> PanelPair<'a>;
 }
 
-impl Weight for f32 {
-    fn widen(self) -> f32 {
-        self
-    }
+macro_rules! weight {
+    ($type:ty, $variant:ident, $widen:expr) => {
+        impl Weight for $type {
+            #[inline(always)]
+            fn widen(self) -> f32 {
+                $widen(self)
+            }
 
-    fn as_f32(weights: &[Self]) -> Option<&[f32]> {
-        Some(weights)
-    }
+            #[cfg(target_arch = "x86_64")]
+            fn pair<'a>(panels: [&'a [Self]; 2]) -> PanelPair<'a> {
+                PanelPair::$variant(panels)
+            }
+        }
+    };
 }
 
-impl Weight for bf16 {
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
-}
-
-impl Weight for f16 {
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
-}
+weight!(f32, F32, |v| v);
+weight!(bf16, Bf16, bf16::to_f32);
+weight!(f16, F16, f16::to_f32);
 
 /// Rows of W into panels; outputs beyond the last one are 0.
 fn pack<T: Copy + Send + Sync + Default>(
@@ -198,18 +196,16 @@ fn multiply<T: Weight>(panels: &[T], n_in: usize, n_out: usize, x: &[f32], y: &m
 fn multiply_panels<T: Weight>(panels: &[T], n_in: usize, x: &[f32], out: &mut [f32]) {
     let n_rows = x.len() / n_in;
     #[cfg(target_arch = "x86_64")]
-    if let (Some(panels), true) = (T::as_f32(panels), panels.len() == 2 * PANEL * n_in) {
-        if super::avx512::is_available() {
-            let (low, high) = panels.split_at(PANEL * n_in);
-            let (out_low, out_high) = out.split_at_mut(PANEL * n_rows);
-            for inputs in blocks(n_in) {
-                let weights = inputs.start * PANEL..inputs.end * PANEL;
-                let panels = [&low[weights.clone()], &high[weights]];
-                let rows: Vec<&[f32]> = x.chunks_exact(n_in).map(|x| &x[inputs.clone()]).collect();
-                super::avx512::multiply(panels, &rows, [&mut *out_low, &mut *out_high]);
-            }
-            return;
+    if panels.len() == 2 * PANEL * n_in && avx512::is_available() {
+        let (low, high) = panels.split_at(PANEL * n_in);
+        let (out_low, out_high) = out.split_at_mut(PANEL * n_rows);
+        for inputs in blocks(n_in) {
+            let weights = inputs.start * PANEL..inputs.end * PANEL;
+            let panels = T::pair([&low[weights.clone()], &high[weights]]);
+            let rows: Vec<&[f32]> = x.chunks_exact(n_in).map(|x| &x[inputs.clone()]).collect();
+            avx512::multiply(panels, &rows, [&mut *out_low, &mut *out_high]);
         }
+        return;
     }
     let panels = panels.chunks(PANEL * n_in);
     for (out, panel) in out.chunks_mut(PANEL * n_rows).zip(panels) {
