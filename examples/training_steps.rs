@@ -1,4 +1,4 @@
-//! What the first steps of a run are given, for another trainer: `benches/trl.py` trains TRL on it.
+//! What the first steps of a run are given, for another trainer: `benches/trl_dpo.py` trains TRL on it.
 //!
 //! Takes the arguments of `attune-train pdpo` and writes into `--out` the token ids of each step's pairs
 //! (`steps.jsonl`) and the LoRA before the first step as a PEFT checkpoint (`peft/`). Plain training
