@@ -29,7 +29,7 @@ for round in 1 2; do
     "$target/release/attune-train" "${arguments[@]}" --out "$out/attune-$round"
     # TRL evaluates a step's pairs at once, as it would by default; the fifth part of a batch when memory is short.
     "$venv/bin/python" benches/trl_dpo.py "$out/steps" "$model" "$threads" 1e-4 0.1 1 "$steps" "$batch" "${MICRO:-$batch}" \
-        2>"$out/trl.log" | grep '^{' | tee "$out/trl-$round.jsonl"
+        2>"$out/trl.log" | grep '^{"step"' | tee "$out/trl-$round.jsonl"
 done
 python3 - "$out" "$batch" <<'PY'
 import json, pathlib, statistics, sys
