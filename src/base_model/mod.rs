@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`load`] | a name or path becomes a [`BaseModel`] |
+//! | [`mod@load`] | a name or path becomes a [`BaseModel`] |
 //! | [`gguf_vocabulary`] | the tokenizer part of a GGUF file |
 //!
 //! Here, and not in `model`, because `model` knows no text and `text` no tensor library.

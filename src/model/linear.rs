@@ -76,7 +76,7 @@ impl Linear {
         }
     }
 
-    /// log softmax(y)[target] of each row, (rows); this layer is the head, which has no bias.
+    /// `log softmax(y)[target]` of each row, (rows); this layer is the head, which has no bias.
     ///
     /// # Errors
     /// A misshapen x, a target outside the vocabulary, or a head that is quantized.

@@ -7,7 +7,7 @@
 //! | [`dataset`], [`encode`] | files of pairs, read, checked and split; text to token ids |
 //! | [`pairs`], [`pack`], [`order`] | pairs as ids; completions side by side; which pairs a step sees |
 //! | [`loss`], [`mixture`] | the preference losses; individual and generic rows |
-//! | [`learner`], [`policy`], [`reference`] | a batch becomes gradients; log-probabilities and the way back |
+//! | [`learner`], [`policy`], [`mod@reference`] | a batch becomes gradients; log-probabilities and the way back |
 //! | [`adapter`], [`parameters`], [`init`], [`load`] | what is trained, and where it starts |
 //! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
 //! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |

@@ -1,6 +1,6 @@
-//! log softmax(x W^T)[target] of each row, without keeping logits.
+//! `log softmax(x W^T)[target]` of each row, without keeping logits.
 //!
-//! d log p(y) / dx = W[y] - sum_v p(v) W[v] does not depend on what is made of log p later. So the
+//! `d log p(y) / dx = W[y] - sum_v p(v) W[v]` does not depend on what is made of log p later. So the
 //! forward pass computes it along with the value, a few rows at a time, and keeps (rows, width)
 //! numbers where logits would be (rows, vocabulary); the backward pass only scales them.
 
