@@ -16,7 +16,7 @@ use super::TrainError;
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let write = || {
-        let mut file = NamedTempFile::new_in(parent)?;
+        let mut file = beside(parent)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -28,9 +28,33 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     write().map_err(TrainError::io(path))
 }
 
+/// A file with the permissions of any other: a temporary one would be its owner's alone, and the
+/// trainer and the server may be different users.
+fn beside(parent: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(parent)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_has_the_permissions_of_any_other() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, plain) = (dir.path().join("ours"), dir.path().join("plain"));
+        replace(&ours, b"x").unwrap();
+        std::fs::write(&plain, b"x").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
 
     #[test]
     fn a_file_is_replaced_and_a_failure_leaves_it() {
