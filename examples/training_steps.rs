@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 
 use anyhow::{bail, Result};
-use attune::adapter::manifest::{BaseModel, LoraManifest};
+use attune::adapter::manifest::BaseModel;
 use attune::adapter::peft_export;
 use attune::base_model;
 use attune::config::train::{TrainCli, TrainCommand};
@@ -55,13 +55,7 @@ fn main() -> Result<()> {
             name: base.id,
             sha256: base.sha256,
         },
-        lora: Some(LoraManifest {
-            rank: lora.rank,
-            alpha: lora.alpha,
-            targets: lora.targets,
-            layers: None,
-            overrides: Vec::new(),
-        }),
+        lora: Some(lora.manifest()),
         users: Vec::new(),
         training: Value::Null,
     };

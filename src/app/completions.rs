@@ -88,7 +88,7 @@ fn encode(state: &AppState, prompt: &Prompt, echo: bool) -> Result<(Vec<u32>, St
             let rest = tokenizer
                 .encode(text, SpecialTokens::AsText)
                 .map_err(|error| generate::text_error("prompt", error))?;
-            let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+            let bos = tokenizer.added_bos();
             let echoed = if echo { text.clone() } else { String::new() };
             (bos.into_iter().chain(rest).collect(), echoed)
         }

@@ -61,7 +61,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
     let none = BTreeMap::new();
     let rows = loaded.as_ref().map_or(&none, |l| &l.rows);
     let mut pairs = read_pairs(request, &base, rows)?;
-    let bos = base.tokenizer.bos().filter(|_| base.tokenizer.adds_bos());
+    let bos = base.tokenizer.added_bos();
     let reference = Policy::reference(&base.decoder, bos);
     add_reference(
         &reference,

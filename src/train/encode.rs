@@ -134,7 +134,7 @@ impl<'a> Encoder<'a> {
             template,
             max_prompt,
             max_length,
-            bos: tokenizer.bos().filter(|_| tokenizer.adds_bos()),
+            bos: tokenizer.added_bos(),
             end: end_of_turn(tokenizer, template).map_err(EncodeError::Template)?,
         })
     }

@@ -64,7 +64,7 @@ pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
     let mut loaded = load(&request.bundle, &base)?;
     let mut pairs = dataset::read(&request.data)?.pairs;
     let users = add_new_users(&mut loaded, &mut pairs)?;
-    let bos = base.tokenizer.bos().filter(|_| base.tokenizer.adds_bos());
+    let bos = base.tokenizer.added_bos();
     let mut pairs = encode(request, &base, &loaded, &pairs)?;
     let reference = Policy::reference(&base.decoder, bos);
     add_reference(&reference, pairs.iter_mut(), PACK_ROWS, |_, _| {})?;

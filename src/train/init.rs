@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adapter::{LoraLayer, TrainedAdapter, UserTables};
 use super::parameters::{Parameter, ParameterKind};
+use crate::adapter::manifest::LoraManifest;
 use crate::adapter::plan::{lora_name, user_model_name};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Projection;
@@ -28,6 +29,19 @@ pub struct LoraShape {
     pub alpha: f64,
     /// The adapted projections.
     pub targets: Vec<Projection>,
+}
+
+impl LoraShape {
+    /// What the manifest of a bundle says of it.
+    pub fn manifest(&self) -> LoraManifest {
+        LoraManifest {
+            rank: self.rank,
+            alpha: self.alpha,
+            targets: self.targets.clone(),
+            layers: None,
+            overrides: Vec::new(),
+        }
+    }
 }
 
 /// The shape of the user model.

@@ -250,6 +250,11 @@ impl Tokenizer {
         self.roles.adds_bos
     }
 
+    /// BOS, where it is added to every text: what stands in front of everything else.
+    pub fn added_bos(&self) -> Option<u32> {
+        self.bos().filter(|_| self.adds_bos())
+    }
+
     /// Ids that end an answer, at least one; the model's own end of text comes first.
     pub fn end_ids(&self) -> &[u32] {
         &self.roles.ends

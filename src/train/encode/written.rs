@@ -58,7 +58,7 @@ impl<'a> Written<'a> {
 
 fn plain(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, TextError> {
     let rest = tokenizer.encode(text, SpecialTokens::AsText)?;
-    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    let bos = tokenizer.added_bos();
     Ok(bos.into_iter().chain(rest).collect())
 }
 

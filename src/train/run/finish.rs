@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 use super::start::pretty;
 use super::steps::BEST_FILE;
 use super::whole::{Outcome, Run};
-use crate::adapter::manifest::{self, LoraManifest};
+use crate::adapter::manifest;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::checkpoint;
 use crate::train::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evaluation};
@@ -48,7 +48,6 @@ pub(super) fn publish(run: &Run, mut adapter: TrainedAdapter) -> Result<Outcome,
 
 fn describe(run: &Run, training: Value) -> Description {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let lora = &run.settings.lora;
     Description {
         name: run.settings.name.clone(),
         created_unix: since.unwrap_or_default().as_secs(),
@@ -56,13 +55,7 @@ fn describe(run: &Run, training: Value) -> Description {
             name: run.base.id.clone(),
             sha256: run.base.sha256.clone(),
         },
-        lora: Some(LoraManifest {
-            rank: lora.rank,
-            alpha: lora.alpha,
-            targets: lora.targets.clone(),
-            layers: None,
-            overrides: Vec::new(),
-        }),
+        lora: Some(run.settings.lora.manifest()),
         users: run.prepared.users.iter().cloned().zip(1..).collect(),
         training,
     }
