@@ -99,6 +99,9 @@ pub struct Pdpo {
     /// Learning rate of the user model [default: that of --lr].
     #[arg(long)]
     pub user_lr: Option<f64>,
+    /// Learning rate of the cluster model's logits [default: as --user-lr].
+    #[arg(long)]
+    pub user_weight_lr: Option<f64>,
     /// Weight decay of the LoRA [default: 0].
     #[arg(long)]
     pub weight_decay: Option<f64>,
@@ -120,6 +123,10 @@ pub struct Pdpo {
     /// Pairs a step; each counts as its user sees it and as the generic user sees it [default: 32].
     #[arg(long)]
     pub batch_size: Option<usize>,
+    /// Pairs of one user that follow each other, at most: those with equal prompts share them in a
+    /// pass, which is faster [default: 1].
+    #[arg(long)]
+    pub user_pairs: Option<usize>,
     /// Share of each user's pairs that is held out [default: 0.2].
     #[arg(long)]
     pub holdout: Option<f64>,
@@ -224,16 +231,16 @@ pub struct FitUsers {
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub base: String,
     /// Passes over a user's pairs.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 1)]
     pub epochs: usize,
-    /// Learning rate of the new rows.
-    #[arg(long, default_value_t = 0.01)]
-    pub lr: f64,
-    /// DPO's beta.
-    #[arg(long, default_value_t = 0.5)]
-    pub beta: f64,
-    /// Pairs a step.
-    #[arg(long, default_value_t = 8)]
+    /// Learning rate of the new rows [default: 0.02, for clusters 0.5].
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Beta of the loss [default: that of the bundle].
+    #[arg(long)]
+    pub beta: Option<f64>,
+    /// Pairs a step, all of one user.
+    #[arg(long, default_value_t = 4)]
     pub batch_size: usize,
     /// Longest prompt that is kept of a pair that is too long, in tokens.
     #[arg(long, default_value_t = 512)]

@@ -163,6 +163,10 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
         )? as f32,
         lr,
         user_lr: within("--user-lr", raw.user_lr.unwrap_or(lr), 0.0..=10.0)?,
+        user_weight_lr: raw
+            .user_weight_lr
+            .map(|lr| within("--user-weight-lr", lr, 0.0..=100.0))
+            .transpose()?,
         weight_decay: within(
             "--weight-decay",
             raw.weight_decay.unwrap_or(0.0),
@@ -174,6 +178,7 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
         epochs: within("--epochs", raw.epochs.unwrap_or(1.0), 1e-6..=1e6)?,
         max_steps: raw.max_steps.map(|n| count("--max-steps", n)).transpose()?,
         batch_size: count("--batch-size", raw.batch_size.unwrap_or(32))?,
+        user_pairs: count("--user-pairs", raw.user_pairs.unwrap_or(1))?,
         holdout: share("--holdout", raw.holdout.unwrap_or(0.2))?,
         unseen_users: share("--unseen-users", raw.unseen_users.unwrap_or(0.0))?,
         max_users: raw.max_users.map(|n| count("--max-users", n)).transpose()?,

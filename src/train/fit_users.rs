@@ -1,9 +1,10 @@
 //! New users for a published version: their rows are learned, everything else stays as it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::adapter::TrainedAdapter;
@@ -23,6 +24,7 @@ use super::prepare::{check_context, encoder, evaluation_pairs};
 use super::publish::{contents, publish_only, Description};
 use super::scoring::add_reference;
 use super::TrainError;
+use crate::adapter::manifest::Manifest;
 use crate::base_model::{self, BaseModel};
 use crate::ids::UserKey;
 use crate::model::linear::LinearFormat;
@@ -41,10 +43,10 @@ pub struct FitRequest {
     pub base: String,
     /// Passes over the pairs.
     pub epochs: usize,
-    /// Learning rate.
-    pub lr: f64,
-    /// DPO's beta.
-    pub beta: f64,
+    /// Learning rate; `None`: one that suits the user model.
+    pub lr: Option<f64>,
+    /// The loss's beta; `None`: the one that the version was trained with.
+    pub beta: Option<f64>,
     /// Pairs a step.
     pub batch_size: usize,
     /// Longest prompt that is kept of a pair that is too long.
@@ -62,13 +64,26 @@ pub struct FitRequest {
 pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, LinearFormat::Differentiable)?;
     let mut loaded = load(&request.bundle, &base)?;
+    let objective = objective(request, &loaded.manifest)?;
     let mut pairs = dataset::read(&request.data)?.pairs;
     let users = add_new_users(&mut loaded, &mut pairs)?;
     let bos = base.tokenizer.added_bos();
     let mut pairs = encode(request, &base, &loaded, &pairs)?;
     let reference = Policy::reference(&base.decoder, bos);
     add_reference(&reference, pairs.iter_mut(), PACK_ROWS, |_, _| {})?;
-    let (before, after) = learn(request, &base, bos, &mut loaded.adapter, &pairs)?;
+    let learner = Learner {
+        decoder: &base.decoder,
+        front: Front {
+            bos,
+            n_user_tokens: loaded.n_user_tokens(),
+        },
+        objective,
+        // The generic user is frozen.
+        mixture: Mixture::INDIVIDUAL,
+        pack_rows: PACK_ROWS,
+        activations: Activations::Keep,
+    };
+    let (before, after) = learn(request, &learner, &mut loaded.adapter, &pairs)?;
     let version = publish(request, loaded)?;
     let people = if users == 1 { "user" } else { "users" };
     Ok(format!(
@@ -109,8 +124,7 @@ fn encode(
     let encoder = encoder(base, request.max_prompt, request.max_length)?;
     let indices: Vec<usize> = (0..pairs.len()).collect();
     let (pairs, counts) = evaluation_pairs(&encoder, pairs, &indices, &loaded.rows)?;
-    let n_user_tokens = loaded.adapter.users.as_ref().map_or(0, |u| u.n_user_tokens);
-    check_context(counts.longest + n_user_tokens, base)?;
+    check_context(counts.longest + loaded.n_user_tokens(), base)?;
     if pairs.is_empty() {
         let text = "no pair of a new user is left: allow longer pairs by --max-length";
         return Err(TrainError::Unfit(text.into()));
@@ -118,47 +132,72 @@ fn encode(
     Ok(pairs.into_iter().map(|p| p.pair).collect())
 }
 
-/// Returns the loss of the first and the last pass over the pairs.
+/// Each new user by themselves, as nothing that they share is trained: what a user gets does not
+/// depend on who else is in the data. Returns the mean losses of the first and the last pass.
 fn learn(
     request: &FitRequest,
-    base: &BaseModel,
-    bos: Option<u32>,
+    learner: &Learner,
     adapter: &mut TrainedAdapter,
     pairs: &[IdPair],
 ) -> Result<(f64, f64), TrainError> {
-    let n_user_tokens = adapter.users.as_ref().map_or(0, |u| u.n_user_tokens);
-    let unfit = |e: String| TrainError::Unfit(e);
-    let objective: Objective = format!("dpo:beta={}", request.beta)
-        .parse()
-        .map_err(|e: super::loss::objective::ObjectiveError| unfit(e.to_string()))?;
-    let learner = Learner {
-        decoder: &base.decoder,
-        front: Front { bos, n_user_tokens },
-        objective,
-        // The generic user is frozen.
-        mixture: Mixture::new(1.0).map_err(|e| unfit(e.to_string()))?,
-        pack_rows: PACK_ROWS,
-        activations: Activations::Keep,
-    };
+    let mut by_user: BTreeMap<usize, Vec<&IdPair>> = BTreeMap::new();
+    for pair in pairs {
+        by_user.entry(pair.user).or_default().push(pair);
+    }
+    let bar = ProgressBar::new(by_user.len() as u64).with_message("users");
+    let (mut first, mut last) = (0.0, 0.0);
+    for (row, pairs) in &by_user {
+        adapter.train_only(*row);
+        let passes = learn_one(request, learner, adapter, pairs)?;
+        first += passes[0];
+        last += passes[passes.len() - 1];
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let n = by_user.len() as f64;
+    Ok((first / n, last / n))
+}
+
+/// Passes over the pairs of one user; returns the mean loss of each.
+fn learn_one(
+    request: &FitRequest,
+    learner: &Learner,
+    adapter: &mut TrainedAdapter,
+    pairs: &[&IdPair],
+) -> Result<Vec<f64>, TrainError> {
+    let lr = request.lr.unwrap_or_else(|| adapter.new_user_lr());
+    let batch_size = request.batch_size.clamp(1, pairs.len());
     let mut optimizer = OptimizerState::new(&adapter.parameters);
-    let mut order = Order::new(pairs.len(), request.batch_size.max(1), request.seed);
-    let steps = pairs.len().div_ceil(request.batch_size.max(1));
+    let mut order = Order::new(pairs.len(), batch_size, request.seed);
+    let steps = pairs.len().div_ceil(batch_size);
     let mut passes = Vec::new();
     for pass in 0..request.epochs.max(1) {
         let mut loss = 0.0;
         for step in pass * steps..(pass + 1) * steps {
-            let batch: Vec<&IdPair> = order.batch(step).into_iter().map(|i| &pairs[i]).collect();
+            let batch: Vec<&IdPair> = order.batch(step).into_iter().map(|i| pairs[i]).collect();
             let result = learner.learn(adapter, &batch, None);
             loss += result.map_err(|e| e.at_step(step + 1))?.loss;
-            let rates = |_: &Parameter| Rates {
-                lr: request.lr,
-                decay: 0.0,
-            };
+            let rates = |_: &Parameter| Rates { lr, decay: 0.0 };
             AdamW::default().step(&mut adapter.parameters, &mut optimizer, rates);
         }
         passes.push(loss / steps as f64);
     }
-    Ok((passes[0], passes[passes.len() - 1]))
+    Ok(passes)
+}
+
+/// The objective that the version was trained with, with `beta` in place of its own: its language
+/// model has learned to answer soft prompts that were found so.
+fn objective(request: &FitRequest, manifest: &Manifest) -> Result<Objective, TrainError> {
+    let of_version = manifest
+        .training
+        .as_ref()
+        .and_then(|training| training.get("settings")?.get("objective").cloned());
+    let mut objective = of_version.unwrap_or_else(|| json!({"name": "dpo", "beta": 0.5}));
+    if let Some(beta) = request.beta {
+        objective["beta"] = json!(beta);
+    }
+    serde_json::from_value(objective)
+        .map_err(|e| TrainError::Unfit(format!("the loss of the version: {e}")))
 }
 
 fn publish(request: &FitRequest, loaded: Loaded) -> Result<crate::ids::AdapterVersion, TrainError> {
@@ -187,29 +226,53 @@ fn publish(request: &FitRequest, loaded: Loaded) -> Result<crate::ids::AdapterVe
 }
 
 impl TrainedAdapter {
-    /// Appends `n` rows to the user model that are the generic user's and can be trained. Returns the
-    /// first of them.
+    /// Appends `n` rows to the user model that are the generic user's. Returns the first of them.
     fn add_rows(&mut self, n: usize) -> usize {
-        let Some(users) = self.users.clone() else {
+        let Some((table, size)) = self.table_of_users() else {
             return 0;
         };
+        let with_offsets = self
+            .users
+            .as_ref()
+            .is_some_and(|users| users.kind == UserModelKind::Individual);
+        let parameter = &mut self.parameters[table];
+        let first = parameter.values.len() / size;
+        let generic = match with_offsets {
+            true => vec![0.0; size],
+            false => parameter.values[..size].to_vec(),
+        };
+        parameter.values.extend(generic.repeat(n));
+        parameter.gradient.resize(parameter.values.len(), 0.0);
+        parameter.shape[0] += n * size / parameter.shape[1];
+        first
+    }
+
+    /// Freezes all numbers but those of user row `row`.
+    fn train_only(&mut self, row: usize) {
+        for parameter in &mut self.parameters {
+            parameter.trained = 0..0;
+        }
+        if let Some((table, size)) = self.table_of_users() {
+            self.parameters[table].trained = row * size..(row + 1) * size;
+        }
+    }
+
+    /// Soft-prompt rows have the scale of embeddings, logits that of 1.
+    fn new_user_lr(&self) -> f64 {
+        match self.users.as_ref().map(|u| u.kind) {
+            Some(UserModelKind::Cluster) => 0.5,
+            _ => 0.02,
+        }
+    }
+
+    /// The table that has a part for each user, and the size of a part.
+    fn table_of_users(&self) -> Option<(usize, usize)> {
+        let users = self.users.as_ref()?;
         // Individual: T_u rows a user; cluster: one row of logits.
         let (table, per_user) = match users.kind {
             UserModelKind::Cluster => (users.tables[1], 1),
             _ => (users.tables[0], users.n_user_tokens),
         };
-        let parameter = &mut self.parameters[table];
-        let (rows, width) = (parameter.shape[0], parameter.shape[1]);
-        let size = per_user * width;
-        let generic = match users.kind {
-            UserModelKind::Individual => vec![0.0; size],
-            _ => parameter.values[..size].to_vec(),
-        };
-        let old = parameter.values.len();
-        parameter.values.extend(generic.repeat(n));
-        parameter.gradient.resize(parameter.values.len(), 0.0);
-        parameter.shape[0] = rows + n * per_user;
-        parameter.trained = old..parameter.values.len();
-        rows / per_user
+        Some((table, per_user * self.parameters[table].shape[1]))
     }
 }

@@ -157,7 +157,7 @@ fn add_users(
                     user_model_name(USER_WEIGHT),
                     vec![rows, shape.clusters],
                     logits,
-                    kind,
+                    ParameterKind::UserWeight,
                 ),
             ]
         }

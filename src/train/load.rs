@@ -27,6 +27,13 @@ pub struct Loaded {
     pub rows: BTreeMap<UserKey, usize>,
 }
 
+impl Loaded {
+    /// T_u, 0 without a user model.
+    pub fn n_user_tokens(&self) -> usize {
+        self.adapter.users.as_ref().map_or(0, |u| u.n_user_tokens)
+    }
+}
+
 /// The bundle in `dir` as a server loads it.
 ///
 /// # Errors
@@ -69,15 +76,17 @@ pub fn load(dir: &Path, base: &BaseModel) -> Result<Loaded, TrainError> {
         });
     }
     if let Some(user_model) = &manifest.user_model {
-        let names: &[&str] = match user_model.kind {
-            UserModelKind::Cluster => &[CLUSTER_EMBEDDING, USER_WEIGHT],
-            _ => &[USER_EMBEDDING],
+        let named: &[(&str, ParameterKind)] = match user_model.kind {
+            UserModelKind::Cluster => &[
+                (CLUSTER_EMBEDDING, ParameterKind::UserModel),
+                (USER_WEIGHT, ParameterKind::UserWeight),
+            ],
+            _ => &[(USER_EMBEDDING, ParameterKind::UserModel)],
         };
         let mut tables = Vec::new();
-        for name in names {
+        for (name, kind) in named {
             let name = user_model_name(name);
-            let kind = ParameterKind::UserModel;
-            tables.push(push(&mut adapter, &mut tensors, name, kind)?);
+            tables.push(push(&mut adapter, &mut tensors, name, *kind)?);
         }
         adapter.users = Some(UserTables {
             kind: user_model.kind,

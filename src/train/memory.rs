@@ -73,3 +73,64 @@ pub fn plan(
         (needed >> 20) + 1,
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: usize = 1 << 30;
+
+    /// SmolLM2-135M's shape.
+    fn config() -> ModelConfig {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "vocab_size": 49152, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+            "rope_theta": 100000.0, "tie_word_embeddings": true, "hidden_act": "silu"}"#;
+        std::fs::write(dir.path().join("config.json"), text).unwrap();
+        crate::model::weights::hugging_face::read_config(dir.path()).unwrap()
+    }
+
+    /// That shape, and the numbers of a LoRA of rank 16.
+    fn plan_of(longest: usize, max_memory: usize) -> Result<MemoryPlan, TrainError> {
+        plan(&config(), 2_000_000, longest, max_memory)
+    }
+
+    fn bytes(plan: MemoryPlan) -> usize {
+        let config = config();
+        fixed_bytes(&config, 2_000_000) + plan.pack_rows * bytes_per_row(&config, plan.activations)
+    }
+
+    #[test]
+    fn a_plan_stays_below_its_memory_and_gets_better_with_more() {
+        let mut last: Option<MemoryPlan> = None;
+        for quarters in 5..40 {
+            let memory = quarters * GIB / 4;
+            let Ok(plan) = plan_of(100, memory) else {
+                assert!(last.is_none(), "more memory cannot be too little");
+                continue;
+            };
+            assert!(bytes(plan) <= memory && plan.pack_rows >= 100);
+            if let Some(last) = last {
+                let recomputes = |p: MemoryPlan| p.activations == Activations::Recompute;
+                assert!(recomputes(last) || !recomputes(plan));
+                assert!(recomputes(last) != recomputes(plan) || plan.pack_rows >= last.pack_rows);
+            }
+            last = Some(plan);
+        }
+        let last = last.unwrap();
+        assert_eq!(
+            (last.pack_rows, last.activations),
+            (USEFUL_ROWS, Activations::Keep)
+        );
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_is_told_what_would() {
+        let text = plan_of(4000, GIB).unwrap_err().to_string();
+        let needed = text.split("needs ").nth(1).unwrap();
+        let needed: usize = needed.split(' ').next().unwrap().parse().unwrap();
+        assert!(plan_of(4000, needed << 20).is_ok(), "{text}");
+        assert!(plan_of(4000, (needed - 2) << 20).is_err(), "{text}");
+    }
+}

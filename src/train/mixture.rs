@@ -36,6 +36,9 @@ impl Mixture {
         }
     }
 
+    /// alpha = 1: no generic rows.
+    pub const INDIVIDUAL: Self = Self { alpha: 1.0 };
+
     /// The share of individual rows.
     pub fn alpha(self) -> f64 {
         self.alpha

@@ -1,5 +1,7 @@
 //! Which pairs a step sees: a new order each epoch, from the seed and the number of the epoch alone.
 
+use std::collections::BTreeMap;
+
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -10,8 +12,35 @@ pub struct Order {
     n_pairs: usize,
     batch_size: usize,
     seed: u64,
+    together: Option<Together>,
     /// The epoch that was shuffled last, and its order.
     shuffled: Option<(usize, Vec<usize>)>,
+}
+
+/// Pairs of one user that follow each other, so that a pack holds one copy of what stands in front
+/// of all of them.
+#[derive(Debug)]
+struct Together {
+    /// Each pair's user.
+    users: Vec<usize>,
+    /// Pairs that stay together, at most.
+    limit: usize,
+}
+
+impl Together {
+    /// Cuts what each user has in `order` into runs, and puts the runs in a new order.
+    fn arrange(&self, order: &[usize], random: &mut ChaCha8Rng) -> Vec<usize> {
+        let mut by_user: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for pair in order {
+            by_user.entry(self.users[*pair]).or_default().push(*pair);
+        }
+        let mut runs: Vec<&[usize]> = by_user
+            .values()
+            .flat_map(|pairs| pairs.chunks(self.limit))
+            .collect();
+        runs.shuffle(random);
+        runs.concat()
+    }
 }
 
 impl Order {
@@ -21,8 +50,16 @@ impl Order {
             n_pairs,
             batch_size,
             seed,
+            together: None,
             shuffled: None,
         }
+    }
+
+    /// The same with up to `limit` pairs of one user in a row; `users` has each pair's user. With 1
+    /// nothing changes.
+    pub fn with_users_together(self, users: Vec<usize>, limit: usize) -> Self {
+        let together = (limit > 1).then_some(Together { users, limit });
+        Self { together, ..self }
     }
 
     /// Indices of the pairs of step `step`, the first being 0. Batches run over the end of an epoch,
@@ -48,6 +85,9 @@ impl Order {
                 let mut random = ChaCha8Rng::seed_from_u64(self.seed);
                 random.set_stream(epoch as u64);
                 order.shuffle(&mut random);
+                if let Some(together) = &self.together {
+                    order = together.arrange(&order, &mut random);
+                }
                 let pair = order[at];
                 self.shuffled = Some((epoch, order));
                 pair
@@ -75,5 +115,23 @@ mod tests {
         assert_ne!(Order::new(10, 4, 8).batch(0), seen[..4]);
         assert_eq!(order.epochs(5), 2.0);
         assert_eq!(Order::new(3, 32, 1).batch(1).len(), 3);
+    }
+
+    #[test]
+    fn pairs_of_a_user_stay_together_up_to_a_limit() {
+        let users: Vec<usize> = (0..30).map(|pair| pair % 3).collect();
+        let mut order = Order::new(30, 30, 7).with_users_together(users.clone(), 4);
+        let (first, second) = (order.batch(0), order.batch(1));
+        for epoch in [&first, &second] {
+            let mut sorted = epoch.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..30).collect::<Vec<_>>());
+            // 10 pairs of each of 3 users are 3 runs of 4, 4 and 2; runs of one user may meet.
+            let changes = epoch.windows(2).filter(|w| users[w[0]] != users[w[1]]);
+            assert!(changes.count() < 9);
+        }
+        assert_ne!(first, second);
+        let mut one = Order::new(30, 30, 7).with_users_together(users, 1);
+        assert_eq!(one.batch(0), Order::new(30, 30, 7).batch(0));
     }
 }

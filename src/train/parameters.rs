@@ -7,8 +7,10 @@ use std::ops::Range;
 pub enum ParameterKind {
     /// LoRA A or B.
     Lora,
-    /// A table of the user model.
+    /// Soft-prompt rows of the user model.
     UserModel,
+    /// Logits of the cluster model: they move by ones where soft-prompt rows move by hundredths.
+    UserWeight,
 }
 
 /// One trained tensor, f32, row-major.

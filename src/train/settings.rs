@@ -32,6 +32,9 @@ pub struct Settings {
     pub lr: f64,
     /// Learning rate of the user model.
     pub user_lr: f64,
+    /// Learning rate of the cluster model's logits; `None`: that of the user model.
+    #[serde(default)]
+    pub user_weight_lr: Option<f64>,
     /// Weight decay of the LoRA.
     pub weight_decay: f64,
     /// Weight decay of the user model.
@@ -46,6 +49,9 @@ pub struct Settings {
     pub max_steps: Option<usize>,
     /// Pairs a step.
     pub batch_size: usize,
+    /// Pairs of one user that follow each other, at most; they share what stands in front of them.
+    #[serde(default = "one")]
+    pub user_pairs: usize,
     /// Share of each user's pairs that is held out.
     pub holdout: f64,
     /// Share of users of whom nothing is trained on.
@@ -81,10 +87,20 @@ pub struct UserModelSettings {
     pub init: Init,
 }
 
+/// What runs had before they could say more.
+fn one() -> usize {
+    1
+}
+
 impl Settings {
     /// The shares of individual and generic rows; alpha was checked when the settings were made.
     pub fn mixture(&self) -> Mixture {
         Mixture::new(self.alpha).unwrap_or_else(|_| unreachable!("alpha was checked"))
+    }
+
+    /// Learning rate of the cluster model's logits.
+    pub fn user_weight_lr(&self) -> f64 {
+        self.user_weight_lr.unwrap_or(self.user_lr)
     }
 
     /// Steps of the whole run over `n_pairs`.

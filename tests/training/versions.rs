@@ -95,8 +95,8 @@ fn new_users_get_rows_and_the_known_ones_keep_theirs() {
             out: bench.path(&format!("{out}-more")),
             base: base(),
             epochs: 3,
-            lr: 0.05,
-            beta: 0.5,
+            lr: Some(0.05),
+            beta: None,
             batch_size: 4,
             max_prompt: 100,
             max_length: 200,
@@ -132,6 +132,55 @@ fn new_users_get_rows_and_the_known_ones_keep_theirs() {
             "{problem}"
         );
     }
+}
+
+#[test]
+fn what_a_new_user_gets_does_not_depend_on_who_else_is_new() {
+    let bench = Bench::new();
+    published(bench.run("run", &["--loss", "ipo", "--beta", "0.3"], &never()));
+    let pairs = |user: &str, n: usize| -> String {
+        let pair = |i| {
+            let (chosen, rejected) = (format!("{user} {i}"), format!("no, {i}"));
+            let pair =
+                json!({"user": user, "prompt": "Q?", "chosen": chosen, "rejected": rejected});
+            format!("{pair}\n")
+        };
+        (0..n).map(pair).collect()
+    };
+    let fit = |name: &str, lines: String, beta| {
+        let data = bench.path(name);
+        fs::write(&data, lines).unwrap();
+        let out = bench.path(&format!("{name}-out"));
+        let fit = FitRequest {
+            bundle: bench.path("run").join("bundle"),
+            data: vec![data],
+            out: out.clone(),
+            base: base(),
+            epochs: 2,
+            lr: None,
+            beta,
+            batch_size: 3,
+            max_prompt: 100,
+            max_length: 200,
+            seed: 1,
+        };
+        fit_users(&fit).unwrap();
+        let contents = bundle::contents(&bundle::locate(&out).unwrap()).unwrap();
+        let table = contents
+            .tensors
+            .iter()
+            .find(|(n, _)| n.contains("user_emb"));
+        let table = table.unwrap().1;
+        // Ids sort before rows are given: zoe has the last ones.
+        let last = contents.manifest.user_model.unwrap().n_user_tokens * table.shape[1];
+        table.values[table.values.len() - last..].to_vec()
+    };
+    let alone = fit("zoe", pairs("zoe", 5), None);
+    let beside = fit("both", pairs("ann", 7) + &pairs("zoe", 5), None);
+    assert_eq!(alone, beside);
+    // The loss is the version's own, unless something else is asked for.
+    assert_eq!(alone, fit("same", pairs("zoe", 5), Some(0.3)));
+    assert_ne!(alone, fit("other", pairs("zoe", 5), Some(3.0)));
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl<'a> Steps<'a> {
     pub(super) fn new(run: &'a Run, adapter: TrainedAdapter, start: Start) -> Self {
         let (settings, n_pairs) = (run.settings, run.prepared.train.len());
         let total = settings.total_steps(n_pairs);
+        let users = run.prepared.train.iter().map(|pair| pair.user).collect();
         let bar = run.place.bar("training");
         bar.set_length(total as u64);
         bar.set_position(start.progress.step as u64);
@@ -75,7 +76,8 @@ impl<'a> Steps<'a> {
                 pack_rows: run.memory.pack_rows,
                 activations: run.memory.activations,
             },
-            order: Order::new(n_pairs, settings.batch_size, settings.seed),
+            order: Order::new(n_pairs, settings.batch_size, settings.seed)
+                .with_users_together(users, settings.user_pairs),
             since: Since::now(),
             run,
             adapter,
@@ -220,6 +222,7 @@ fn rates(settings: &Settings, parameter: &Parameter, factor: f64) -> Rates {
     let (lr, decay) = match parameter.kind {
         ParameterKind::Lora => (settings.lr, settings.weight_decay),
         ParameterKind::UserModel => (settings.user_lr, settings.user_decay),
+        ParameterKind::UserWeight => (settings.user_weight_lr(), settings.user_decay),
     };
     Rates {
         lr: lr * factor,
