@@ -148,7 +148,7 @@ fn what_a_new_user_gets_does_not_depend_on_who_else_is_new() {
         (0..n).map(pair).collect()
     };
     let fit = |name: &str, lines: String, beta| {
-        let data = bench.path(name);
+        let data = bench.path(&format!("{name}.jsonl"));
         fs::write(&data, lines).unwrap();
         let out = bench.path(&format!("{name}-out"));
         let fit = FitRequest {
