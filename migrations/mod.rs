@@ -5,6 +5,8 @@
 use crate::store::migrate::Migration;
 
 mod m0001_initial;
+mod m0002_preferences;
 
 /// All migrations. A released one never changes.
-pub(super) const MIGRATIONS: &[Migration] = &[m0001_initial::MIGRATION];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[m0001_initial::MIGRATION, m0002_preferences::MIGRATION];

@@ -70,6 +70,17 @@ pub struct AdapterVersion(String);
 #[serde(try_from = "String", into = "String")]
 pub struct Alias(String);
 
+/// The name of a record: a prefix that says what it is, and 32 hex digits that begin with the time,
+/// so that ids sort as their records were made. 1 to 64 of `a-z A-Z 0-9 _ - .`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RecordId(String);
+
+/// What a caller sends so that a repeated request is done once. 1 to 255 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdempotencyKey(String);
+
 fn check_word(what: &'static str, value: &str) -> Result<(), IdError> {
     check_length(what, value, 64)?;
     let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -167,6 +178,45 @@ impl Alias {
     }
 }
 
+impl RecordId {
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Empty, longer than 64, or a character outside `a-z A-Z 0-9 _ - .`.
+    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
+        let value = value.into();
+        check_word("id", &value)?;
+        Ok(Self(value))
+    }
+
+    /// An id that nothing has: `prefix`, 12 hex digits of `now_unix_ms`, 20 of chance. `prefix` is a
+    /// short word.
+    pub fn generate(prefix: &str, now_unix_ms: u64) -> Self {
+        let (time, chance) = (now_unix_ms & 0xffff_ffff_ffff, rand::random::<u128>() >> 48);
+        Self(format!("{prefix}{time:012x}{chance:020x}"))
+    }
+}
+
+impl IdempotencyKey {
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Empty, longer than 255, or a character that is not visible ASCII.
+    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
+        let (value, what) = (value.into(), "idempotency key");
+        check_length(what, &value, 255)?;
+        if !value.chars().all(|c| c.is_ascii_graphic()) {
+            let expected = "use visible ASCII characters";
+            return Err(IdError::Malformed {
+                what,
+                value,
+                expected,
+            });
+        }
+        Ok(Self(value))
+    }
+}
+
 macro_rules! string_newtype {
     ($($name:ident),*) => {$(
         impl $name {
@@ -199,4 +249,11 @@ macro_rules! string_newtype {
         }
     )*};
 }
-string_newtype!(Tenant, UserId, AdapterVersion, Alias);
+string_newtype!(
+    Tenant,
+    UserId,
+    AdapterVersion,
+    Alias,
+    RecordId,
+    IdempotencyKey
+);

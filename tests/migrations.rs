@@ -4,8 +4,12 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use attune::ids::{AdapterVersion, Alias, Tenant, UserId};
-use attune::store::{AdapterRecord, AdapterSource, AliasRecord, Store, UserRecord, SCHEMA};
+use attune::ids::{AdapterVersion, Alias, IdempotencyKey, RecordId, Tenant, UserId, UserKey};
+use attune::store::{
+    AdapterRecord, AdapterSource, AliasRecord, CanaryRecord, ComparedAnswer, CompletionRecord,
+    DecisionRecord, FeedbackRecord, Idempotent, KeptChoice, Page, PreferenceRecord,
+    PreferenceSource, ProfileRecord, Rating, Store, Turn, UserRecord, SCHEMA,
+};
 
 fn fixture(schema: u32, extension: &str) -> PathBuf {
     let name = format!("v{schema}.{extension}");
@@ -64,6 +68,168 @@ fn aliases() -> Vec<AliasRecord> {
     ]
 }
 
+fn id(text: &str) -> RecordId {
+    RecordId::new(text).unwrap()
+}
+
+fn messages() -> Vec<Turn> {
+    let turn = |role: &str, content: &str| Turn {
+        role: role.to_owned(),
+        content: content.to_owned(),
+    };
+    vec![turn("system", "Be kind."), turn("user", "Tea?\n\u{1f375}")]
+}
+
+fn preferences() -> Vec<PreferenceRecord> {
+    let answer = |text: &str, completion: Option<&str>| ComparedAnswer {
+        text: text.to_owned(),
+        completion: completion.map(id),
+        index: completion.map(|_| 1),
+        adapter_version: completion.map(|_| version("2")),
+    };
+    let preference = |n: u64, source, of: Option<&str>| PreferenceRecord {
+        tenant: Tenant::new("acme").unwrap(),
+        id: id(&format!("pref_{n}")),
+        user: (n < 3).then(|| UserId::new("a\0b").unwrap()),
+        created_unix_ms: 1_700_000_300_000 + n,
+        source,
+        adapter_version: of.map(|_| version("2")),
+        messages: messages(),
+        chosen: answer("Yes.", of),
+        rejected: answer("\"No\"", of),
+    };
+    vec![
+        preference(1, PreferenceSource::Texts, None),
+        preference(2, PreferenceSource::Choices, Some("chatcmpl-1")),
+        preference(3, PreferenceSource::Completions, Some("chatcmpl-2")),
+    ]
+}
+
+fn feedback() -> Vec<FeedbackRecord> {
+    let ratings = [Rating::Down, Rating::Stars(4), Rating::Up];
+    let rating = |(n, rating): (usize, Rating)| FeedbackRecord {
+        tenant: Tenant::new("acme").unwrap(),
+        id: id(&format!("fb_{n}")),
+        user: Some(UserId::new("ab").unwrap()),
+        created_unix_ms: 1_700_000_400_000 + n as u64,
+        completion: id("chatcmpl-1"),
+        index: 0,
+        rating,
+        comment: (n == 1).then(|| "quite good".to_owned()),
+        adapter_version: (n > 0).then(|| version("2")),
+        messages: messages(),
+        answer: "Yes, please.".to_owned(),
+    };
+    ratings.into_iter().enumerate().map(rating).collect()
+}
+
+fn completion() -> CompletionRecord {
+    CompletionRecord {
+        tenant: Tenant::new("acme").unwrap(),
+        id: id("chatcmpl-1"),
+        user: Some(UserId::new("ab").unwrap()),
+        created_unix_ms: 1_700_000_350_000,
+        expires_unix_ms: Some(1_800_000_000_000),
+        model: "attune".to_owned(),
+        adapter_version: Some(version("2")),
+        fingerprint: "fp_m_222222222222_user".to_owned(),
+        user_row: "user".to_owned(),
+        soft_prompt_tokens: 10,
+        messages: messages(),
+        choices: vec![KeptChoice {
+            index: 0,
+            content: "Yes, please.".to_owned(),
+            finish_reason: "stop".to_owned(),
+        }],
+        prompt_tokens: 20,
+        completion_tokens: 4,
+        metadata: [("shop".to_owned(), "tea".to_owned())].into(),
+    }
+}
+
+fn profile() -> ProfileRecord {
+    ProfileRecord {
+        tenant: Tenant::new("acme").unwrap(),
+        user: UserId::new("a").unwrap(),
+        text: Some("Drinks tea.".to_owned()),
+        learning: false,
+        updated_unix_ms: 1_700_000_500_000,
+    }
+}
+
+fn canary() -> CanaryRecord {
+    CanaryRecord {
+        alias: Alias::new("attune").unwrap(),
+        version: version("f"),
+        permille: 50,
+        started_unix_ms: 1_700_000_600_000,
+    }
+}
+
+fn decision() -> DecisionRecord {
+    DecisionRecord {
+        id: id("dec_1"),
+        created_unix_ms: 1_700_000_700_000,
+        alias: Alias::new("attune").unwrap(),
+        current: Some(version("2")),
+        candidate: None,
+        promoted: false,
+        reason: "too few pairs".to_owned(),
+        snapshot: Some("0".repeat(64)),
+        evaluation: None,
+    }
+}
+
+/// Somebody who is no more.
+fn erased() -> UserKey {
+    UserKey {
+        tenant: Tenant::new("acme").unwrap(),
+        user: UserId::new("gone").unwrap(),
+    }
+}
+
+/// Puts what schema 2 added into the store of [`fill`].
+fn fill_2(store: &Store) {
+    for (n, preference) in preferences().iter().enumerate() {
+        let request = Idempotent {
+            key: IdempotencyKey::new(format!("key-{n}")).unwrap(),
+            sha256: "1".repeat(64),
+        };
+        let request = (n != 1).then_some(&request);
+        store.insert_preference(preference, request).unwrap();
+    }
+    for rating in feedback() {
+        store.insert_feedback(&rating, None).unwrap();
+    }
+    store.insert_completion(&completion()).unwrap();
+    store.put_profile(&profile()).unwrap();
+    store.put_canary(&canary()).unwrap();
+    store.insert_decision(&decision()).unwrap();
+    store.erase_user(&erased(), 1_700_000_800_000).unwrap();
+}
+
+fn assert_content_2(store: &Store) {
+    let (tenant, now) = (Tenant::new("acme").unwrap(), 1_700_000_900_000);
+    let page = Page {
+        limit: 9,
+        ..Page::default()
+    };
+    let found = store.preferences(&tenant, None, &page).unwrap();
+    assert_eq!(found, preferences());
+    assert_eq!(store.feedback(&tenant, None, &page).unwrap(), feedback());
+    let found = store.completions(&tenant, &page, now, |_| true).unwrap();
+    assert_eq!(found, [completion()]);
+    let user = UserKey {
+        tenant: tenant.clone(),
+        user: profile().user,
+    };
+    assert_eq!(store.profile(&user).unwrap(), Some(profile()));
+    assert_eq!(store.canaries().unwrap(), [canary()]);
+    assert_eq!(store.decisions().unwrap(), [decision()]);
+    let tombstone = store.tombstone(&erased()).unwrap();
+    assert_eq!(tombstone.unwrap().deleted_unix_ms, 1_700_000_800_000);
+}
+
 /// Puts the records above into an empty store.
 fn fill(store: &Store) {
     for user in users() {
@@ -93,6 +259,9 @@ fn assert_content(store: &Store, schema: u32) {
     assert_eq!(found.unwrap(), users(), "schema {schema}");
     assert_eq!(store.adapters().unwrap(), adapters(), "schema {schema}");
     assert_eq!(store.aliases().unwrap(), aliases(), "schema {schema}");
+    if schema >= 2 {
+        assert_content_2(store);
+    }
 }
 
 fn export(store: &Store) -> Vec<u8> {
@@ -151,6 +320,7 @@ fn write_fixtures_of_this_schema() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 1_700_000_000_000).unwrap();
     fill(&store);
+    fill_2(&store);
     assert_content(&store, SCHEMA);
     fs::write(jsonl, export(&store)).unwrap();
     drop(store);

@@ -28,6 +28,8 @@ pub struct ApiError {
     body: Box<ErrorBody>,
     retry_after: Option<Duration>,
     close: bool,
+    /// Clients that retry by themselves must not.
+    never_again: bool,
 }
 
 impl ApiError {
@@ -47,6 +49,7 @@ impl ApiError {
             }),
             retry_after: None,
             close: false,
+            never_again: false,
         }
     }
 
@@ -57,6 +60,11 @@ impl ApiError {
 
     fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    fn never_again(mut self) -> Self {
+        self.never_again = true;
         self
     }
 
@@ -209,6 +217,10 @@ impl ApiError {
             headers.insert(header::RETRY_AFTER, millis.div_ceil(1000).into());
             headers.insert(name, millis.into());
         }
+        if self.never_again {
+            let name = HeaderName::from_static("x-should-retry");
+            headers.insert(name, HeaderValue::from_static("false"));
+        }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -248,6 +260,30 @@ impl From<AppError> for ApiError {
             AppError::Deadline(_) => {
                 let (status, code) = (StatusCode::GATEWAY_TIMEOUT, Some("request_timeout"));
                 Self::new(status, "timeout_error", code, message)
+            }
+            AppError::NotFound { what, .. } => {
+                let mut error = Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, None, message);
+                error.body.code = Some(format!("{what}_not_found"));
+                error.about("id")
+            }
+            AppError::KeyReused => {
+                let (status, code) = (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused");
+                let error = Self::new(status, INVALID_REQUEST, Some(code), message);
+                error.about("Idempotency-Key").never_again()
+            }
+            AppError::Conflict(_) => {
+                let (status, code) = (StatusCode::CONFLICT, Some("conflict"));
+                Self::new(status, INVALID_REQUEST, code, message).never_again()
+            }
+            AppError::Store(inner) => {
+                tracing::error!(reason = %inner, "the store failed");
+                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("store_unavailable"));
+                Self::new(
+                    status,
+                    SERVER,
+                    code,
+                    "the store cannot be used now; see the server's log",
+                )
             }
             AppError::Internal(inner) => {
                 tracing::error!(reason = %inner, "a request failed");
@@ -322,6 +358,37 @@ mod tests {
                 504,
                 "timeout_error",
                 "request_timeout",
+                None,
+            ),
+            (
+                AppError::NotFound {
+                    what: "completion",
+                    id: "x".into(),
+                },
+                404,
+                INVALID_REQUEST,
+                "completion_not_found",
+                Some("id"),
+            ),
+            (
+                AppError::KeyReused,
+                422,
+                INVALID_REQUEST,
+                "idempotency_key_reused",
+                Some("Idempotency-Key"),
+            ),
+            (
+                AppError::Conflict("moved".into()),
+                409,
+                INVALID_REQUEST,
+                "conflict",
+                None,
+            ),
+            (
+                AppError::Store("in /var/secret".into()),
+                503,
+                SERVER,
+                "store_unavailable",
                 None,
             ),
             (

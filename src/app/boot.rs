@@ -84,6 +84,7 @@ fn state(
     metrics: Metrics,
 ) -> AppState {
     let model = base.decoder.config();
+    let store = versions.store().clone();
     AppState {
         context_len: model.max_positions.min(engine.kv_rows()),
         vocab_size: model.vocab_size,
@@ -91,6 +92,8 @@ fn state(
         tokenizer: base.tokenizer,
         template: base.template,
         registry,
+        readiness: Box::new(move || store.is_writable().map_err(|e| e.to_string())),
+        versions,
         base_model_id: base.id,
         alias,
         keys,
@@ -98,7 +101,6 @@ fn state(
         started: SystemTime::now(),
         work: TaskTracker::new(),
         tasks: TaskTracker::new(),
-        readiness: Box::new(move || versions.store().is_writable().map_err(|e| e.to_string())),
         metrics,
         draining: AtomicBool::new(false),
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::request::{SequenceError, SubmitError};
+use crate::store::{InsertError, StoreError};
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,23 @@ pub enum AppError {
         /// When room is expected.
         retry_after: Duration,
     },
+    /// Nothing has this id, or it is another tenant's: callers cannot tell which.
+    #[error("there is no {what} {id:?}")]
+    NotFound {
+        /// What was looked for: `completion`, `preference`. Its code is this and `_not_found`.
+        what: &'static str,
+        /// The id, as the caller wrote it.
+        id: String,
+    },
+    /// Another request had the same idempotency key.
+    #[error("the Idempotency-Key belongs to another request; send a new key with a new request")]
+    KeyReused,
+    /// What the caller expected is not so any more.
+    #[error("{0}")]
+    Conflict(String),
+    /// The store cannot write, or a record is damaged. The text is for the log.
+    #[error("the store failed: {0}")]
+    Store(String),
     /// The server drains.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -60,6 +78,29 @@ pub enum AppError {
     /// Our fault. The text is for the log, not for the caller.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::TooLarge { bytes, max, .. } => Self::Invalid {
+                field: "body",
+                message: format!(
+                    "the record would have {bytes} bytes, the most is {max}; send shorter texts"
+                ),
+            },
+            error => Self::Store(error.to_string()),
+        }
+    }
+}
+
+impl From<InsertError> for AppError {
+    fn from(error: InsertError) -> Self {
+        match error {
+            InsertError::KeyReused => Self::KeyReused,
+            InsertError::Store(error) => error.into(),
+        }
+    }
 }
 
 impl From<SubmitError> for AppError {

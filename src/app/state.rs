@@ -6,12 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
 
+use super::error::AppError;
 use super::keys::KeyRing;
+use super::versions::Versions;
 use crate::adapter::registry::AdapterRegistry;
 use crate::engine;
 use crate::engine::thread::EngineHandle;
 pub use crate::engine::thread::EngineStats;
 use crate::ids::Alias;
+use crate::store::Store;
 use crate::telemetry::{Metrics, TelemetryError};
 use crate::text::chat_template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
@@ -73,6 +76,8 @@ pub struct AppState {
     pub template: Option<ChatTemplate>,
     /// The loaded adapter versions.
     pub registry: Arc<AdapterRegistry>,
+    /// Records and bundles on disk.
+    pub versions: Versions,
     /// The bare base model's id.
     pub base_model_id: String,
     /// The id of base + promoted version, personalised.
@@ -118,6 +123,27 @@ impl AppState {
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
         self.engine.drain();
+    }
+
+    /// Runs `work`, which blocks on the store, on a thread where it holds nobody up. It runs to its end
+    /// even if the caller goes away.
+    ///
+    /// # Errors
+    /// What `work` says; a thread that fails.
+    pub async fn with_store<T, E, F>(self: &Arc<Self>, work: F) -> Result<T, AppError>
+    where
+        T: Send + 'static,
+        E: Into<AppError> + Send + 'static,
+        F: FnOnce(&Store) -> Result<T, E> + Send + 'static,
+    {
+        let store = self.versions.store().clone();
+        let task = self.tasks.spawn_blocking(move || work(&store));
+        match task.await {
+            Ok(result) => result.map_err(Into::into),
+            Err(error) => Err(AppError::Internal(format!(
+                "the store's thread failed: {error}"
+            ))),
+        }
     }
 
     /// Whether requests can be answered.

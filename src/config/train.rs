@@ -59,6 +59,16 @@ pub struct Pdpo {
     /// Preference pairs: JSONL, JSON, CSV or Parquet files, or a PRISM directory.
     #[arg(long, value_delimiter = ',')]
     pub data: Vec<PathBuf>,
+    /// An export of a server's store, by `attune store export`; the same as in --data.
+    #[arg(long)]
+    pub snapshot: Option<PathBuf>,
+    /// Only the newest so many pairs of each user.
+    #[arg(long)]
+    pub max_user_pairs: Option<usize>,
+    /// All pairs of one user weigh no more than so many pairs, so that nobody outvotes the others in
+    /// the shared weights.
+    #[arg(long)]
+    pub clip_user_pairs: Option<f64>,
     /// The loss, with its parameters: dpo, or for example simpo:beta=2,gamma=1 [default: dpo].
     #[arg(long)]
     pub loss: Option<String>,

@@ -139,8 +139,10 @@ fn overlay(file: Pdpo, typed: &Pdpo) -> Result<Pdpo, ConfigError> {
 }
 
 fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
-    if raw.data.is_empty() {
-        return Err(problem("--data", "name a file of preference pairs"));
+    let data: Vec<PathBuf> = raw.data.iter().chain(&raw.snapshot).cloned().collect();
+    if data.is_empty() {
+        let text = "name a file of preference pairs, or a --snapshot";
+        return Err(problem("--data", text));
     }
     let alpha = within("--alpha", raw.alpha.unwrap_or(0.5), 0.0..=1.0)?;
     Mixture::new(alpha).map_err(|e| problem("--alpha", e.to_string()))?;
@@ -151,7 +153,7 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
             .base
             .clone()
             .unwrap_or_else(|| "smollm2-135m-instruct".into()),
-        data: raw.data.clone(),
+        data,
         objective: objective(raw)?,
         alpha,
         user_model: user_model(raw, alpha)?,
@@ -182,6 +184,14 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
         holdout: share("--holdout", raw.holdout.unwrap_or(0.2))?,
         unseen_users: share("--unseen-users", raw.unseen_users.unwrap_or(0.0))?,
         max_users: raw.max_users.map(|n| count("--max-users", n)).transpose()?,
+        max_user_pairs: raw
+            .max_user_pairs
+            .map(|n| count("--max-user-pairs", n))
+            .transpose()?,
+        clip_user_pairs: raw
+            .clip_user_pairs
+            .map(|n| within("--clip-user-pairs", n, 1e-6..=1e9))
+            .transpose()?,
         max_prompt: count("--max-prompt", raw.max_prompt.unwrap_or(max_length / 2))?,
         max_length,
         log_every: count("--log-every", raw.log_every.unwrap_or(10))?,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::AdapterVersion;
+use crate::ids::{AdapterVersion, Alias};
 use crate::store::record::Record;
 use crate::store::trees::Edit;
 use crate::store::{keys, Store, StoreError};
@@ -87,10 +87,13 @@ impl Store {
         let writer = self.trees().writer()?;
         let mut aliases = self.aliases()?;
         aliases.retain(|alias| alias.version == *version);
-        if !aliases.is_empty() {
+        let mut users: Vec<Alias> = aliases.into_iter().map(|alias| alias.alias).collect();
+        let canaries = self.canaries()?.into_iter();
+        users.extend(canaries.filter(|c| c.version == *version).map(|c| c.alias));
+        if !users.is_empty() {
             return Err(StoreError::AdapterInUse {
                 version: version.clone(),
-                aliases: aliases.into_iter().map(|alias| alias.alias).collect(),
+                aliases: users,
             });
         }
         if self.adapter(version)?.is_none() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::record::Record;
 use crate::store::trees::{Edit, Trees};
-use crate::store::{adapters, keys, AdapterRecord, Store, StoreError};
+use crate::store::{adapters, keys, AdapterRecord, CanaryRecord, Store, StoreError};
 
 /// A name and the version it stands for. Key: (alias).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +135,13 @@ impl Store {
             promoted_unix_ms: now_unix_ms,
             promotions,
         };
-        writer.commit(&[Edit::put(&record)?])?;
+        let mut edits = vec![Edit::put(&record)?];
+        // A canary that became what everybody gets is over.
+        let canary: Option<CanaryRecord> = self.trees().record(&key(alias))?;
+        if canary.is_some_and(|canary| canary.version == *new) {
+            edits.push(Edit::delete::<CanaryRecord>(key(alias)));
+        }
+        writer.commit(&edits)?;
         Ok(record)
     }
 }

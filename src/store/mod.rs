@@ -4,14 +4,19 @@
 //! |---|---|
 //! | `keys` | the bytes of a key |
 //! | `record` | the envelope around each value, and the table of record kinds |
-//! | `users`, `adapters`, `aliases` | one record kind each, with its methods on [`Store`] |
+//! | `users`, `profiles`, `adapters`, `aliases`, `canaries`, `decisions`, `tombstones` | one record kind each, with its methods on [`Store`] |
+//! | `completions`, `preferences`, `feedback` | the same, of kinds that belong to a tenant's person; `owned` has what they share |
+//! | `by_user`, `idempotency` | which records are a person's; which requests were done |
+//! | `person`, `erase` | all that is recorded of a person: shown, deleted |
+//! | `tally` | what people thought of each version |
 //! | `meta` | schema version, store id, record counts |
 //! | `trees` | the only file that names sled: reads and transactions |
 //! | `durable` | from written to durable, once for all writers that wait |
 //! | `files`, `seal` | the directory: lock, marker, rehearsal; what the files were when it was closed |
 //! | `open` | from a directory to a [`Store`], and back |
 //! | `migrate` | old records become new ones; the list is in `migrations/` at the top level |
-//! | `snapshot`, `import` | the sorted, digested JSONL form of a store |
+//! | `snapshot`, `lines`, `import` | the sorted, digested JSONL form of a store: written, read, put into a store |
+//! | `training_set` | what that form says to a trainer |
 //! | `verify` | every invariant, checked |
 //!
 //! The format on disk is described in `docs/store-format.md`. All calls block; an async caller
@@ -22,19 +27,34 @@
 
 mod adapters;
 mod aliases;
+mod by_user;
+mod canaries;
+mod completions;
+mod decisions;
 mod durable;
+mod erase;
 mod error;
+mod feedback;
 mod files;
+mod idempotency;
 mod import;
 mod keys;
+mod lines;
 mod meta;
 mod migrate;
 #[path = "../../migrations/mod.rs"]
 mod migrations;
 mod open;
+mod owned;
+mod person;
+mod preferences;
+mod profiles;
 mod record;
 mod seal;
 mod snapshot;
+mod tally;
+mod tombstones;
+mod training_set;
 mod trees;
 mod users;
 mod verify;
@@ -44,11 +64,23 @@ mod tests;
 
 pub use adapters::{AdapterRecord, AdapterSource};
 pub use aliases::{AliasRecord, CasError};
+pub use canaries::CanaryRecord;
+pub use completions::{CompletionRecord, KeptChoice};
+pub use decisions::DecisionRecord;
 pub use error::StoreError;
+pub use feedback::{FeedbackRecord, Rating};
+pub use idempotency::Idempotent;
 pub use import::ImportSummary;
 pub use meta::StoreInfo;
 pub use migrate::SCHEMA;
 pub use open::Store;
+pub use owned::{InsertError, Inserted, Page};
+pub use person::UserCounts;
+pub use preferences::{ComparedAnswer, PreferenceRecord, PreferenceSource, Turn};
+pub use profiles::ProfileRecord;
 pub use snapshot::ExportSummary;
+pub use tally::VersionTally;
+pub use tombstones::{tombstone_digest, TombstoneRecord};
+pub use training_set::{SnapshotPair, TrainingSet};
 pub use users::UserRecord;
 pub use verify::VerifyReport;

@@ -9,6 +9,15 @@ use serde_json::Value;
 
 use crate::store::adapters::AdapterRecord;
 use crate::store::aliases::AliasRecord;
+use crate::store::by_user::ByUserRecord;
+use crate::store::canaries::CanaryRecord;
+use crate::store::completions::CompletionRecord;
+use crate::store::decisions::DecisionRecord;
+use crate::store::feedback::FeedbackRecord;
+use crate::store::idempotency::IdempotencyRecord;
+use crate::store::preferences::PreferenceRecord;
+use crate::store::profiles::ProfileRecord;
+use crate::store::tombstones::TombstoneRecord;
 use crate::store::trees::Trees;
 use crate::store::users::UserRecord;
 use crate::store::StoreError;
@@ -21,6 +30,15 @@ pub(crate) const MAX_RECORD_BYTES: usize = 1 << 20;
 pub(super) const KINDS: &[Kind] = &[
     Kind::of::<AdapterRecord>(),
     Kind::of::<AliasRecord>(),
+    Kind::of::<ByUserRecord>(),
+    Kind::of::<CanaryRecord>(),
+    Kind::of::<CompletionRecord>(),
+    Kind::of::<DecisionRecord>(),
+    Kind::of::<FeedbackRecord>(),
+    Kind::of::<IdempotencyRecord>(),
+    Kind::of::<PreferenceRecord>(),
+    Kind::of::<ProfileRecord>(),
+    Kind::of::<TombstoneRecord>(),
     Kind::of::<UserRecord>(),
 ];
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
@@ -157,6 +158,33 @@ impl Trees {
             over = entry.is_err();
             Some(entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
         })
+    }
+
+    /// Values of `tree` whose key starts with `prefix`, a whole list of parts: those behind the key
+    /// `after`, in the order of keys or against it.
+    pub(super) fn page(
+        &self,
+        tree: &'static str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        backwards: bool,
+    ) -> Box<dyn Iterator<Item = Entry> + '_> {
+        let pair = |(key, value): (sled::IVec, sled::IVec)| (key.to_vec(), value.to_vec());
+        let read = move |entry: sled::Result<_>| entry.map(pair).map_err(backend("read"));
+        let lower = Bound::Included(prefix.to_vec());
+        // Parts end with 00 00, so this is the first key that has not the prefix.
+        let mut behind = prefix.to_vec();
+        match behind.last_mut() {
+            Some(last) => *last += 1,
+            None => behind.push(0xff),
+        }
+        let upper = Bound::Excluded(behind);
+        let after = after.map(|key| Bound::Excluded(key.to_vec()));
+        let tree = self.tree(tree);
+        match backwards {
+            false => Box::new(tree.range((after.unwrap_or(lower), upper)).map(read)),
+            true => Box::new(tree.range((lower, after.unwrap_or(upper))).rev().map(read)),
+        }
     }
 
     /// The names of all trees that are in the files, known or not, except sled's own if empty.

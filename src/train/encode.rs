@@ -71,7 +71,7 @@ pub struct Encoder<'a> {
 }
 
 /// A pair as token ids. What the model reads is `[BOS] [soft rows] prompt reply`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
     /// The prompt without [`Encoder::bos`].
     pub prompt: Vec<u32>,

@@ -116,11 +116,12 @@ impl Learner<'_> {
     /// The rows that have a weight, those of one user and prompt side by side.
     fn weigh<'b>(&self, rows: &[Row<'b>]) -> Vec<Weighed<'b>> {
         if rows.iter().all(|row| row.user.is_none()) {
-            let weight = 1.0 / rows.len() as f64;
-            return rows.iter().map(|row| (*row, weight)).collect();
+            let weight = |row: &Row| row.pair.weight / rows.len() as f64;
+            return rows.iter().map(|row| (*row, weight(row))).collect();
         }
         let generic: Vec<bool> = rows.iter().map(|row| row.user == Some(0)).collect();
         let weights = self.mixture.weights(&generic);
+        let weights = rows.iter().zip(weights).map(|(row, w)| w * row.pair.weight);
         let mut weighed: Vec<Weighed> = rows.iter().copied().zip(weights).collect();
         weighed.retain(|(row, _)| self.mixture.needed(row.user == Some(0)));
         weighed.sort_by(|(a, _), (b, _)| (a.user, &a.pair.prompt).cmp(&(b.user, &b.pair.prompt)));

@@ -13,6 +13,8 @@ pub struct IdPair {
     pub chosen: Vec<u32>,
     /// The other response.
     pub rejected: Vec<u32>,
+    /// Its share of the loss: 1, or less for people who say more than others.
+    pub weight: f64,
     /// The reference policy's log-probability sums of chosen and rejected; 0 until they are computed.
     pub reference: [f64; 2],
 }

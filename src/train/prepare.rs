@@ -1,6 +1,6 @@
 //! Files become what the loop eats: pairs as ids, users with rows, pairs held out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -46,6 +46,8 @@ pub struct Prepared {
 pub struct DataCounts {
     /// Reading.
     pub read: Counts,
+    /// Pairs left out because their users have more than `--max-user-pairs`.
+    pub over_cap: u64,
     /// Holding out.
     pub split: SplitCounts,
     /// Encoding, of pairs to train on and of those held out.
@@ -63,6 +65,10 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
     if let Some(n) = settings.max_users {
         keep_users(&mut data.pairs, n);
     }
+    let over_cap = match settings.max_user_pairs {
+        Some(n) => keep_newest(&mut data.pairs, n),
+        None => 0,
+    };
     let split_config = SplitConfig::new(settings.holdout, settings.unseen_users, settings.seed)?;
     let split = split(&data.pairs, &split_config);
     let encoder = encoder(base, settings.max_prompt, settings.max_length)?;
@@ -85,11 +91,12 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
         },
         counts: DataCounts {
             read: data.counts,
+            over_cap,
             split: split.counts,
             train: train.counts,
             held_out: held_out.1,
         },
-        train: id_pairs(&data.pairs, train, &rows),
+        train: weighed(&data.pairs, train, &rows, settings.clip_user_pairs),
         held_out: held_out.0,
         users: rows.into_keys().collect(),
     })
@@ -166,6 +173,50 @@ fn keep_users(pairs: &mut Vec<Pair>, n: usize) {
     pairs.retain(|p| p.user.as_ref().is_none_or(|user| kept.contains(user)));
 }
 
+/// The last `n` pairs of each user, and all of nobody; returns how many are left out. Files have the
+/// newest last.
+fn keep_newest(pairs: &mut Vec<Pair>, n: usize) -> u64 {
+    let mut left: HashMap<UserKey, usize> = HashMap::new();
+    for user in pairs.iter().filter_map(|p| p.user.as_ref()) {
+        *left.entry(user.clone()).or_default() += 1;
+    }
+    let before = pairs.len();
+    pairs.retain(|pair| {
+        let Some(left) = pair.user.as_ref().and_then(|user| left.get_mut(user)) else {
+            return true;
+        };
+        *left -= 1;
+        *left < n
+    });
+    (before - pairs.len()) as u64
+}
+
+/// Pairs to train on. With `clip`, all pairs of one user together weigh no more than so many.
+fn weighed(
+    pairs: &[Pair],
+    encoded: EncodedPairs,
+    rows: &BTreeMap<UserKey, usize>,
+    clip: Option<f64>,
+) -> Vec<IdPair> {
+    let users: Vec<Option<&UserKey>> = encoded
+        .pairs
+        .iter()
+        .map(|(i, _)| pairs[*i].user.as_ref())
+        .collect();
+    let mut counts: HashMap<&UserKey, f64> = HashMap::new();
+    for user in users.iter().flatten() {
+        *counts.entry(user).or_default() += 1.0;
+    }
+    let mut train = id_pairs(pairs, encoded, rows);
+    if let Some(clip) = clip {
+        for (pair, user) in train.iter_mut().zip(&users) {
+            let count = user.map_or(1.0, |user| counts[user]);
+            pair.weight = (clip / count).min(1.0);
+        }
+    }
+    train
+}
+
 /// Rows 1 ..= N in the order of the users' names; none where there is no user model.
 fn user_rows(
     pairs: &[Pair],
@@ -209,6 +260,7 @@ fn id_pairs(pairs: &[Pair], encoded: EncodedPairs, rows: &BTreeMap<UserKey, usiz
             prompt: ids.prompt,
             chosen: ids.chosen,
             rejected: ids.rejected,
+            weight: 1.0,
             reference: [0.0; 2],
         }
     };
@@ -223,5 +275,58 @@ impl HeldOutPair {
             Some(UserKey { tenant, user }) if *tenant == Tenant::default() => user.as_str().into(),
             Some(UserKey { tenant, user }) => format!("{}/{}", tenant.as_str(), user.as_str()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::UserId;
+    use crate::train::dataset::{Place, Prompt, Source};
+
+    fn pair(user: Option<&str>, n: u64) -> Pair {
+        Pair {
+            user: user.map(|user| UserKey {
+                tenant: Tenant::default(),
+                user: UserId::new(user).unwrap(),
+            }),
+            prompt: Prompt::Text("q".into()),
+            user_info: None,
+            chosen: format!("{n}"),
+            rejected: "no".into(),
+            interaction: None,
+            group: None,
+            part: None,
+            source: Source {
+                file: std::path::Path::new("f").into(),
+                place: Place::Line(n),
+            },
+        }
+    }
+
+    #[test]
+    fn the_newest_pairs_of_a_user_are_kept() {
+        let users = [Some("a"), None, Some("a"), Some("b"), Some("a"), None];
+        let mut pairs: Vec<Pair> = users.iter().zip(0..).map(|(u, n)| pair(*u, n)).collect();
+        assert_eq!(keep_newest(&mut pairs, 2), 1);
+        let kept: Vec<&str> = pairs.iter().map(|p| p.chosen.as_str()).collect();
+        assert_eq!(kept, ["1", "2", "3", "4", "5"]);
+    }
+
+    #[test]
+    fn nobody_weighs_more_than_the_clip() {
+        let users = [Some("a"), Some("a"), Some("b"), Some("a"), Some("a"), None];
+        let pairs: Vec<Pair> = users.iter().zip(0..).map(|(u, n)| pair(*u, n)).collect();
+        let encoded = || EncodedPairs {
+            pairs: (0..pairs.len()).map(|i| (i, Default::default())).collect(),
+            counts: EncodeCounts::default(),
+        };
+        let weights = |clip| -> Vec<f64> {
+            let train = weighed(&pairs, encoded(), &BTreeMap::new(), clip);
+            train.iter().map(|p| p.weight).collect()
+        };
+        assert_eq!(weights(Some(2.0)), [0.5, 0.5, 1.0, 0.5, 0.5, 1.0]);
+        assert_eq!(weights(Some(0.5)), [0.125, 0.125, 0.5, 0.125, 0.125, 0.5]);
+        assert_eq!(weights(None), [1.0; 6]);
     }
 }

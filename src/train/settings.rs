@@ -58,6 +58,12 @@ pub struct Settings {
     pub unseen_users: f64,
     /// Only the first so many users.
     pub max_users: Option<usize>,
+    /// Pairs of each user, the newest, at most.
+    #[serde(default)]
+    pub max_user_pairs: Option<usize>,
+    /// What all pairs of one user weigh together, at most, in pairs.
+    #[serde(default)]
+    pub clip_user_pairs: Option<f64>,
     /// Longest prompt that is kept of a pair that is too long.
     pub max_prompt: usize,
     /// Longest prompt and response.

@@ -77,6 +77,7 @@ impl Golden {
             prompt: ids_of(&row["prompt_ids"]),
             chosen: ids_of(&row["chosen_ids"]),
             rejected: ids_of(&row["rejected_ids"]),
+            weight: 1.0,
             reference: ["ref_chosen_logp", "ref_rejected_logp"].map(|k| row[k].as_f64().unwrap()),
         };
         rows.iter().map(pair).collect()

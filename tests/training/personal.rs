@@ -73,6 +73,7 @@ fn pair(user: usize, seed: u32) -> IdPair {
         prompt: ids(3 + seed % 4, 3),
         chosen: ids(1 + seed % 5, 5),
         rejected: ids(2 + seed % 3, 11),
+        weight: 1.0,
         reference: [-12.0, -11.0],
     }
 }

@@ -8,13 +8,13 @@ use crate::store::record::{RawRecord, KINDS};
 /// anonymous.
 const LIST: &[Migration] = &[
     Migration {
-        to: 1,
+        to: SCHEMA,
         about: "the past",
         kinds: &[("bundle", 1), ("adapter", 0), ("user", 0), ("user", 1)],
         upgrade: |record| Err(format!("no {}", record.kind)),
     },
     Migration {
-        to: 2,
+        to: SCHEMA + 1,
         about: "the present",
         kinds: &[("adapter", 1), ("alias", 1), ("user", 1)],
         upgrade,
@@ -41,7 +41,7 @@ fn put_raw(store: &Store, tree: &'static str, key: &[u8], value: &str) {
     store.trees().writer().unwrap().commit(&[edit]).unwrap();
 }
 
-/// A store of schema 1 of `LIST`.
+/// A store of the first schema of `LIST`.
 fn old_store(dir: &Path) -> (Store, meta::Meta) {
     let store = open(dir);
     put_raw(
@@ -81,7 +81,7 @@ fn records_change_move_and_go() {
     ];
     assert_eq!(users.unwrap(), expected);
     let mut meta = store.trees().meta().unwrap().unwrap();
-    assert_eq!(meta.schema, 2);
+    assert_eq!(meta.schema, SCHEMA + 1);
     meta.schema = SCHEMA;
     store.trees().writer().unwrap().set_meta(&meta).unwrap();
     assert_clean(&store);

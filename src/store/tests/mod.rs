@@ -6,6 +6,7 @@ mod damage;
 mod full_disk;
 mod migration;
 mod model;
+mod people;
 mod snapshot;
 
 use std::path::Path;

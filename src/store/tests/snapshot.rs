@@ -44,7 +44,8 @@ fn refused(text: &str) -> String {
 fn an_export_is_sorted_and_the_same_each_time() {
     let text = sample();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with(r#"{"format":"attune-store-export","schema":1,"store_id":""#));
+    let header = format!(r#"{{"format":"attune-store-export","schema":{SCHEMA},"store_id":""#);
+    assert!(lines[0].starts_with(&header));
     let kinds: Vec<&str> = lines[1..7].iter().map(|line| &line[9..14]).collect();
     assert_eq!(
         kinds,
@@ -60,7 +61,7 @@ fn an_export_is_sorted_and_the_same_each_time() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let summary = store.import(&mut text.as_bytes()).unwrap();
-    assert_eq!((summary.records, summary.schema), (6, 1));
+    assert_eq!((summary.records, summary.schema), (6, SCHEMA));
     let mut copy = Vec::new();
     let exported = store.export(&mut copy).unwrap();
     assert_eq!(String::from_utf8(copy).unwrap(), text);
@@ -163,12 +164,12 @@ fn records_that_make_no_sense_are_refused() {
 
 #[test]
 fn a_newer_export_is_refused() {
-    let newer = sample().replacen(r#""schema":1"#, r#""schema":2,"new_field":0"#, 1);
+    let (ours, next) = (format!(r#""schema":{SCHEMA}"#), SCHEMA + 1);
+    let newer = sample().replacen(&ours, &format!(r#""schema":{next},"new_field":0"#), 1);
     let error = refused(&newer);
-    assert!(
-        error.starts_with("the export has schema 2, this attune knows schemas up to 1"),
-        "{error}"
-    );
+    let expected =
+        format!("the export has schema {next}, this attune knows schemas up to {SCHEMA}");
+    assert!(error.starts_with(&expected), "{error}");
 }
 
 #[test]

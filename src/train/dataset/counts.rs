@@ -27,6 +27,10 @@ pub struct Counts {
     pub dropped_empty_replies: u64,
     /// Left out: the prompt has nothing but white space.
     pub dropped_empty_prompts: u64,
+    /// Left out: pairs of people who do not take part in learning.
+    pub dropped_opted_out: u64,
+    /// Left out: pairs of people who were deleted from the store that a snapshot is of.
+    pub dropped_deleted: u64,
     /// Kept: pairs that say the opposite of one before.
     pub contradictory: u64,
     /// PRISM turns without a question, a chosen or a rejected reply; they make no pair.
@@ -44,6 +48,9 @@ pub struct FileCounts {
     pub layout: Layout,
     /// Pairs in it.
     pub read: u64,
+    /// SHA-256 of a snapshot: its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// One line for people; what is zero is not said.
@@ -59,6 +66,8 @@ impl fmt::Display for Counts {
             (self.dropped_identical, "with equal replies left out"),
             (self.dropped_empty_replies, "with an empty reply left out"),
             (self.dropped_empty_prompts, "with an empty prompt left out"),
+            (self.dropped_opted_out, "of people who opted out left out"),
+            (self.dropped_deleted, "of people who were deleted left out"),
             (self.contradictory, "contradict another one"),
             (self.skipped_turns, "turns without a pair"),
         ];

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::counts::Counts;
 use super::source::Source;
 use crate::ids::IdError;
+use crate::store::StoreError;
 
 /// Files that cannot be trained on. Every message says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,14 @@ pub enum DatasetError {
         file: PathBuf,
         /// What the system says.
         error: io::Error,
+    },
+    /// An export of a store that cannot be used.
+    #[error("{}: {error}", file.display())]
+    Snapshot {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        error: StoreError,
     },
     /// More data than a run holds in memory.
     #[error("{}: the files have more than {max} bytes so far; train on fewer of them", file.display())]

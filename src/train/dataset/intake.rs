@@ -10,6 +10,7 @@ use super::object::Object;
 use super::pair::Pair;
 use super::source::Source;
 use super::{Dataset, MAX_PAIRS};
+use crate::store::TrainingSet;
 
 /// Pairs on their way into a data set.
 #[derive(Debug, Default)]
@@ -20,12 +21,17 @@ pub(super) struct Intake {
     /// How the records of the current file are understood, once the first was seen.
     layout: Option<Layout>,
     read_before: u64,
+    /// The snapshots so far, without their pairs: who was deleted must stay forgotten.
+    snapshots: Vec<TrainingSet>,
+    /// The name of the current file, if it is a snapshot.
+    sha256: Option<String>,
 }
 
 impl Intake {
     /// A file begins. `layout`: where its name already says it.
     pub(super) fn begin(&mut self, layout: Option<Layout>) {
         self.layout = layout;
+        self.sha256 = None;
         self.read_before = self.counts.read;
     }
 
@@ -55,6 +61,32 @@ impl Intake {
             .other_columns
             .entry(name.to_owned())
             .or_default() += rows;
+    }
+
+    /// The current file is a snapshot, whose pairs are in.
+    pub(super) fn snapshot(&mut self, set: TrainingSet) {
+        self.counts.read += set.opted_out;
+        self.counts.dropped_opted_out += set.opted_out;
+        self.sha256 = Some(set.sha256.clone());
+        self.snapshots.push(set);
+    }
+
+    /// Whoever was deleted from a store is not learned from other files either.
+    fn forget(&mut self) {
+        let snapshots = &self.snapshots;
+        let files = &self.counts.files;
+        let before = self.pairs.len();
+        self.pairs.retain(|pair| {
+            let Some(user) = &pair.user else {
+                return true;
+            };
+            // A snapshot itself has only what came after a deletion.
+            let is_snapshot = |f: &FileCounts| f.layout == Layout::Snapshot;
+            let mut snapshot_files = files.iter().filter(|f| is_snapshot(f));
+            snapshot_files.any(|f| *f.file == *pair.source.file)
+                || !snapshots.iter().any(|set| set.forgot(user))
+        });
+        self.counts.dropped_deleted = (before - self.pairs.len()) as u64;
     }
 
     /// A turn that makes no pair.
@@ -98,7 +130,12 @@ impl Intake {
         let read = self.counts.read - self.read_before;
         match self.layout {
             Some(layout) if read > 0 => {
-                self.counts.files.push(FileCounts { file, layout, read });
+                self.counts.files.push(FileCounts {
+                    file,
+                    layout,
+                    read,
+                    sha256: self.sha256.take(),
+                });
                 Ok(())
             }
             _ => Err(DatasetError::Empty { file }),
@@ -110,6 +147,7 @@ impl Intake {
     /// # Errors
     /// Nothing is left.
     pub(super) fn finish(mut self) -> Result<Dataset, DatasetError> {
+        self.forget();
         let users: HashSet<_> = self.pairs.iter().filter_map(|p| p.user.as_ref()).collect();
         self.counts.users = users.len() as u64;
         self.counts.kept = self.pairs.len() as u64;

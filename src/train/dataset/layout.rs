@@ -54,6 +54,8 @@ pub enum Layout {
     Psoups,
     /// The P-RLHF authors' PRISM files.
     Prism,
+    /// The export of a server's store.
+    Snapshot,
 }
 
 impl fmt::Display for Layout {
@@ -64,6 +66,7 @@ impl fmt::Display for Layout {
             Self::Conversations => "conversations",
             Self::Psoups => "P-SOUPS",
             Self::Prism => "PRISM",
+            Self::Snapshot => "snapshot",
         })
     }
 }
@@ -129,7 +132,7 @@ impl Layout {
                 (prompt, chosen, rejected)
             }
             Self::Conversations => conversations(object, other)?,
-            Self::Psoups | Self::Prism => {
+            Self::Psoups | Self::Prism | Self::Snapshot => {
                 let prompt = Prompt::Text(text(object, "user_input")?);
                 let chosen = text(object, "completion_a")?;
                 (prompt, chosen, text(object, "completion_b")?)

@@ -7,6 +7,7 @@
 //! | `object`, `bounded` | the fields of one record, in order; input that may not grow without end |
 //! | `layout` | which fields a file has (by its first record), and a record as a pair |
 //! | `fields`, `conversation` | typed fields; lists of messages |
+//! | `snapshot` | a server's store as it was exported |
 //! | `prism` | the three files of the P-RLHF authors' PRISM data |
 //! | `intake` | what is left out and what is counted: repeats, empty texts, contradictions |
 //! | [`split`] | pairs to train on, pairs and users to hold out |
@@ -21,6 +22,7 @@
 //! | messages | `prompt` as above; `chosen` and `rejected` are lists of one assistant message |
 //! | conversations | `chosen` and `rejected` are whole conversations that differ in their last message only; a `prompt` beside them must say the same |
 //! | P-SOUPS | `user_id` (0 is nobody in particular), `user_input`, `completion_a` (the better one), `completion_b` |
+//! | snapshot | what `attune store export` writes: preferences, and pairs that ratings make |
 //! | PRISM | a folder with `prism_data_user.json`, `prism_data_dialog.json` and `prism_split_ids.json` |
 //!
 //! The first three may also have `user` and `interaction` (text or integer), `tenant`, `user_info`
@@ -44,6 +46,7 @@ mod pair;
 mod parquet_file;
 mod prism;
 mod read;
+mod snapshot;
 mod source;
 pub mod split;
 

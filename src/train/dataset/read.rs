@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::DatasetError;
 use super::intake::Intake;
 use super::layout::Layout;
-use super::{csv_file, json_array, json_lines, parquet_file, prism, Dataset};
+use super::{csv_file, json_array, json_lines, parquet_file, prism, snapshot, Dataset};
 
 /// The longest record (a line of JSON, a row of a table), in bytes.
 pub const MAX_RECORD_BYTES: u64 = 16 << 20;
@@ -36,6 +36,10 @@ pub fn read(files: &[PathBuf]) -> Result<Dataset, DatasetError> {
         let kind = Kind::of(&file)?;
         intake.begin((kind == Kind::Prism).then_some(Layout::Prism));
         match kind {
+            Kind::JsonLines if snapshot::is_export(&file, open(&file)?)? => {
+                intake.begin(Some(Layout::Snapshot));
+                snapshot::read(&file, room.open(&file)?, &mut intake)?;
+            }
             Kind::JsonLines => json_lines::read(&file, room.open(&file)?, &mut intake)?,
             Kind::JsonArray => json_array::read(&file, room.open(&file)?, &mut intake)?,
             Kind::Csv => csv_file::read(&file, room.open(&file)?, &mut intake)?,
@@ -89,7 +93,7 @@ impl Room {
     /// # Errors
     /// It cannot be opened, or is too large.
     pub(super) fn open(&mut self, file: &Path) -> Result<File, DatasetError> {
-        let opened = File::open(file).map_err(|e| io_error(file, e))?;
+        let opened = open(file)?;
         let size = fs::metadata(file).map_err(|e| io_error(file, e))?.len();
         self.take(file, size)?;
         Ok(opened)
@@ -106,6 +110,10 @@ impl Room {
         })?;
         Ok(())
     }
+}
+
+fn open(file: &Path) -> Result<File, DatasetError> {
+    File::open(file).map_err(|e| io_error(file, e))
 }
 
 pub(super) fn io_error(file: &Path, error: std::io::Error) -> DatasetError {

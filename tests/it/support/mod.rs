@@ -17,6 +17,7 @@ use attune::adapter::registry::AdapterRegistry;
 use attune::api::router::{router, HttpConfig};
 use attune::app::keys::KeyRing;
 use attune::app::state::{new_metrics, AppState, Limits};
+use attune::app::versions::Versions;
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
 use attune::text::chat_template::ChatTemplate;
@@ -71,6 +72,8 @@ pub struct TestServer {
     pub gate: Arc<Gate>,
     /// What `readiness` says.
     pub store_ready: Arc<AtomicBool>,
+    /// Its store and bundles.
+    _data_dir: tempfile::TempDir,
 }
 
 impl Drop for TestServer {
@@ -106,11 +109,13 @@ impl TestServer {
             seed: 1,
         };
         let template = ChatTemplate::of(&tokenizer).unwrap();
+        let data_dir = tempfile::tempdir().unwrap();
         let state = Arc::new(AppState {
             engine: EngineHandle::spawn(Box::new(ScriptedRunner::new(gate.clone())), config),
             template: setup.template.then_some(template),
             tokenizer,
             registry: Arc::new(registry(setup.promoted)),
+            versions: Versions::open(data_dir.path(), 1_700_000_000_000).unwrap(),
             base_model_id: "tiny-llama".to_owned(),
             alias: Alias::new("attune").unwrap(),
             context_len: CONTEXT,
@@ -132,6 +137,7 @@ impl TestServer {
             state,
             gate,
             store_ready,
+            _data_dir: data_dir,
         }
     }
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod cleaning;
 mod layouts;
 mod prism;
+mod snapshot;
 mod wrong;
 
 use std::fs;

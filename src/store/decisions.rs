@@ -1,0 +1,61 @@
+//! Decisions: which trained version was promoted, which was not, and why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AdapterVersion, Alias, RecordId};
+use crate::store::record::Record;
+use crate::store::trees::Edit;
+use crate::store::{keys, Store, StoreError};
+
+/// What became of a turn of the wheel. Key: (id).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionRecord {
+    /// Its name; sorts by time.
+    pub id: RecordId,
+    /// When it was taken, in milliseconds since 1970.
+    pub created_unix_ms: u64,
+    /// The alias it is about.
+    pub alias: Alias,
+    /// The version that the alias named.
+    pub current: Option<AdapterVersion>,
+    /// The version that was made; `None`: none was.
+    pub candidate: Option<AdapterVersion>,
+    /// Whether the alias names the candidate now.
+    pub promoted: bool,
+    /// Why, for people.
+    pub reason: String,
+    /// SHA-256 of the snapshot that was learned from.
+    pub snapshot: Option<String>,
+    /// The numbers that were compared, as JSON text.
+    pub evaluation: Option<String>,
+}
+
+impl Record for DecisionRecord {
+    const KIND: &'static str = "decision";
+    const VERSION: u32 = 1;
+    const TREE: &'static str = "decisions";
+
+    fn key(&self) -> Vec<u8> {
+        keys::encode(&[self.id.as_str()])
+    }
+}
+
+impl Store {
+    /// Writes a decision.
+    ///
+    /// # Errors
+    /// The write or the flush fails.
+    pub fn insert_decision(&self, decision: &DecisionRecord) -> Result<(), StoreError> {
+        let edit = Edit::put(decision)?;
+        self.trees().writer()?.commit(&[edit])
+    }
+
+    /// All decisions, the oldest first.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn decisions(&self) -> Result<Vec<DecisionRecord>, StoreError> {
+        self.trees().records().collect()
+    }
+}

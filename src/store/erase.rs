@@ -1,0 +1,53 @@
+//! Deleting a person: their records, what indexes them, and a tombstone in their place.
+
+use crate::ids::UserKey;
+use crate::store::by_user::{self, ByUserRecord};
+use crate::store::profiles::ProfileRecord;
+use crate::store::record::{self, Record};
+use crate::store::tombstones::{tombstone_digest, TombstoneRecord};
+use crate::store::trees::Edit;
+use crate::store::{Store, StoreError, UserRecord};
+
+/// Records that go in one transaction.
+const BATCH: usize = 500;
+
+impl Store {
+    /// Removes everything that is recorded of `user`, and remembers by a digest that they were
+    /// deleted. Returns the number of records that went, those of indexes not counted.
+    ///
+    /// The tombstone comes first and the user's own record goes last: after a crash in between, the
+    /// same call completes it. The bytes leave the files when the store is compacted.
+    ///
+    /// # Errors
+    /// A record cannot be read, or a write fails: call it again.
+    pub fn erase_user(&self, user: &UserKey, now_unix_ms: u64) -> Result<u64, StoreError> {
+        let writer = self.trees().writer()?;
+        let tombstone = TombstoneRecord {
+            digest: tombstone_digest(&self.info()?.store_id, user),
+            deleted_unix_ms: now_unix_ms,
+        };
+        let mut edits = vec![Edit::put(&tombstone)?];
+        let mut erased = 0;
+        for entry in self
+            .trees()
+            .scan(ByUserRecord::TREE, &by_user::prefix(user, None))
+        {
+            let (key, value) = entry?;
+            let entry: ByUserRecord = record::decode(&key, &value)?;
+            edits.push(Edit::delete_raw(entry.kind.tree(), entry.target()));
+            edits.push(Edit::delete::<ByUserRecord>(key));
+            erased += 1;
+            if edits.len() >= BATCH {
+                writer.apply(&edits)?;
+                edits.clear();
+            }
+        }
+        let own = crate::store::keys::encode(&[user.tenant.as_str(), user.user.as_str()]);
+        for tree in [ProfileRecord::TREE, UserRecord::TREE] {
+            erased += u64::from(self.trees().get(tree, &own)?.is_some());
+            edits.push(Edit::delete_raw(tree, own.clone()));
+        }
+        writer.commit(&edits)?;
+        Ok(erased)
+    }
+}

@@ -1,0 +1,257 @@
+//! Records that a tenant's callers make, mostly for a person: written once under one transaction
+//! with their index entries, listed by pages.
+
+use crate::ids::{RecordId, Tenant, UserId, UserKey};
+use crate::store::by_user::{self, ByUserRecord, OwnedKind};
+use crate::store::idempotency::{self, Idempotent};
+use crate::store::record::{self, Record};
+use crate::store::trees::{Edit, Trees};
+use crate::store::{keys, Store, StoreError, UserRecord};
+
+/// A record with an id inside a tenant. Key: (tenant, id).
+pub(super) trait Owned: Record {
+    /// Its kind in the index.
+    const OWNED: OwnedKind;
+
+    /// Whose it is.
+    fn tenant(&self) -> &Tenant;
+    /// Its name.
+    fn id(&self) -> &RecordId;
+    /// The person, if there is one.
+    fn user(&self) -> Option<&UserId>;
+    /// When it was made.
+    fn created_unix_ms(&self) -> u64;
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted<R> {
+    /// It is in the store now.
+    New(R),
+    /// The same request was done before: this is its record.
+    Known(R),
+}
+
+/// Why a record was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum InsertError {
+    /// Another request had the same idempotency key.
+    #[error("the idempotency key belongs to another request; send a new key with a new request")]
+    KeyReused,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The records behind this one.
+    pub after: Option<RecordId>,
+    /// At most so many.
+    pub limit: usize,
+    /// The newest first.
+    pub newest_first: bool,
+}
+
+/// The key of record `id` of `tenant`.
+pub(super) fn key(tenant: &Tenant, id: &RecordId) -> Vec<u8> {
+    keys::encode(&[tenant.as_str(), id.as_str()])
+}
+
+/// What is wrong with a record that is not in the index of its person.
+pub(super) fn problem<R: Owned>(record: &R, trees: &Trees) -> Result<Option<String>, StoreError> {
+    let Some(user) = owner(record) else {
+        return Ok(None);
+    };
+    let entry = by_user::key(&user, R::OWNED, record.id());
+    if trees.get(ByUserRecord::TREE, &entry)?.is_none() {
+        return Ok(Some("the index of its user does not have it".to_owned()));
+    }
+    let known = keys::encode(&[user.tenant.as_str(), user.user.as_str()]);
+    Ok(match trees.get(UserRecord::TREE, &known)? {
+        Some(_) => None,
+        None => Some("its user is not recorded".to_owned()),
+    })
+}
+
+fn owner<R: Owned>(record: &R) -> Option<UserKey> {
+    record.user().map(|user| UserKey {
+        tenant: record.tenant().clone(),
+        user: user.clone(),
+    })
+}
+
+impl Store {
+    /// Writes `record`, its index entry, its user if they are new, and what makes a repetition known,
+    /// in one transaction.
+    pub(super) fn insert_owned<R: Owned + Clone>(
+        &self,
+        record: &R,
+        idempotent: Option<&Idempotent>,
+    ) -> Result<Inserted<R>, InsertError> {
+        let mut edits = vec![Edit::put(record)?];
+        let writer = self.trees().writer()?;
+        if let Some(request) = idempotent {
+            if let Some(known) = idempotency::find(self.trees(), record.tenant(), request)? {
+                // It may have been written by a thread whose flush is still under way.
+                writer.commit(&[])?;
+                let first = self.owned::<R>(record.tenant(), &known)?;
+                return first.map(Inserted::Known).ok_or(InsertError::KeyReused);
+            }
+            edits.extend(idempotency::edits(record, request)?);
+        }
+        if let Some(user) = owner(record) {
+            edits.extend(self.index(record, &user)?);
+        }
+        writer.commit(&edits)?;
+        Ok(Inserted::New(record.clone()))
+    }
+
+    fn index<R: Owned>(&self, record: &R, user: &UserKey) -> Result<Vec<Edit>, StoreError> {
+        let mut edits = vec![Edit::put(&ByUserRecord {
+            tenant: user.tenant.clone(),
+            user: user.user.clone(),
+            kind: R::OWNED,
+            id: record.id().as_str().to_owned(),
+        })?];
+        edits.extend(self.first_seen(user, record.created_unix_ms())?);
+        Ok(edits)
+    }
+
+    /// The record of a user who is new; for a writer.
+    pub(super) fn first_seen(
+        &self,
+        user: &UserKey,
+        now_unix_ms: u64,
+    ) -> Result<Option<Edit>, StoreError> {
+        if self.user(user)?.is_some() {
+            return Ok(None);
+        }
+        let record = UserRecord {
+            tenant: user.tenant.clone(),
+            user: user.user.clone(),
+            created_unix_ms: now_unix_ms,
+        };
+        Edit::put(&record).map(Some)
+    }
+
+    pub(super) fn owned<R: Owned>(
+        &self,
+        tenant: &Tenant,
+        id: &RecordId,
+    ) -> Result<Option<R>, StoreError> {
+        self.trees().record(&key(tenant, id))
+    }
+
+    /// A part of the records of a tenant, or of one of its users, for which `keep` holds.
+    pub(super) fn owned_page<R: Owned>(
+        &self,
+        tenant: &Tenant,
+        user: Option<&UserId>,
+        page: &Page,
+        keep: impl Fn(&R) -> bool,
+    ) -> Result<Vec<R>, StoreError> {
+        let mut found = Vec::new();
+        let add = |record: R| {
+            if found.len() < page.limit && keep(&record) {
+                found.push(record);
+            }
+            found.len() < page.limit
+        };
+        match user {
+            None => self.page_of_tenant(tenant, page, add)?,
+            Some(user) => {
+                let user = UserKey {
+                    tenant: tenant.clone(),
+                    user: user.clone(),
+                };
+                self.page_of_user(&user, page, add)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn page_of_tenant<R: Owned>(
+        &self,
+        tenant: &Tenant,
+        page: &Page,
+        mut add: impl FnMut(R) -> bool,
+    ) -> Result<(), StoreError> {
+        let prefix = keys::encode(&[tenant.as_str()]);
+        let after = page.after.as_ref().map(|id| key(tenant, id));
+        let entries = self
+            .trees()
+            .page(R::TREE, &prefix, after.as_deref(), page.newest_first);
+        for entry in entries {
+            let (key, value) = entry?;
+            if !add(record::decode(&key, &value)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn page_of_user<R: Owned>(
+        &self,
+        user: &UserKey,
+        page: &Page,
+        mut add: impl FnMut(R) -> bool,
+    ) -> Result<(), StoreError> {
+        let prefix = by_user::prefix(user, Some(R::OWNED));
+        let after = page.after.as_ref();
+        let after = after.map(|id| by_user::key(user, R::OWNED, id));
+        let (tree, backwards) = (ByUserRecord::TREE, page.newest_first);
+        let entries = self
+            .trees()
+            .page(tree, &prefix, after.as_deref(), backwards);
+        for entry in entries {
+            let (key, value) = entry?;
+            let entry: ByUserRecord = record::decode(&key, &value)?;
+            // It may have been deleted since the entry was read.
+            let Some(found) = self.trees().record(&entry.target())? else {
+                continue;
+            };
+            if !add(found) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of records of one kind that `user` has.
+    pub(super) fn count_owned<R: Owned>(&self, user: &UserKey) -> Result<u64, StoreError> {
+        let prefix = by_user::prefix(user, Some(R::OWNED));
+        let mut count = 0;
+        for entry in self.trees().scan(ByUserRecord::TREE, &prefix) {
+            entry?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Removes record `id` and its index entry; false if there is none.
+    pub(super) fn delete_owned<R: Owned>(
+        &self,
+        tenant: &Tenant,
+        id: &RecordId,
+    ) -> Result<bool, StoreError> {
+        let writer = self.trees().writer()?;
+        let Some(record) = self.owned::<R>(tenant, id)? else {
+            writer.commit(&[])?;
+            return Ok(false);
+        };
+        writer.commit(&removal(&record))?;
+        Ok(true)
+    }
+}
+
+/// What removes `record` and its index entry.
+pub(super) fn removal<R: Owned>(record: &R) -> Vec<Edit> {
+    let mut edits = vec![Edit::delete::<R>(record.key())];
+    if let Some(user) = owner(record) {
+        let entry = by_user::key(&user, R::OWNED, record.id());
+        edits.push(Edit::delete::<ByUserRecord>(entry));
+    }
+    edits
+}

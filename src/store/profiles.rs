@@ -1,0 +1,67 @@
+//! What a person, or their app, has set: text about them, and whether they take part in learning.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Tenant, UserId, UserKey};
+use crate::store::record::Record;
+use crate::store::trees::{Edit, Trees};
+use crate::store::{keys, Store, StoreError, UserRecord};
+
+/// A person's settings. Key: (tenant, user).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileRecord {
+    /// Whose user it is.
+    pub tenant: Tenant,
+    /// The person.
+    pub user: UserId,
+    /// Text about them for the prompt (P-RLHF's explicit user information u^t).
+    pub text: Option<String>,
+    /// Whether what they prefer may be learned.
+    pub learning: bool,
+    /// When it was set last, in milliseconds since 1970.
+    pub updated_unix_ms: u64,
+}
+
+impl Record for ProfileRecord {
+    const KIND: &'static str = "profile";
+    const VERSION: u32 = 1;
+    const TREE: &'static str = "profiles";
+
+    fn key(&self) -> Vec<u8> {
+        keys::encode(&[self.tenant.as_str(), self.user.as_str()])
+    }
+
+    fn problem(&self, trees: &Trees) -> Result<Option<String>, StoreError> {
+        Ok(match trees.get(UserRecord::TREE, &self.key())? {
+            Some(_) => None,
+            None => Some("its user is not recorded".to_owned()),
+        })
+    }
+}
+
+impl Store {
+    /// Sets a person's profile; they are recorded if they are new.
+    ///
+    /// # Errors
+    /// It is too large, or the write or the flush fails.
+    pub fn put_profile(&self, profile: &ProfileRecord) -> Result<(), StoreError> {
+        let user = UserKey {
+            tenant: profile.tenant.clone(),
+            user: profile.user.clone(),
+        };
+        let mut edits = vec![Edit::put(profile)?];
+        let writer = self.trees().writer()?;
+        edits.extend(self.first_seen(&user, profile.updated_unix_ms)?);
+        writer.commit(&edits)
+    }
+
+    /// A person's profile, if one was set.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn profile(&self, user: &UserKey) -> Result<Option<ProfileRecord>, StoreError> {
+        let key = keys::encode(&[user.tenant.as_str(), user.user.as_str()]);
+        self.trees().record(&key)
+    }
+}

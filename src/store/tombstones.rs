@@ -1,0 +1,67 @@
+//! Who was deleted, without saying who: a digest that only an id can be compared with.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::ids::UserKey;
+use crate::store::keys;
+use crate::store::record::Record;
+use crate::store::trees::Trees;
+use crate::store::{Store, StoreError};
+
+/// A deleted user. Key: (digest).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TombstoneRecord {
+    /// See [`tombstone_digest`].
+    pub digest: String,
+    /// When the user was deleted last, in milliseconds since 1970.
+    pub deleted_unix_ms: u64,
+}
+
+impl Record for TombstoneRecord {
+    const KIND: &'static str = "tombstone";
+    const VERSION: u32 = 1;
+    const TREE: &'static str = "tombstones";
+
+    fn key(&self) -> Vec<u8> {
+        keys::encode(&[&self.digest])
+    }
+
+    fn problem(&self, _trees: &Trees) -> Result<Option<String>, StoreError> {
+        let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let is_digest = self.digest.len() == 64 && self.digest.bytes().all(hex);
+        Ok((!is_digest).then(|| "its digest is not 64 hex digits".to_owned()))
+    }
+}
+
+/// SHA-256 of store id and key of `user`, in hex. With the store's id in it, two stores' tombstones
+/// of one person have nothing in common.
+pub fn tombstone_digest(store_id: &str, user: &UserKey) -> String {
+    let mut hash = Sha256::new();
+    hash.update(keys::encode(&[
+        store_id,
+        user.tenant.as_str(),
+        user.user.as_str(),
+    ]));
+    hex::encode(hash.finalize())
+}
+
+impl Store {
+    /// When `user` was deleted, if they were.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn tombstone(&self, user: &UserKey) -> Result<Option<TombstoneRecord>, StoreError> {
+        let digest = tombstone_digest(&self.info()?.store_id, user);
+        self.trees().record(&keys::encode(&[&digest]))
+    }
+
+    /// All tombstones.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn tombstones(&self) -> Result<Vec<TombstoneRecord>, StoreError> {
+        self.trees().records().collect()
+    }
+}
