@@ -18,7 +18,7 @@ use crate::config::raw::{Adapter, AdapterImport, DataDir, Model, Store};
 use crate::config::resolved::data_dir;
 use crate::ids::{Alias, Tenant, UserId, UserKey};
 use crate::model::hub;
-use crate::store::AdapterSource;
+use crate::store::{AdapterSource, CompactSummary};
 use crate::user_model::model::UserModelKind;
 
 /// `attune model ...`
@@ -97,6 +97,10 @@ pub fn store(command: Store) -> Result<String> {
                 "{} records, SHA-256 {}\n",
                 summary.records, summary.sha256
             ))
+        }
+        Store::Compact { data } => {
+            let CompactSummary { before, after } = open(&data)?.store().compact()?;
+            Ok(format!("{before} bytes before, {after} after\n"))
         }
         Store::Import { file, data } => {
             let input = File::open(&file).with_context(|| file.display().to_string())?;

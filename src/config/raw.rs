@@ -228,6 +228,12 @@ pub enum Store {
         #[command(flatten)]
         data: DataDir,
     },
+    /// Rewrite the store's files so that nothing that was deleted is left in them.
+    Compact {
+        /// Where.
+        #[command(flatten)]
+        data: DataDir,
+    },
     /// Read an export into an empty store.
     Import {
         /// The file.

@@ -16,12 +16,14 @@ impl Store {
     /// deleted. Returns the number of records that went, those of indexes not counted.
     ///
     /// The tombstone comes first and the user's own record goes last: after a crash in between, the
-    /// same call completes it. The bytes leave the files when the store is compacted.
+    /// same call completes it. The bytes leave the files when the store is compacted:
+    /// [`Store::wants_compaction`] says so.
     ///
     /// # Errors
     /// A record cannot be read, or a write fails: call it again.
     pub fn erase_user(&self, user: &UserKey, now_unix_ms: u64) -> Result<u64, StoreError> {
         let writer = self.trees().writer()?;
+        self.dir().mark_erased()?;
         let tombstone = TombstoneRecord {
             digest: tombstone_digest(&self.info()?.store_id, user),
             deleted_unix_ms: now_unix_ms,

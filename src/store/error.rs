@@ -108,6 +108,9 @@ pub enum StoreError {
     /// The export cannot be written. What was written has no trailer, and no import takes it.
     #[error("cannot write the export: {0}; the part that was written is not usable, remove it")]
     Output(#[source] io::Error),
+    /// Somebody reads for so long that the database cannot be replaced. Nothing was changed.
+    #[error("the store is being read; compact it again later")]
+    Busy,
     /// An earlier write failed, so that memory and disk may differ. Reads go on.
     #[error(
         "an earlier write to the store failed; fix its cause (see the log) and restart attune"

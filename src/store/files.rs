@@ -7,6 +7,8 @@
 //! | `sled/` | sled's files |
 //! | `seal.json` | lengths and hashes of sled's files, while the store is closed |
 //! | `rehearsal/` | a copy of `sled/`, only while a recovery is tried |
+//! | `compacted/`, `replaced/` | the next and the last `sled/`, only while it is compacted |
+//! | `erased` | only while something was erased whose bytes may be in the files still |
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -18,6 +20,9 @@ const LOCK: &str = "lock";
 const MARKER: &str = "STORE";
 const SLED: &str = "sled";
 const REHEARSAL: &str = "rehearsal";
+const COMPACTED: &str = "compacted";
+const REPLACED: &str = "replaced";
+const ERASED: &str = "erased";
 
 /// What sled writes into its file `conf` with our settings: text and a checksum. Another content
 /// is damage, and sled would read the log with wrong settings.
@@ -134,6 +139,62 @@ impl Dir {
         result
     }
 
+    /// Where a compaction writes.
+    pub(super) fn compacted(&self) -> PathBuf {
+        self.path.join(COMPACTED)
+    }
+
+    /// Puts the compacted files in the place of sled's, and removes those. After a crash,
+    /// [`Dir::tidy`] completes or undoes it.
+    pub(super) fn swap_in_compacted(&self) -> Result<(), StoreError> {
+        let (sled, compacted) = (self.sled(), self.compacted());
+        let replaced = self.path.join(REPLACED);
+        fs::rename(&sled, &replaced).map_err(StoreError::io("rename", &sled))?;
+        if let Err(error) = fs::rename(&compacted, &sled) {
+            // Back to where it was; if this fails too, the next open does it.
+            let _ = fs::rename(&replaced, &sled);
+            return Err(StoreError::io("rename", &compacted)(error));
+        }
+        sync_dir(&self.path)?;
+        remove_tree(&replaced)?;
+        sync_dir(&self.path)
+    }
+
+    /// Removes what a compaction left that was cut off. Its files are only then in place when they
+    /// are complete.
+    pub(super) fn tidy(&self) -> Result<(), StoreError> {
+        let (sled, replaced) = (self.sled(), self.path.join(REPLACED));
+        if replaced.exists() && !sled.exists() {
+            fs::rename(&replaced, &sled).map_err(StoreError::io("rename", &replaced))?;
+            sync_dir(&self.path)?;
+        }
+        remove_tree(&replaced)?;
+        remove_tree(&self.compacted())
+    }
+
+    /// Remembers, across crashes, that something is to be erased from the files.
+    pub(super) fn mark_erased(&self) -> Result<(), StoreError> {
+        if self.is_marked_erased() {
+            return Ok(());
+        }
+        write_atomically(&self.path, ERASED, b"")
+    }
+
+    /// Forgets it.
+    pub(super) fn unmark_erased(&self) -> Result<(), StoreError> {
+        let path = self.path.join(ERASED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io("remove", &path)(error)),
+            Ok(()) => sync_dir(&self.path),
+        }
+    }
+
+    /// Whether something was erased since the last compaction.
+    pub(super) fn is_marked_erased(&self) -> bool {
+        self.path.join(ERASED).exists()
+    }
+
     /// The error of this directory with `problems`.
     pub(super) fn damaged(&self, problems: Vec<String>) -> StoreError {
         StoreError::Damaged {
@@ -228,7 +289,7 @@ fn remove_tree(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::create_dir(to).map_err(StoreError::io("create", to))?;
     for entry in fs::read_dir(from).map_err(StoreError::io("read", from))? {
         let entry = entry.map_err(StoreError::io("read", from))?;

@@ -17,6 +17,7 @@
 //! | `migrate` | old records become new ones; the list is in `migrations/` at the top level |
 //! | `snapshot`, `lines`, `import` | the sorted, digested JSONL form of a store: written, read, put into a store |
 //! | `training_set` | what that form says to a trainer |
+//! | `compact` | the same records in new files |
 //! | `verify` | every invariant, checked |
 //!
 //! The format on disk is described in `docs/store-format.md`. All calls block; an async caller
@@ -29,6 +30,7 @@ mod adapters;
 mod aliases;
 mod by_user;
 mod canaries;
+mod compact;
 mod completions;
 mod decisions;
 mod durable;
@@ -65,6 +67,7 @@ mod tests;
 pub use adapters::{AdapterRecord, AdapterSource};
 pub use aliases::{AliasRecord, CasError};
 pub use canaries::CanaryRecord;
+pub use compact::CompactSummary;
 pub use completions::{CompletionRecord, KeptChoice};
 pub use decisions::DecisionRecord;
 pub use error::StoreError;

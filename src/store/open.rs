@@ -51,6 +51,7 @@ impl Store {
         if dir.marker()? != Some(Marker::Ready) {
             return Store::create(dir, now_unix_ms);
         }
+        dir.tidy()?;
         dir.check_presence()?;
         let seal = Seal::read(&dir)?;
         if let Some(seal) = &seal {
@@ -216,7 +217,7 @@ impl Drop for Inner {
         let sound = trees.check();
         let schema = current_meta(&trees).map(|meta| meta.schema);
         drop(trees);
-        let sealed = let_go(&self.dir).and_then(|_db| {
+        let sealed = let_go(&self.dir.sled()).and_then(|_db| {
             sound?;
             Seal::of(&self.dir, schema?)?.write(&self.dir)
         });
@@ -228,8 +229,8 @@ impl Drop for Inner {
 
 /// Waits until sled's threads, which may have some work left after the database was dropped, let go
 /// of its files. They are ours until the result is dropped.
-fn let_go(dir: &Dir) -> Result<Locked, StoreError> {
-    let path = dir.sled().join("db");
+pub(super) fn let_go(sled: &Path) -> Result<Locked, StoreError> {
+    let path = sled.join("db");
     let db = File::open(&path).map_err(StoreError::io("open", &path))?;
     let deadline = Instant::now() + SEAL_PATIENCE;
     while let Err(error) = db.try_lock() {

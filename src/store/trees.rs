@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::{Duration, Instant};
 
 use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
@@ -25,13 +26,21 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// The tree that sled makes by itself. We keep nothing in it.
 const SLED_DEFAULT_TREE: &str = "__sled__default";
 
-/// An open database: the tree `meta` and one tree for each kind of record.
+/// A database that is open: the tree `meta` and one tree for each kind of record. A compaction puts
+/// another one in its place.
 pub(super) struct Trees {
+    path: PathBuf,
+    /// `None` while it is replaced, and for good if that failed half-way.
+    open: RwLock<Option<Arc<Opened>>>,
+    /// Held by the writer, from its checks to the end of its transaction.
+    writing: Mutex<()>,
+}
+
+/// sled's handles. Readers hold them no longer than they read: a compaction waits for them.
+struct Opened {
     db: sled::Db,
     meta: sled::Tree,
     by_name: BTreeMap<&'static str, sled::Tree>,
-    /// Held by the writer, from its checks to the end of its transaction.
-    writing: Mutex<()>,
     durable: Durable,
 }
 
@@ -80,6 +89,50 @@ impl Edit {
 impl Trees {
     /// Opens or creates the database in `path`.
     pub(super) fn open(path: &Path) -> Result<Trees, StoreError> {
+        Ok(Trees {
+            path: path.to_owned(),
+            open: RwLock::new(Some(Arc::new(Opened::open(path)?))),
+            writing: Mutex::new(()),
+        })
+    }
+
+    /// Closes the database, lets `swap` put another one in its place, and opens that. Reads wait
+    /// meanwhile; `writer` keeps writes out.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if a reader does not end in time, and what `swap` says: then the database
+    /// is the one that `swap` left in place. If that cannot be opened, the store has failed.
+    pub(super) fn replace(
+        &self,
+        _writer: &Writer<'_>,
+        patience: Duration,
+        swap: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut slot = self.open.write().map_err(|_| StoreError::Failed)?;
+        let deadline = Instant::now() + patience;
+        let opened = slot.take().ok_or(StoreError::Failed)?;
+        // New readers wait for the slot; those that read already hold a copy of `opened`.
+        while Arc::strong_count(&opened) > 1 {
+            if Instant::now() > deadline {
+                *slot = Some(opened);
+                return Err(StoreError::Busy);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(opened);
+        let swapped = swap();
+        *slot = Some(Arc::new(Opened::open(&self.path)?));
+        swapped
+    }
+
+    fn opened(&self) -> Result<Arc<Opened>, StoreError> {
+        let slot = self.open.read().map_err(|_| StoreError::Failed)?;
+        slot.clone().ok_or(StoreError::Failed)
+    }
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Opened, StoreError> {
         // No background flusher: every write flushes, and nothing is written between writes.
         let config = sled::Config::new()
             .path(path)
@@ -92,15 +145,25 @@ impl Trees {
             let tree = db.open_tree(kind.tree).map_err(backend("open"))?;
             by_name.insert(kind.tree, tree);
         }
-        Ok(Trees {
+        Ok(Opened {
             db,
             meta,
             by_name,
-            writing: Mutex::new(()),
             durable: Durable::open(path)?,
         })
     }
 
+    fn tree(&self, name: &'static str) -> &sled::Tree {
+        if name == meta::TREE {
+            return &self.meta;
+        }
+        // Names come from `Record::TREE` of the rows of `KINDS`, all opened above. A kind that is
+        // missing there reads as empty from sled's own tree, and `verify` names what is in it.
+        self.by_name.get(name).unwrap_or(&self.db)
+    }
+}
+
+impl Trees {
     /// Starts a write: what is read from here to `commit` stays true until then.
     ///
     /// # Errors
@@ -108,7 +171,7 @@ impl Trees {
     pub(super) fn writer(&self) -> Result<Writer<'_>, StoreError> {
         // A writer that panicked left the lock poisoned, and perhaps half of its work.
         let guard = self.writing.lock().map_err(|_| StoreError::Failed)?;
-        self.durable.check()?;
+        self.check()?;
         Ok(Writer {
             trees: self,
             _guard: guard,
@@ -117,7 +180,7 @@ impl Trees {
 
     /// Whether writes can succeed as far as is known.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.durable.check()
+        self.opened()?.durable.check()
     }
 
     /// The value under `key`.
@@ -126,7 +189,8 @@ impl Trees {
         tree: &'static str,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = self.tree(tree).get(key).map_err(backend("read"))?;
+        let opened = self.opened()?;
+        let value = opened.tree(tree).get(key).map_err(backend("read"))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
@@ -148,16 +212,8 @@ impl Trees {
         tree: &'static str,
         prefix: &[u8],
     ) -> impl Iterator<Item = Entry> + '_ {
-        let mut entries = self.tree(tree).scan_prefix(prefix);
-        let mut over = false;
-        std::iter::from_fn(move || {
-            if over {
-                return None;
-            }
-            let entry = entries.next()?.map_err(backend("read"));
-            over = entry.is_err();
-            Some(entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
-        })
+        let opened = self.opened();
+        entries(opened.map(|opened| (opened.tree(tree).scan_prefix(prefix), opened)))
     }
 
     /// Values of `tree` whose key starts with `prefix`, a whole list of parts: those behind the key
@@ -169,8 +225,6 @@ impl Trees {
         after: Option<&[u8]>,
         backwards: bool,
     ) -> Box<dyn Iterator<Item = Entry> + '_> {
-        let pair = |(key, value): (sled::IVec, sled::IVec)| (key.to_vec(), value.to_vec());
-        let read = move |entry: sled::Result<_>| entry.map(pair).map_err(backend("read"));
         let lower = Bound::Included(prefix.to_vec());
         // Parts end with 00 00, so this is the first key that has not the prefix.
         let mut behind = prefix.to_vec();
@@ -180,24 +234,33 @@ impl Trees {
         }
         let upper = Bound::Excluded(behind);
         let after = after.map(|key| Bound::Excluded(key.to_vec()));
-        let tree = self.tree(tree);
+        let opened = self.opened();
         match backwards {
-            false => Box::new(tree.range((after.unwrap_or(lower), upper)).map(read)),
-            true => Box::new(tree.range((lower, after.unwrap_or(upper))).rev().map(read)),
+            false => {
+                let range = (after.unwrap_or(lower), upper);
+                Box::new(entries(opened.map(|o| (o.tree(tree).range(range), o))))
+            }
+            true => {
+                let range = (lower, after.unwrap_or(upper));
+                Box::new(entries(
+                    opened.map(|o| (o.tree(tree).range(range).rev(), o)),
+                ))
+            }
         }
     }
 
     /// The names of all trees that are in the files, known or not, except sled's own if empty.
-    pub(super) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
+    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
+        let opened = self.opened()?;
+        let mut names: Vec<String> = opened
             .db
             .tree_names()
             .iter()
             .map(|name| String::from_utf8_lossy(name).into_owned())
-            .filter(|name| name != SLED_DEFAULT_TREE || !self.db.is_empty())
+            .filter(|name| name != SLED_DEFAULT_TREE || !opened.db.is_empty())
             .collect();
         names.sort();
-        names
+        Ok(names)
     }
 
     /// The record about the store; `None` in a new database.
@@ -210,15 +273,25 @@ impl Trees {
     pub(super) fn counts(&self) -> Result<Counts, StoreError> {
         read_counts(self.get(meta::TREE, meta::COUNTS_KEY)?)
     }
+}
 
-    fn tree(&self, name: &'static str) -> &sled::Tree {
-        if name == meta::TREE {
-            return &self.meta;
+/// What sled finds, up to the first error. The handles live as long as the iterator.
+fn entries<I>(found: Result<(I, Arc<Opened>), StoreError>) -> impl Iterator<Item = Entry>
+where
+    I: Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+{
+    let mut found = found.map_err(Some);
+    std::iter::from_fn(move || {
+        let next = match &mut found {
+            Ok((entries, _opened)) => entries.next()?,
+            Err(error) => return error.take().map(Err),
+        };
+        if next.is_err() {
+            found = Err(None);
         }
-        // Names come from `Record::TREE` of the rows of `KINDS`, all opened above. A kind that is
-        // missing there reads as empty from sled's own tree, and `verify` names what is in it.
-        self.by_name.get(name).unwrap_or(&self.db)
-    }
+        let entry = next.map_err(backend("read"));
+        Some(entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
+    })
 }
 
 /// A key and its value, or why they cannot be read.
@@ -238,10 +311,11 @@ impl Writer<'_> {
         if !edits.is_empty() {
             self.transact(edits)?;
         }
-        let ticket = trees.durable.ticket();
+        let opened = trees.opened()?;
+        let ticket = opened.durable.ticket();
         // The next writer may go on while this one waits for the disk.
         drop(self);
-        trees.durable.wait(ticket, || flush(&trees.db))
+        opened.durable.wait(ticket, || flush(&opened.db))
     }
 
     /// Like `commit`, while the writer stays: for long jobs of many edits.
@@ -258,19 +332,21 @@ impl Writer<'_> {
 
     /// Removes all records; the record about the store stays.
     pub(super) fn clear(&self) -> Result<(), StoreError> {
-        self.trees.durable.write(|| {
-            for tree in self.trees.by_name.values() {
+        let opened = self.trees.opened()?;
+        opened.durable.write(|| {
+            for tree in opened.by_name.values() {
                 tree.clear().map_err(backend("write"))?;
             }
-            let removed = self.trees.meta.remove(meta::COUNTS_KEY);
+            let removed = opened.meta.remove(meta::COUNTS_KEY);
             removed.map(drop).map_err(backend("write"))
         })?;
         self.settle()
     }
 
     fn settle(&self) -> Result<(), StoreError> {
-        let durable = &self.trees.durable;
-        durable.wait(durable.ticket(), || flush(&self.trees.db))
+        let opened = self.trees.opened()?;
+        let durable = &opened.durable;
+        durable.wait(durable.ticket(), || flush(&opened.db))
     }
 
     fn transact(&self, edits: &[Edit]) -> Result<(), StoreError> {
@@ -278,8 +354,9 @@ impl Writer<'_> {
         names.push(meta::TREE);
         names.sort_unstable();
         names.dedup();
-        let trees: Vec<&sled::Tree> = names.iter().map(|&name| self.trees.tree(name)).collect();
-        self.trees.durable.write(|| {
+        let opened = self.trees.opened()?;
+        let trees: Vec<&sled::Tree> = names.iter().map(|&name| opened.tree(name)).collect();
+        opened.durable.write(|| {
             let done = trees.as_slice().transaction(|trees| {
                 let by_name = names.iter().copied().zip(trees).collect();
                 apply(&by_name, edits)

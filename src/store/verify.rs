@@ -73,7 +73,7 @@ impl Store {
 /// Checks every invariant; nobody may write meanwhile.
 pub(super) fn verify(trees: &Trees) -> Result<VerifyReport, StoreError> {
     let mut report = verify_records(trees)?;
-    check_names(trees, &mut report);
+    check_names(trees, &mut report)?;
     check_meta(trees, &mut report)?;
     Ok(report)
 }
@@ -93,11 +93,12 @@ pub(super) fn verify_records(trees: &Trees) -> Result<VerifyReport, StoreError> 
     Ok(report)
 }
 
-fn check_names(trees: &Trees, report: &mut VerifyReport) {
+fn check_names(trees: &Trees, report: &mut VerifyReport) -> Result<(), StoreError> {
     let known = |name: &str| name == meta::TREE || KINDS.iter().any(|kind| kind.tree == name);
-    for name in trees.names().iter().filter(|name| !known(name)) {
+    for name in trees.names()?.iter().filter(|name| !known(name)) {
         report.add(format!("unknown tree {name}"));
     }
+    Ok(())
 }
 
 /// Checks the records of one kind, and gives their number.

@@ -11,10 +11,29 @@ use super::*;
 const DIR: &str = "ATTUNE_TEST_CRASH_DIR";
 /// Tells the child the number of its first write.
 const FIRST: &str = "ATTUNE_TEST_CRASH_FIRST";
-/// Kills of one test run.
+/// Kills of one test run; the environment may ask for more.
 const KILLS: u64 = 20;
+/// How many kills, in the environment.
+const MORE_KILLS: &str = "ATTUNE_TEST_KILLS";
+/// Promotions between two compactions.
+const COMPACT_EVERY: u64 = 24;
 
-/// Writes in two threads, and prints the number of each write after it was acknowledged. Never ends.
+fn request(n: u64) -> Idempotent {
+    Idempotent {
+        key: crate::ids::IdempotencyKey::new(format!("key-{n}")).unwrap(),
+        sha256: n.to_string(),
+    }
+}
+
+/// Preference `n`, under an id that no other attempt has.
+fn attempt(n: u64, number: u64) -> PreferenceRecord {
+    let mut record = super::people::preference(n, Some("ann"));
+    record.id = crate::ids::RecordId::new(format!("pref_{n}-{number}")).unwrap();
+    record
+}
+
+/// Writes in three threads, compacts now and then, and prints the number of each write after it was
+/// acknowledged. Never ends.
 #[test]
 fn child() {
     let Ok(dir) = std::env::var(DIR) else { return };
@@ -25,6 +44,13 @@ fn child() {
             for n in first.. {
                 store.put_user(&user("t", &n.to_string(), n)).unwrap();
                 acknowledge("user", n);
+            }
+        });
+        scope.spawn(|| {
+            for n in first.. {
+                let record = attempt(n, 1);
+                store.insert_preference(&record, Some(&request(n))).unwrap();
+                acknowledge("preference", n);
             }
         });
         let name = alias("a");
@@ -38,6 +64,9 @@ fn child() {
                 .unwrap();
             acknowledge("promotion", moved.promotions);
             current = Some(moved);
+            if n % COMPACT_EVERY == COMPACT_EVERY - 1 {
+                store.compact().unwrap();
+            }
         }
     });
 }
@@ -65,9 +94,17 @@ fn start(dir: &Path, first: u64) -> Child {
         .unwrap()
 }
 
-/// Lets the child acknowledge `until` writes, kills it, and gives (users, promotions) acknowledged.
-fn kill_after(child: &mut Child, until: u64) -> (Vec<u64>, u64) {
-    let (mut users, mut promotions, mut seen) = (Vec::new(), 0, 0);
+/// What a child acknowledged.
+#[derive(Default)]
+struct Acknowledged {
+    users: Vec<u64>,
+    preferences: Vec<u64>,
+    promotions: u64,
+}
+
+/// Lets the child acknowledge `until` writes, and kills it.
+fn kill_after(child: &mut Child, until: u64) -> Acknowledged {
+    let (mut acknowledged, mut seen) = (Acknowledged::default(), 0);
     // Lines that were written before the kill are read after it.
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
@@ -77,8 +114,9 @@ fn kill_after(child: &mut Child, until: u64) -> (Vec<u64>, u64) {
         let (what, n) = ack.split_once(' ').unwrap();
         let n: u64 = n.parse().unwrap();
         match what {
-            "user" => users.push(n),
-            _ => promotions = n,
+            "user" => acknowledged.users.push(n),
+            "preference" => acknowledged.preferences.push(n),
+            _ => acknowledged.promotions = n,
         }
         seen += 1;
         if seen == until {
@@ -87,22 +125,47 @@ fn kill_after(child: &mut Child, until: u64) -> (Vec<u64>, u64) {
     }
     let status = child.wait().unwrap();
     assert!(seen >= until, "the child died by itself: {status}");
-    (users, promotions)
+    acknowledged
+}
+
+/// Every acknowledged preference is there once; the one that may have been on the way is there once
+/// after it was sent again.
+fn check_preferences(store: &Store, acknowledged: &[u64], on_the_way: u64) {
+    let again = store.insert_preference(&attempt(on_the_way, 2), Some(&request(on_the_way)));
+    again.unwrap();
+    let records: Result<Vec<PreferenceRecord>, StoreError> = store.all_preferences().collect();
+    let mut found: Vec<u64> = records
+        .unwrap()
+        .iter()
+        .map(|record| record.created_unix_ms)
+        .collect();
+    found.sort_unstable();
+    let mut expected = acknowledged.to_vec();
+    expected.push(on_the_way);
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 #[test]
 fn acknowledged_writes_survive_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = rand::rngs::StdRng::seed_from_u64(4);
-    let (mut acknowledged, mut promotions) = (Vec::new(), 0);
-    for kill in 0..KILLS {
-        let mut child = start(dir.path(), kill * 1_000_000);
-        let (users, moved) = kill_after(&mut child, random.random_range(1..60));
-        acknowledged.extend(users);
-        promotions = promotions.max(moved);
+    let (mut acknowledged, mut preferences) = (Vec::new(), Vec::new());
+    let mut promotions = 0;
+    let kills = std::env::var(MORE_KILLS).map_or(KILLS, |text| text.parse().unwrap());
+    for kill in 0..kills {
+        let first = kill * 1_000_000;
+        let mut child = start(dir.path(), first);
+        let new = kill_after(&mut child, random.random_range(1..90));
+        acknowledged.extend(new.users);
+        preferences.extend(&new.preferences);
+        promotions = promotions.max(new.promotions);
 
         let store = open(dir.path());
         assert_clean(&store);
+        let on_the_way = new.preferences.last().map_or(first, |last| last + 1);
+        check_preferences(&store, &preferences, on_the_way);
+        preferences.push(on_the_way);
         for &n in &acknowledged {
             let key = user_key("t", &n.to_string());
             assert_eq!(
@@ -119,12 +182,15 @@ fn acknowledged_writes_survive_kill_9() {
         );
         // Each killed child may have had one user on the way.
         let users = store.users().count();
-        let most = acknowledged.len() + kill as usize + 1;
+        // Ann is one more.
+        let most = acknowledged.len() + kill as usize + 2;
         assert!(
             (acknowledged.len()..=most).contains(&users),
             "{users} users, at most {most}"
         );
         promotions = found;
     }
-    assert!(acknowledged.len() as u64 > KILLS && promotions > KILLS);
+    let least = kills as usize;
+    assert!(acknowledged.len() > least && preferences.len() > 2 * least);
+    assert!(promotions > kills);
 }

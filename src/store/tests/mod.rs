@@ -1,6 +1,7 @@
 //! Tests of the store as a whole.
 
 mod basics;
+mod compact;
 mod crash;
 mod damage;
 mod full_disk;
