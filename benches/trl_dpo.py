@@ -1,7 +1,7 @@
 """TRL's DPOTrainer with PEFT on the steps that examples/training_steps.rs wrote: the same model (GGUF,
 dequantized to f32), pairs, order, LoRA, optimizer and threads. Prints a JSON line a step.
 
-Usage: trl_dpo.py STEPS_DIR MODEL.gguf THREADS LR BETA WARMUP TOTAL_STEPS BATCH [MICRO_BATCH]
+Usage: trl_dpo.py STEPS_DIR MODEL.gguf THREADS LR BETA WARMUP TOTAL_STEPS BATCH [MICRO_BATCH [SAVE_DIR]]
 """
 
 import json
@@ -94,3 +94,5 @@ trainer = SameIds(
     callbacks=[Clock()],
 )
 trainer.train()
+if len(sys.argv) > 10:
+    model.save_pretrained(sys.argv[10])

@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 
 use crate::adapter::bundle::{self, bundle_dir};
 use crate::adapter::error::AdapterError;
-use crate::adapter::manifest::{BaseModel as MadeFor, Manifest};
+use crate::adapter::manifest::Manifest;
 use crate::adapter::registry::{AdapterRegistry, PromoteError};
 use crate::adapter::{demo, publish};
 use crate::base_model::BaseModel;
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::{AdapterRecord, AdapterSource, CasError, Store, StoreError};
-use crate::text::chat_template::{ChatMessage, ChatTemplate};
-use crate::text::tokenizer::{SpecialTokens, TextError};
 
 /// What goes wrong with the versions of a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +30,6 @@ pub enum VersionsError {
     /// The registry refused what the store says.
     #[error(transparent)]
     Registry(#[from] PromoteError),
-    /// The demo's instructions could not be encoded.
-    #[error(transparent)]
-    Text(#[from] TextError),
     /// A version that is not installed, or several that begin alike.
     #[error("{0}")]
     Unknown(String),
@@ -125,10 +120,11 @@ impl Versions {
         }
     }
 
-    /// Puts the demo version into a store that never had a version, and lets `alias` name it.
+    /// Puts the demo version into a store that never had a version, and lets `alias` name it. It is
+    /// made for the default model: with another one, the alias stays the bare base.
     ///
     /// # Errors
-    /// The model has no place for the instructions, or the disk fails.
+    /// The disk fails.
     pub fn install_demo(
         &self,
         base: &BaseModel,
@@ -138,13 +134,12 @@ impl Versions {
         if !self.store.adapters()?.is_empty() || self.store.alias(alias)?.is_some() {
             return Ok(());
         }
-        let made_for = MadeFor {
-            name: base.id.clone(),
-            sha256: base.sha256.clone(),
-        };
-        let turns = demo_turns(base)?;
-        let embed = |ids: &[u32]| base.decoder.embedding_rows(ids).unwrap_or_default();
-        let contents = demo::contents(made_for, &turns, embed)?;
+        let contents = demo::contents()?;
+        let made_for = &contents.manifest.base;
+        if made_for.sha256 != base.sha256 {
+            tracing::info!(model = %base.id, "no demo version: it is made for {}", made_for.name);
+            return Ok(());
+        }
         let version = publish::write(&self.adapters, &contents)?;
         self.record(
             &version,
@@ -232,32 +227,4 @@ pub fn summary(manifest: &Manifest) -> String {
         .map(|u| format!("{} users x {} rows", u.n_users, u.n_user_tokens));
     let parts: Vec<String> = [lora, users].into_iter().flatten().collect();
     format!("{} for {}", parts.join(", "), manifest.base.name)
-}
-
-/// The demo's conversations in this model's template, equally long, without a BOS that the tokenizer
-/// adds; as plain lines for a model whose template refuses them, or that has none.
-fn demo_turns(base: &BaseModel) -> Result<[Vec<u32>; 3], TextError> {
-    let mut conversations = [Vec::new(), Vec::new(), Vec::new()];
-    for (ids, style) in conversations.iter_mut().zip(demo::STYLES) {
-        let message = |(role, content): (&str, &str)| ChatMessage {
-            role: role.to_owned(),
-            content: content.to_owned(),
-        };
-        let messages = style.turns.map(message);
-        let encode = |template: &ChatTemplate| template.encode(&base.tokenizer, &messages, false);
-        *ids = match base.template.as_ref().and_then(|t| encode(t).ok()) {
-            Some(ids) => ids,
-            None => {
-                let lines = style.turns.map(|(_, content)| content).join("\n");
-                base.tokenizer.encode(&lines, SpecialTokens::AsText)?
-            }
-        };
-        if base.tokenizer.adds_bos() && ids.first().copied() == base.tokenizer.bos() {
-            ids.remove(0);
-        }
-    }
-    let filler = base.tokenizer.encode("\n", SpecialTokens::AsText)?;
-    let filler = filler.first().copied().unwrap_or(0);
-    let end_of_turn = base.tokenizer.end_ids().first().copied().unwrap_or(filler);
-    Ok(demo::equalise(conversations, filler, end_of_turn))
 }

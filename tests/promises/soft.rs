@@ -105,3 +105,28 @@ async fn the_bare_base_is_the_same_for_everybody() {
     assert_ne!(answers[0]["choices"], answers[1]["choices"]);
     assert_ne!(answers[0]["choices"], answers[2]["choices"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_answers_each_person_in_their_way() {
+    let server = smollm2_server();
+    // None of them is in the data that the demo was trained on.
+    for question in [
+        "What is good about walking?",
+        "How do I plan a party?",
+        "How do I clean a window?",
+    ] {
+        let mut texts = Vec::new();
+        for user in ["alice", "bob"] {
+            let reply = server.chat(
+                json!({"model": "attune", "user": user, "temperature": 0, "max_tokens": 48,
+                    "messages": [{"role": "user", "content": question}]}),
+            );
+            let answer = reply.await.json();
+            let text = answer["choices"][0]["message"]["content"].as_str();
+            texts.push(text.unwrap().trim().to_owned());
+        }
+        let [alice, bob] = &texts[..] else { panic!() };
+        assert!(!alice.contains('\n') && alice.len() < bob.len(), "{alice}");
+        assert!(bob.starts_with("1.") && bob.contains("\n2."), "{bob}");
+    }
+}
