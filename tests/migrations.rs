@@ -214,7 +214,7 @@ fn assert_content_2(store: &Store) {
         limit: 9,
         ..Page::default()
     };
-    let found = store.preferences(&tenant, None, &page).unwrap();
+    let found = store.preferences(&tenant, None, &page, |_| true).unwrap();
     assert_eq!(found, preferences());
     assert_eq!(store.feedback(&tenant, None, &page).unwrap(), feedback());
     let found = store.completions(&tenant, &page, now, |_| true).unwrap();

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{Authenticated, JsonBody, UserHeader};
-use super::headers::AnswerHead;
+use super::headers::{AnswerHead, KEPT};
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
 use super::types::chat_request::ChatCompletionRequest;
@@ -54,9 +55,10 @@ pub(super) async fn create_chat_completion(
     let request = ChatCompletionRequest::parse(body, &Bounds::from(state.as_ref()))?;
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();
-    let running = chat::start(&state, &caller, request.into_command(user)?).await?;
+    let (running, keeper) = chat::start(&state, &caller, request.into_command(user)?).await?;
     let head = AnswerHead::new("chatcmpl-", running.answered_by);
-    let headers = head.headers();
+    let keeper = keeper.map(|k| k.named(&head.id, head.created * 1000, running.prompt_tokens));
+    let mut headers = head.headers();
     if streams {
         let chunks = ChatChunks {
             count: running.answers.len(),
@@ -66,11 +68,20 @@ pub(super) async fn create_chat_completion(
         return Ok(sse::respond(
             running.answers,
             chunks,
+            keeper,
             http.ping_interval,
             headers,
         ));
     }
     let answers = answer::collect_all(running.answers).await?;
+    if let Some(mut keeper) = keeper {
+        keeper.answers(&answers);
+        let kept = match keeper.write().await {
+            true => "true",
+            false => "false",
+        };
+        headers.insert(KEPT, HeaderValue::from_static(kept));
+    }
     let body = completion(head, running.prompt_tokens, answers);
     Ok((headers, Json(body)).into_response())
 }
@@ -96,7 +107,7 @@ fn completion(head: AnswerHead, prompt_tokens: usize, answers: Vec<WholeAnswer>)
         choices: choices.collect(),
         usage,
         attune: Attribution::from(&head.answered_by),
-        id: head.id,
+        id: head.id.into(),
         created: head.created,
         model: head.answered_by.model,
         system_fingerprint: head.answered_by.fingerprint,
@@ -168,7 +179,7 @@ impl Chunks for ChatChunks {
 impl ChatChunks {
     fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatCompletionChunk {
         ChatCompletionChunk {
-            id: self.head.id.clone(),
+            id: self.head.id.to_string(),
             object: "chat.completion.chunk",
             created: self.head.created,
             model: self.head.answered_by.model.clone(),

@@ -64,6 +64,7 @@ pub(super) async fn create_completion(
         return Ok(sse::respond(
             running.answers,
             chunks,
+            None,
             http.ping_interval,
             headers,
         ));
@@ -98,7 +99,7 @@ fn completion(
 
 fn frame(head: &AnswerHead) -> Completion {
     Completion {
-        id: head.id.clone(),
+        id: head.id.to_string(),
         object: "text_completion",
         created: head.created,
         model: head.answered_by.model.clone(),

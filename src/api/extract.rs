@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{header, HeaderMap};
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
 
 use super::error::ApiError;
 use super::router::{ApiState, HttpConfig};
+use super::types::list::Query as UrlQuery;
 use crate::app::keys::Caller;
-use crate::ids::UserId;
+use crate::ids::{IdempotencyKey, UserId};
+use crate::store::Idempotent;
 
 /// The JSON body. axum's own extractor answers 422 and plain text, which OpenAI's clients do not
 /// understand.
@@ -115,5 +118,60 @@ impl<S: Sync> FromRequestParts<S> for UserHeader {
             .map_err(|_| invalid("the header X-User-Id is not UTF-8".to_owned()))?;
         let user = UserId::new(text).map_err(|e| invalid(e.to_string()))?;
         Ok(Self(Some(user)))
+    }
+}
+
+/// The parameters of the URL. axum's own extractor answers in plain text.
+#[derive(Debug)]
+pub struct QueryParameters(pub UrlQuery);
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Query(parameters) = read.map_err(|_| {
+            ApiError::malformed_body("the parameters of the URL cannot be read".to_owned())
+        })?;
+        Ok(Self(UrlQuery::new(parameters)))
+    }
+}
+
+/// The header `Idempotency-Key`.
+#[derive(Debug)]
+pub struct IdempotencyHeader(pub Option<RequestKey>);
+
+/// A key that was sent with a request.
+#[derive(Debug)]
+pub struct RequestKey(IdempotencyKey);
+
+impl RequestKey {
+    /// The request: what was asked on `route`, for whom the header names.
+    pub fn of(self, route: &str, user: Option<&UserId>, body: &Value) -> Idempotent {
+        let asked = json!([route, user.map(UserId::as_str), body]);
+        Idempotent {
+            key: self.0,
+            sha256: hex::encode(Sha256::digest(asked.to_string())),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let name = "Idempotency-Key";
+        let invalid = |message: String| ApiError::invalid("invalid_value", name, message);
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let (first, second) = (values.next(), values.next());
+        if second.is_some() {
+            return Err(invalid(format!("the header {name} stands there twice")));
+        }
+        let Some(value) = first else {
+            return Ok(Self(None));
+        };
+        let text = value.to_str().unwrap_or_default();
+        let key = IdempotencyKey::new(text).map_err(|e| invalid(e.to_string()))?;
+        Ok(Self(Some(RequestKey(key))))
     }
 }

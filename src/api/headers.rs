@@ -4,19 +4,23 @@ use std::time::SystemTime;
 
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::app::models::unix_seconds;
+use crate::app::models::{unix_millis, unix_seconds};
 use crate::app::selection::AnsweredBy;
+use crate::ids::RecordId;
 
 /// The header with the adapter version, `base` for the bare base model.
 pub const ADAPTER_VERSION: &str = "x-attune-adapter-version";
 /// The header with the kind of user row: `none`, `generic`, `user`.
 pub const USER_ROW: &str = "x-attune-user-row";
 
+/// The header of an answer that was to be kept: whether it was.
+pub const KEPT: &str = "x-attune-kept";
+
 /// What all parts of one answer share.
 #[derive(Debug, Clone)]
 pub struct AnswerHead {
     /// `chatcmpl-...` or `cmpl-...`
-    pub id: String,
+    pub id: RecordId,
     /// Seconds since 1970.
     pub created: u64,
     /// Who answers.
@@ -26,9 +30,10 @@ pub struct AnswerHead {
 impl AnswerHead {
     /// A new id with `prefix`, now.
     pub fn new(prefix: &str, answered_by: AnsweredBy) -> Self {
+        let now = SystemTime::now();
         Self {
-            id: format!("{prefix}{:032x}", rand::random::<u128>()),
-            created: unix_seconds(SystemTime::now()),
+            id: RecordId::generate(prefix, unix_millis(now)),
+            created: unix_seconds(now),
             answered_by,
         }
     }

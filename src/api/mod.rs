@@ -11,7 +11,7 @@
 //! | [`auth`] | default-deny layer around everything |
 //! | [`access`] | one log line, one count and one drain token a request |
 //! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
-//! | [`chat`], [`completions`], [`models`], [`health`], [`metrics`] | handlers |
+//! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`metrics`] | handlers |
 
 pub mod access;
 pub mod auth;
@@ -22,11 +22,14 @@ pub mod extract;
 pub mod fields;
 pub mod headers;
 pub mod health;
+pub mod kept;
 pub mod metrics;
 pub mod models;
 pub mod openapi;
+pub mod preferences;
 pub mod request_id;
 pub mod router;
 pub mod server;
 pub mod sse;
 pub mod types;
+pub mod users;

@@ -17,6 +17,8 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
         security(("api_key" = [])),
         tags(
             (name = "chat", description = "Personalised conversation"),
+            (name = "preferences", description = "What people prefer"),
+            (name = "users", description = "What is recorded of people"),
             (name = "completions", description = "Raw text"),
             (name = "models", description = "What can be asked"),
             (name = "health", description = "For load balancers and monitors"),

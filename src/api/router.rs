@@ -13,7 +13,10 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::error::ApiError;
-use super::{access, auth, chat, completions, health, metrics, models, openapi, request_id};
+use super::{
+    access, auth, chat, completions, health, kept, metrics, models, openapi, preferences,
+    request_id, users,
+};
 use crate::app::state::AppState;
 
 /// Bounds of requests as HTTP sees them.
@@ -59,7 +62,28 @@ impl FromRef<ApiState> for Arc<HttpConfig> {
 /// Every route with its part of the OpenAPI document.
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::base())
-        .routes(routes!(chat::create_chat_completion))
+        .routes(routes!(
+            chat::create_chat_completion,
+            kept::list_chat_completions
+        ))
+        .routes(routes!(
+            kept::retrieve_chat_completion,
+            kept::update_chat_completion,
+            kept::delete_chat_completion
+        ))
+        .routes(routes!(kept::list_chat_completion_messages))
+        .routes(routes!(
+            preferences::create_preference,
+            preferences::list_preferences
+        ))
+        .routes(routes!(preferences::retrieve_preference))
+        .routes(routes!(preferences::create_feedback))
+        .routes(routes!(
+            users::retrieve_user,
+            users::update_user,
+            users::delete_user
+        ))
+        .routes(routes!(users::export_user))
         .routes(routes!(completions::create_completion))
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))

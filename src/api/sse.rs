@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::error::ApiError;
 use crate::app::answer::{AnswerPiece, AnswerReader};
 use crate::app::error::AppError;
+use crate::app::keep::Keeper;
 
 /// Makes the events of one kind of answer.
 pub trait Chunks: Send + 'static {
@@ -33,10 +34,11 @@ pub trait Chunks: Send + 'static {
     fn closing(&mut self) -> Vec<Self::Chunk>;
 }
 
-/// Streams the answers; a client that goes away drops them, and with them their sequences.
+/// Streams the answers, and keeps them if that is asked for; a client that goes away drops them, and with them their sequences.
 pub fn respond<C: Chunks>(
     answers: Vec<AnswerReader>,
     mut chunks: C,
+    keeper: Option<Keeper>,
     ping: Duration,
     mut headers: HeaderMap,
 ) -> Response {
@@ -46,6 +48,7 @@ pub fn respond<C: Chunks>(
             answers.into_iter().enumerate().map(pieces),
         )),
         chunks,
+        keeper,
     };
     let stream = stream::unfold(events, |mut events| async move {
         let event = events.next().await?;
@@ -79,6 +82,8 @@ struct Events<C> {
     /// `None` once there is nothing more to come.
     answers: Option<SelectAll<Pieces>>,
     chunks: C,
+    /// Writes the answers once they are whole, before the stream says that it is done.
+    keeper: Option<Keeper>,
 }
 
 impl<C: Chunks> Events<C> {
@@ -89,6 +94,9 @@ impl<C: Chunks> Events<C> {
             }
             match self.answers.as_mut()?.next().await {
                 Some((index, Ok(piece))) => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.piece(index, &piece);
+                    }
                     let chunks = self.chunks.piece(index, piece);
                     self.queue.extend(chunks.iter().map(event));
                 }
@@ -99,6 +107,9 @@ impl<C: Chunks> Events<C> {
                 }
                 None => {
                     self.answers = None;
+                    if let Some(keeper) = self.keeper.take() {
+                        keeper.write().await;
+                    }
                     let chunks = self.chunks.closing();
                     self.queue.extend(chunks.iter().map(event));
                     self.queue.push_back(Event::default().data("[DONE]"));

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::error::AppError;
 use super::generate::{self, GenerationOptions, Running};
+use super::keep::{KeepCommand, Keeper};
 use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
 pub use crate::text::chat_template::ChatMessage;
 use crate::text::tokenizer::TextError;
+use crate::text::user_info;
 
 /// A chat request, checked.
 #[derive(Debug, Clone)]
@@ -20,11 +22,14 @@ pub struct ChatCommand {
     pub messages: Vec<ChatMessage>,
     /// How answers are made.
     pub options: GenerationOptions,
+    /// Whether the answer is kept.
+    pub keep: KeepCommand,
     /// Whom the request names.
     pub user: UserHint,
 }
 
-/// Takes a chat request in: when this returns, the engine has it.
+/// Takes a chat request in: when this returns, the engine has it. Beside it comes who keeps the answer,
+/// if it is to be kept.
 ///
 /// # Errors
 /// See [`AppError`].
@@ -32,12 +37,17 @@ pub async fn start(
     state: &Arc<AppState>,
     caller: &Caller,
     command: ChatCommand,
-) -> Result<Running, AppError> {
-    let selection = selection::select(state, caller, command.model, command.user)?;
-    let bytes = command.messages.iter().map(|m| m.content.len()).sum();
-    let messages = command.messages;
+) -> Result<(Running, Option<Keeper>), AppError> {
+    let selection = selection::select(state, caller, command.model, command.user).await?;
+    let mut messages = command.messages;
+    let keeper = Keeper::new(state, caller, &selection, &messages, command.keep);
+    if let Some(info) = selection.profile() {
+        user_info::put_into(&mut messages, info);
+    }
+    let bytes = messages.iter().map(|m| m.content.len()).sum();
     let prompt = generate::tokenize(state, bytes, move |state| encode(state, &messages)).await?;
-    generate::submit(state, &selection, "messages", vec![prompt], command.options)
+    let running = generate::submit(state, &selection, "messages", vec![prompt], command.options)?;
+    Ok((running, keeper))
 }
 
 fn encode(state: &AppState, messages: &[ChatMessage]) -> Result<Vec<u32>, AppError> {

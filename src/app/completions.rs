@@ -52,7 +52,7 @@ pub async fn start(
     caller: &Caller,
     command: CompletionCommand,
 ) -> Result<RunningCompletions, AppError> {
-    let selection = selection::select(state, caller, command.model, command.user)?;
+    let selection = selection::select(state, caller, command.model, command.user).await?;
     let (n, echo, prompts) = (command.options.n, command.echo, command.prompts);
     let bytes = prompts.iter().map(Prompt::bytes).sum();
     let encoded = generate::tokenize(state, bytes, move |state| {

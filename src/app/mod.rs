@@ -12,6 +12,9 @@
 //! | [`generate`] | prompts and options become engine requests |
 //! | [`answer`] | engine events become text: detokenizer, stop strings, log-probabilities |
 //! | [`chat`] | messages to answers |
+//! | [`keep`] | completions that are kept, so that they can be compared and rated |
+//! | [`preferences`] | preferences and ratings |
+//! | [`people`] | what is recorded of a person |
 //! | [`completions`] | raw prompts to answers |
 //! | [`boot`] | configuration becomes a running server's state |
 //! | [`versions`] | store, bundles and registry, kept in step |
@@ -25,10 +28,13 @@ pub mod commands;
 pub mod completions;
 pub mod error;
 pub mod generate;
+pub mod keep;
 pub mod key_file;
 pub mod keys;
 pub mod model_id;
 pub mod models;
+pub mod people;
+pub mod preferences;
 pub mod selection;
 pub mod state;
 pub mod user;

@@ -67,3 +67,9 @@ fn entry(state: &AppState, id: String, adapter: Option<&Adapter>) -> ModelEntry 
 pub fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
+
+/// Milliseconds since 1970, likewise.
+pub fn unix_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

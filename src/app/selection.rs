@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::error::AppError;
 use super::keys::Caller;
 use super::model_id::{self, Target};
+use super::people::{self, Known};
 use super::state::AppState;
 use super::user::{self, UserHint};
 use crate::adapter::lease::Lease;
 use crate::engine::request::EngineAdapter;
-use crate::ids::AdapterVersion;
+use crate::ids::{AdapterVersion, UserKey};
 use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
 
 /// What answers a request. Holds the version's lease, so that it cannot change under way.
@@ -18,6 +19,8 @@ pub struct Selection {
     model: String,
     lease: Option<Lease>,
     soft_prompt: SoftPrompt,
+    user: Option<UserKey>,
+    profile: Option<String>,
 }
 
 /// What is told to the caller about who answers.
@@ -35,12 +38,13 @@ pub struct AnsweredBy {
     pub fingerprint: String,
 }
 
-/// Resolves the model id and the person of a request.
+/// Resolves the model id and the person of a request. A person who was deleted has no rows in the
+/// versions that were made before that.
 ///
 /// # Errors
-/// An unknown model, or a person for whom the key may not act.
-pub fn select(
-    state: &AppState,
+/// An unknown model, a person for whom the key may not act, or a store that cannot be read.
+pub async fn select(
+    state: &Arc<AppState>,
     caller: &Caller,
     model: String,
     hint: UserHint,
@@ -50,13 +54,20 @@ pub fn select(
         Target::Base | Target::Alias(None) => None,
         Target::Alias(Some(lease)) | Target::Pinned(lease) => Some(lease),
     };
-    let soft_prompt = lease
-        .as_ref()
-        .map_or_else(SoftPrompt::none, |lease| lease.soft_prompt(user.as_ref()));
+    let known = match (&lease, &user) {
+        (Some(_), Some(user)) => people::known(state, user).await?,
+        _ => Known::default(),
+    };
+    let is_remembered = |lease: &Lease| known.remembered_by(lease.adapter().created_unix);
+    let soft_prompt = lease.as_ref().map_or_else(SoftPrompt::none, |lease| {
+        lease.soft_prompt(user.as_ref().filter(|_| is_remembered(lease)))
+    });
     Ok(Selection {
         model,
         lease,
         soft_prompt,
+        user,
+        profile: known.profile,
     })
 }
 
@@ -64,6 +75,16 @@ impl Selection {
     /// The rows to put in front of the prompt.
     pub fn soft_prompt(&self) -> &SoftPrompt {
         &self.soft_prompt
+    }
+
+    /// The person.
+    pub fn user(&self) -> Option<&UserKey> {
+        self.user.as_ref()
+    }
+
+    /// What is known about them in words.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 
     /// What the engine needs to know of the version.

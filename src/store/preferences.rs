@@ -126,7 +126,7 @@ impl Store {
         self.owned(tenant, id)
     }
 
-    /// A part of the preferences of a tenant, or of one of its users.
+    /// A part of the preferences of a tenant, or of one of its users, for which `keep` holds.
     ///
     /// # Errors
     /// A record cannot be read.
@@ -135,8 +135,9 @@ impl Store {
         tenant: &Tenant,
         user: Option<&UserId>,
         page: &Page,
+        keep: impl Fn(&PreferenceRecord) -> bool,
     ) -> Result<Vec<PreferenceRecord>, StoreError> {
-        self.owned_page(tenant, user, page, |_| true)
+        self.owned_page(tenant, user, page, keep)
     }
 
     /// All preferences, by tenant and time.

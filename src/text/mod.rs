@@ -11,3 +11,4 @@ pub mod chat_template;
 pub mod detokenizer;
 pub mod stop;
 pub mod tokenizer;
+pub mod user_info;

@@ -6,7 +6,7 @@
 //! the turn; special tokens that a reply spells stay text.
 //!
 //! What users say about themselves goes in front of the first user message (of the text, without a
-//! template), as the P-RLHF authors have it: [`USER_INFO`], the information, a line end, the rest.
+//! template), as the P-RLHF authors have it: [`USER_INFO`](crate::text::user_info::USER_INFO), the information, a line end, the rest.
 //! An app that serves such a model writes it there, too.
 //!
 //! Two lengths bound a pair; both count BOS and the reply's end, but no soft rows. A prompt is cut
@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::dataset::{Pair, Source};
 use crate::text::chat_template::ChatTemplate;
 use crate::text::tokenizer::{SpecialTokens, TextError, Tokenizer};
-pub use written::{chat_messages, USER_INFO};
+pub use written::chat_messages;
 use written::{end_of_turn, Written};
 
 /// Why pairs cannot be encoded.

@@ -1,6 +1,6 @@
 //! Fields of chat requests that OpenAI documents and that cannot change this server's answers.
 //!
-//! They are checked and then have no effect. Fields that would change the answer if they were
+//! Two of them say what becomes of an answer afterwards. The others are checked and have no effect. Fields that would change the answer if they were
 //! supported (tools, other output formats, audio...) pass only with a value that asks for nothing.
 
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ use crate::api::fields::{self, Fields, Parsed};
 const MAX_METADATA: usize = 16;
 const SERVICE_TIERS: [&str; 6] = ["auto", "default", "flex", "scale", "priority", "fast"];
 
-/// Fields that are checked and have no effect.
+/// Fields that do not change the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AcceptedFields {
-    /// Up to 16 pairs; keys of up to 64, values of up to 512 characters. No effect.
+    /// Up to 16 pairs, to find a kept answer by; keys of up to 64, values of up to 512 characters.
     pub metadata: Option<BTreeMap<String, String>>,
-    /// Must be false: answers are not stored.
+    /// Whether the answer is kept, so that it can be shown again, compared and rated.
     pub store: Option<bool>,
     /// No effect.
     pub service_tier: Option<String>,
@@ -40,21 +40,14 @@ impl AcceptedFields {
     pub fn take(fields: &mut Fields) -> Parsed<Self> {
         nothing_asked(fields)?;
         let retention = ["in_memory", "in-memory", "24h"];
-        let accepted = Self {
+        Ok(Self {
             metadata: metadata(fields)?,
             store: fields.boolean("store")?,
             service_tier: fields.word("service_tier", &SERVICE_TIERS)?,
             prompt_cache_key: fields.string("prompt_cache_key", 1024)?,
             prompt_cache_retention: fields.word("prompt_cache_retention", &retention)?,
             parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
-        };
-        if accepted.store == Some(true) {
-            return Err(fields::unsupported_value(
-                "store",
-                "it does not store answers",
-            ));
-        }
-        Ok(accepted)
+        })
     }
 }
 
@@ -132,7 +125,11 @@ fn response_format(fields: &mut Fields) -> Parsed<()> {
     }
 }
 
-fn metadata(fields: &mut Fields) -> Parsed<Option<BTreeMap<String, String>>> {
+/// Takes the field `metadata`.
+///
+/// # Errors
+/// Not an object of texts, too many of them, or too long.
+pub fn metadata(fields: &mut Fields) -> Parsed<Option<BTreeMap<String, String>>> {
     let map = match fields.take("metadata") {
         None => return Ok(None),
         Some(Value::Object(map)) => map,

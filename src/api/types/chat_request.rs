@@ -10,6 +10,7 @@ use super::message::Message;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 use crate::app::chat::ChatCommand;
+use crate::app::keep::KeepCommand;
 use crate::ids::UserId;
 
 /// Characters of a model id.
@@ -38,7 +39,7 @@ pub struct ChatCompletionRequest {
     /// How answers are made and sent, and for whom.
     #[serde(flatten)]
     pub generation: GenerationFields,
-    /// What has no effect.
+    /// What does not change the answer.
     #[serde(flatten)]
     pub accepted: AcceptedFields,
 }
@@ -81,6 +82,10 @@ impl ChatCompletionRequest {
         let logprobs = (self.logprobs == Some(true)).then(|| self.top_logprobs.unwrap_or(0));
         Ok(ChatCommand {
             options: self.generation.options(max_tokens, logprobs)?,
+            keep: KeepCommand {
+                store: self.accepted.store,
+                metadata: self.accepted.metadata.unwrap_or_default(),
+            },
             user: self.generation.user_hint(user_header),
             model: self.model,
             messages: self.messages.into_iter().map(Into::into).collect(),

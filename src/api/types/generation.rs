@@ -246,7 +246,7 @@ fn logit_bias(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<BTreeMap<
     map.into_iter().map(pair).collect::<Parsed<_>>().map(Some)
 }
 
-fn user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
+pub(super) fn user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
     let Some(text) = fields.string(name, MAX_USER_ID_CHARS)? else {
         return Ok(None);
     };

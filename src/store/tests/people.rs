@@ -109,7 +109,9 @@ fn a_request_that_is_repeated_is_done_once() {
     assert_eq!(foreign_inserted.unwrap(), Inserted::New(foreign));
     let rated = store.insert_feedback(&rating(4, None, Rating::Up), Some(&request("k", "body")));
     assert!(matches!(rated, Err(InsertError::KeyReused)));
-    let all = store.preferences(&tenant(), None, &page(9)).unwrap();
+    let all = store
+        .preferences(&tenant(), None, &page(9), |_| true)
+        .unwrap();
     assert_eq!(all, [first]);
     assert_clean(&store);
 }
@@ -136,7 +138,9 @@ fn lists_come_in_pages_both_ways_and_stay_inside_their_tenant_and_user() {
     }
     let list = |user: Option<&str>, page: Page| {
         let user = user.map(|user| UserId::new(user).unwrap());
-        ids(&store.preferences(&tenant(), user.as_ref(), &page).unwrap())
+        ids(&store
+            .preferences(&tenant(), user.as_ref(), &page, |_| true)
+            .unwrap())
     };
     for (user, want) in [(None, (0..9).collect()), (Some("ann"), vec![0, 3, 6])] {
         let mut backwards: Vec<u64> = want.clone();

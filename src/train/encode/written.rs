@@ -2,10 +2,8 @@
 
 use crate::text::chat_template::{ChatMessage, ChatTemplate};
 use crate::text::tokenizer::{SpecialTokens, TextError, Tokenizer};
+use crate::text::user_info;
 use crate::train::dataset::{Pair, Prompt};
-
-/// What stands before a user's information.
-pub const USER_INFO: &str = "User textual information: ";
 
 /// A prompt before it is encoded.
 pub(super) enum Written<'a> {
@@ -89,18 +87,15 @@ pub fn chat_messages(pair: &Pair) -> Vec<ChatMessage> {
         Prompt::Text(text) => vec![message("user", text)],
         Prompt::Messages(messages) => messages.clone(),
     };
-    if pair.user_info.is_some() {
-        match messages.iter_mut().find(|message| message.role == "user") {
-            Some(first) => first.content = with_info(pair, &first.content),
-            None => messages.push(message("user", &with_info(pair, ""))),
-        }
+    if let Some(info) = &pair.user_info {
+        user_info::put_into(&mut messages, info);
     }
     messages
 }
 
 fn with_info(pair: &Pair, text: &str) -> String {
     match &pair.user_info {
-        Some(info) => format!("{USER_INFO}{info}\n{text}"),
+        Some(info) => user_info::before(info, text),
         None => text.to_owned(),
     }
 }

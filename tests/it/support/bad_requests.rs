@@ -50,7 +50,6 @@ pub fn bad_chats() -> Vec<(Value, &'static str, &'static str)> {
         (json!({"metadata": {"a": text(513)}}), "string_above_max_length", "metadata.a"),
         (json!({"metadata": {text(65): "a"}}), "string_above_max_length", "metadata"),
         (json!({"metadata": (0..17).map(|i| (i.to_string(), json!("v"))).collect::<serde_json::Map<_, _>>()}), "object_above_max_properties", "metadata"),
-        (json!({"store": true}), "unsupported_value", "store"),
         (json!({"store": "no"}), "invalid_type", "store"),
         (json!({"service_tier": "gold"}), "invalid_value", "service_tier"),
         (json!({"tools": [{"type": "function"}]}), "unsupported_parameter", "tools"),

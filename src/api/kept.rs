@@ -1,0 +1,170 @@
+//! Kept completions: `/v1/chat/completions/{id}` and the list.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::Json;
+
+use super::error::ApiError;
+use super::extract::{Authenticated, JsonBody, QueryParameters};
+use super::fields::Fields;
+use super::types::accepted::metadata;
+use super::types::error::ErrorResponse;
+use super::types::kept::{Deleted, KeptChatCompletion, ListedMessage};
+use super::types::list::List;
+use crate::app::keep::{self, Filter};
+use crate::app::keys::Role;
+use crate::app::state::AppState;
+use crate::store::CompletionRecord;
+
+type Id = Result<Path<String>, PathRejection>;
+
+/// Show a kept completion
+#[utoipa::path(
+    get,
+    path = "/v1/chat/completions/{id}",
+    tag = "chat",
+    params(("id" = String, Path, description = "The completion's id")),
+    responses(
+        (status = 200, description = "The completion", body = KeptChatCompletion),
+        (status = "4XX", description = "No such completion", body = ErrorResponse),
+    )
+)]
+pub(super) async fn retrieve_chat_completion(
+    State(state): State<Arc<AppState>>,
+    Authenticated(caller): Authenticated,
+    id: Id,
+) -> Result<Json<KeptChatCompletion>, ApiError> {
+    caller.require(Role::Inference)?;
+    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
+    Ok(Json(keep::find(&state, &caller, &id).await?.into()))
+}
+
+/// List kept completions
+///
+/// The oldest first, unless `order` is `desc`. `metadata[KEY]=VALUE` finds those with that pair.
+#[utoipa::path(
+    get,
+    path = "/v1/chat/completions",
+    tag = "chat",
+    params(
+        ("model" = Option<String>, Query, description = "Only those of this model id"),
+        ("after" = Option<String>, Query, description = "Only those behind this one"),
+        ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]"),
+        ("order" = Option<String>, Query, description = "asc or desc"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = List<KeptChatCompletion>),
+        (status = "4XX", description = "A request that cannot be answered", body = ErrorResponse),
+    )
+)]
+pub(super) async fn list_chat_completions(
+    State(state): State<Arc<AppState>>,
+    Authenticated(caller): Authenticated,
+    QueryParameters(mut query): QueryParameters,
+) -> Result<Json<List<KeptChatCompletion>>, ApiError> {
+    caller.require(Role::Inference)?;
+    let filter = Filter {
+        model: query.take("model")?,
+        metadata: query.take_pairs("metadata").into_iter().collect(),
+    };
+    let page = query.page()?;
+    query.finish()?;
+    let found = keep::list(&state, &caller, filter, page.clone()).await?;
+    let id = |record: &CompletionRecord| record.id.to_string();
+    Ok(Json(List::new(found, &page, id, Into::into)))
+}
+
+/// Change a kept completion's metadata
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions/{id}",
+    tag = "chat",
+    params(("id" = String, Path, description = "The completion's id")),
+    request_body(content = Value, description = "{\"metadata\": {...}}, and nothing else"),
+    responses(
+        (status = 200, description = "The completion", body = KeptChatCompletion),
+        (status = "4XX", description = "No such completion", body = ErrorResponse),
+    )
+)]
+pub(super) async fn update_chat_completion(
+    State(state): State<Arc<AppState>>,
+    Authenticated(caller): Authenticated,
+    id: Id,
+    JsonBody(body): JsonBody,
+) -> Result<Json<KeptChatCompletion>, ApiError> {
+    caller.require(Role::Inference)?;
+    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
+    let mut fields = Fields::body(body)?;
+    let pairs = metadata(&mut fields)?.ok_or_else(|| fields.missing("metadata"))?;
+    fields.finish()?;
+    let changed = keep::set_metadata(&state, &caller, &id, pairs).await?;
+    Ok(Json(changed.into()))
+}
+
+/// Delete a kept completion
+///
+/// Ratings and preferences that were made of it stay.
+#[utoipa::path(
+    delete,
+    path = "/v1/chat/completions/{id}",
+    tag = "chat",
+    params(("id" = String, Path, description = "The completion's id")),
+    responses(
+        (status = 200, description = "It is gone", body = Deleted),
+        (status = "4XX", description = "No such completion", body = ErrorResponse),
+    )
+)]
+pub(super) async fn delete_chat_completion(
+    State(state): State<Arc<AppState>>,
+    Authenticated(caller): Authenticated,
+    id: Id,
+) -> Result<Json<Deleted>, ApiError> {
+    caller.require(Role::Inference)?;
+    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
+    keep::delete(&state, &caller, &id).await?;
+    Ok(Json(Deleted {
+        id,
+        object: "chat.completion.deleted",
+        deleted: true,
+    }))
+}
+
+/// Show a kept completion's conversation
+#[utoipa::path(
+    get,
+    path = "/v1/chat/completions/{id}/messages",
+    tag = "chat",
+    params(("id" = String, Path, description = "The completion's id")),
+    responses(
+        (status = 200, description = "The messages, all of them", body = List<ListedMessage>),
+        (status = "4XX", description = "No such completion", body = ErrorResponse),
+    )
+)]
+pub(super) async fn list_chat_completion_messages(
+    State(state): State<Arc<AppState>>,
+    Authenticated(caller): Authenticated,
+    id: Id,
+) -> Result<Json<List<ListedMessage>>, ApiError> {
+    caller.require(Role::Inference)?;
+    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
+    let messages = keep::find(&state, &caller, &id).await?.messages.into_iter();
+    let data: Vec<ListedMessage> = messages
+        .enumerate()
+        .map(|(i, turn)| ListedMessage {
+            id: format!("{id}-{i}"),
+            role: turn.role,
+            content: turn.content,
+            refusal: None,
+            content_parts: None,
+        })
+        .collect();
+    Ok(Json(List {
+        object: "list",
+        first_id: data.first().map(|m| m.id.clone()),
+        last_id: data.last().map(|m| m.id.clone()),
+        has_more: false,
+        data,
+    }))
+}

@@ -1,0 +1,241 @@
+//! Completions that are kept: collected while they are answered, written when they are whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::answer::{AnswerPiece, FinishReason, WholeAnswer};
+use super::boot::now_unix_ms;
+use super::error::AppError;
+use super::keys::Caller;
+use super::selection::{AnsweredBy, Selection};
+use super::state::AppState;
+use crate::ids::{RecordId, Tenant};
+use crate::store::{CompletionRecord, KeptChoice, Page, StoreError, Turn};
+use crate::text::chat_template::ChatMessage;
+
+/// What a request says about keeping its answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeepCommand {
+    /// `None`: as the server is set up.
+    pub store: Option<bool>,
+    /// What the caller wants to find it by.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A completion that will be kept if it comes to its end.
+#[derive(Debug)]
+pub struct Keeper {
+    state: Arc<AppState>,
+    record: CompletionRecord,
+}
+
+impl Keeper {
+    /// `None` where the answer is not to be kept.
+    pub(super) fn new(
+        state: &Arc<AppState>,
+        caller: &Caller,
+        selection: &Selection,
+        messages: &[ChatMessage],
+        command: KeepCommand,
+    ) -> Option<Self> {
+        let now = now_unix_ms();
+        let ttl = state.limits.keep_completions;
+        let expires_unix_ms = match (command.store, ttl) {
+            (Some(true), _) => None,
+            (None, Some(ttl)) => {
+                let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+                Some(now.saturating_add(ttl))
+            }
+            (Some(false), _) | (None, None) => return None,
+        };
+        let AnsweredBy {
+            model,
+            version,
+            row,
+            soft_prompt_tokens,
+            fingerprint,
+        } = selection.answered_by(state);
+        let record = CompletionRecord {
+            tenant: caller.tenant.clone(),
+            id: RecordId::generate("chatcmpl-", now),
+            user: selection.user().map(|user| user.user.clone()),
+            created_unix_ms: now,
+            expires_unix_ms,
+            model,
+            adapter_version: version,
+            fingerprint,
+            user_row: row.as_str().to_owned(),
+            soft_prompt_tokens: soft_prompt_tokens as u64,
+            messages: messages.iter().map(turn).collect(),
+            choices: Vec::new(),
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            metadata: command.metadata,
+        };
+        Some(Self {
+            state: state.clone(),
+            record,
+        })
+    }
+
+    /// The answer goes by this id, made then.
+    pub fn named(mut self, id: &RecordId, created_unix_ms: u64, prompt_tokens: usize) -> Self {
+        self.record.id = id.clone();
+        self.record.created_unix_ms = created_unix_ms;
+        self.record.prompt_tokens = prompt_tokens as u64;
+        self
+    }
+
+    /// A piece of answer `index`.
+    pub fn piece(&mut self, index: usize, piece: &AnswerPiece) {
+        let choice = self.choice(index);
+        choice.content.push_str(&piece.text);
+        if let Some(end) = &piece.end {
+            choice.finish_reason = reason(end.reason).to_owned();
+            self.record.completion_tokens += end.completion_tokens as u64;
+        }
+    }
+
+    /// All of them.
+    pub fn answers(&mut self, answers: &[WholeAnswer]) {
+        for (index, answer) in answers.iter().enumerate() {
+            let choice = self.choice(index);
+            choice.content.clone_from(&answer.text);
+            choice.finish_reason = reason(answer.end.reason).to_owned();
+            self.record.completion_tokens += answer.end.completion_tokens as u64;
+        }
+    }
+
+    /// Writes the whole completion. An answer is worth more than its copy: a failure is logged, and
+    /// the result says whether it was kept.
+    pub async fn write(self) -> bool {
+        let Self { state, record } = self;
+        let written = state.with_store(move |store| store.insert_completion(&record));
+        match written.await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "a completion was not kept");
+                false
+            }
+        }
+    }
+
+    fn choice(&mut self, index: usize) -> &mut KeptChoice {
+        let choices = &mut self.record.choices;
+        while choices.len() <= index {
+            choices.push(KeptChoice {
+                index: choices.len() as u32,
+                content: String::new(),
+                finish_reason: String::new(),
+            });
+        }
+        &mut choices[index]
+    }
+}
+
+fn reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Length => "length",
+        FinishReason::Stop => "stop",
+    }
+}
+
+fn turn(message: &ChatMessage) -> Turn {
+    Turn {
+        role: message.role.clone(),
+        content: message.content.clone(),
+    }
+}
+
+/// The kept completion `id` of the caller's tenant.
+///
+/// # Errors
+/// None of that id, or one of a person for whom the key may not act: callers cannot tell which.
+pub async fn find(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    id: &str,
+) -> Result<CompletionRecord, AppError> {
+    let not_found = || AppError::NotFound {
+        what: "completion",
+        id: id.chars().take(128).collect(),
+    };
+    let key = RecordId::new(id).map_err(|_| not_found())?;
+    let tenant = caller.tenant.clone();
+    let read = move |store: &crate::store::Store| store.completion(&tenant, &key, now_unix_ms());
+    let found = state.with_store(read).await?;
+    found
+        .filter(|record| may_see(caller, record))
+        .ok_or_else(not_found)
+}
+
+fn may_see(caller: &Caller, record: &CompletionRecord) -> bool {
+    match &record.user {
+        Some(user) => caller.users.contains(user),
+        None => true,
+    }
+}
+
+/// Which completions are listed.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only those of this model id.
+    pub model: Option<String>,
+    /// Only those with all of these pairs.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A part of the caller's kept completions.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn list(
+    state: &Arc<AppState>,
+    caller: &Arc<Caller>,
+    filter: Filter,
+    page: Page,
+) -> Result<Vec<CompletionRecord>, AppError> {
+    let caller = caller.clone();
+    let read = move |store: &crate::store::Store| -> Result<Vec<CompletionRecord>, StoreError> {
+        let keep = |record: &CompletionRecord| {
+            let mut pairs = filter.metadata.iter();
+            may_see(&caller, record)
+                && filter.model.as_ref().is_none_or(|m| *m == record.model)
+                && pairs.all(|(k, v)| record.metadata.get(k) == Some(v))
+        };
+        store.completions(&caller.tenant, &page, now_unix_ms(), keep)
+    };
+    state.with_store(read).await
+}
+
+/// Gives a completion that [`find`] found other metadata.
+///
+/// # Errors
+/// The store cannot write.
+pub async fn set_metadata(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    id: &str,
+    metadata: BTreeMap<String, String>,
+) -> Result<CompletionRecord, AppError> {
+    let found = find(state, caller, id).await?;
+    let write = move |store: &crate::store::Store| {
+        store.set_completion_metadata(&found.tenant, &found.id, metadata, now_unix_ms())
+    };
+    let changed = state.with_store(write).await?;
+    changed.ok_or_else(|| AppError::NotFound {
+        what: "completion",
+        id: id.to_owned(),
+    })
+}
+
+/// Removes a completion that [`find`] found.
+///
+/// # Errors
+/// The store cannot write.
+pub async fn delete(state: &Arc<AppState>, caller: &Caller, id: &str) -> Result<(), AppError> {
+    let found = find(state, caller, id).await?;
+    let tenant: Tenant = found.tenant;
+    let write = move |store: &crate::store::Store| store.delete_completion(&tenant, &found.id);
+    state.with_store(write).await.map(|_| ())
+}

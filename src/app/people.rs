@@ -1,0 +1,166 @@
+//! What is recorded of people: shown, exported, set, deleted.
+
+use std::sync::Arc;
+
+use super::boot::now_unix_ms;
+use super::error::AppError;
+use super::keys::{Caller, Role};
+use super::state::AppState;
+use crate::ids::{AdapterVersion, UserId, UserKey};
+use crate::store::{ProfileRecord, StoreError, UserCounts};
+use crate::user_model::soft_prompt::RowKind;
+
+/// What an answer has to know of a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Text about them for the prompt.
+    pub profile: Option<String>,
+    /// When they were deleted last, seconds since 1970.
+    pub deleted_unix: Option<u64>,
+}
+
+impl Known {
+    /// Whether a version that was made then may have rows of theirs: not if they were deleted since.
+    pub fn remembered_by(&self, created_unix: u64) -> bool {
+        self.deleted_unix
+            .is_none_or(|deleted| deleted < created_unix)
+    }
+}
+
+/// What callers see of a person. All of it is there for a stranger, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Who.
+    pub user: UserId,
+    /// When they were first recorded, in milliseconds since 1970.
+    pub created_unix_ms: Option<u64>,
+    /// How much is recorded.
+    pub counts: UserCounts,
+    /// The version that answers them under the alias.
+    pub version: Option<AdapterVersion>,
+    /// Whose rows it has for them.
+    pub row: RowKind,
+    /// Text about them for the prompt.
+    pub profile: Option<String>,
+    /// Whether what they prefer may be learned.
+    pub learning: bool,
+}
+
+/// What is to be set of a person; `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PersonChange {
+    /// Text about them, `Some(None)` to remove it.
+    pub profile: Option<Option<String>>,
+    /// Whether what they prefer may be learned.
+    pub learning: Option<bool>,
+}
+
+/// What an answer has to know of `user`.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn known(state: &Arc<AppState>, user: &UserKey) -> Result<Known, AppError> {
+    let user = user.clone();
+    let read = move |store: &crate::store::Store| -> Result<Known, StoreError> {
+        let deleted = store.tombstone(&user)?;
+        Ok(Known {
+            profile: store.profile(&user)?.and_then(|profile| profile.text),
+            deleted_unix: deleted.map(|t| t.deleted_unix_ms / 1000),
+        })
+    };
+    state.with_store(read).await
+}
+
+/// The person `id` of the caller's tenant. Admins may ask for everybody, other keys for the people
+/// whom their entry in the key file names.
+///
+/// # Errors
+/// The key may not.
+pub fn person_of(caller: &Caller, id: UserId) -> Result<UserKey, AppError> {
+    if !caller.users.contains(&id) {
+        return Err(AppError::UserNotAllowed);
+    }
+    if caller.users == super::keys::AllowedUsers::Any {
+        caller.require(Role::Admin)?;
+    }
+    Ok(UserKey {
+        tenant: caller.tenant.clone(),
+        user: id,
+    })
+}
+
+/// What is recorded of `user`, and who answers them now.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppError> {
+    let known = known(state, &user).await?;
+    let lease = state.registry.by_alias(&state.alias);
+    let row = lease.as_ref().map_or(RowKind::None, |lease| {
+        let remembered = known.remembered_by(lease.adapter().created_unix);
+        lease.soft_prompt(Some(&user).filter(|_| remembered)).kind()
+    });
+    let version = lease.map(|lease| lease.adapter().version.clone());
+    let read = move |store: &crate::store::Store| -> Result<Person, StoreError> {
+        let profile = store.profile(&user)?;
+        Ok(Person {
+            created_unix_ms: store.user(&user)?.map(|record| record.created_unix_ms),
+            counts: store.user_counts(&user)?,
+            version,
+            row,
+            learning: profile.as_ref().is_none_or(|profile| profile.learning),
+            profile: profile.and_then(|profile| profile.text),
+            user: user.user,
+        })
+    };
+    state.with_store(read).await
+}
+
+/// Sets what `change` says.
+///
+/// # Errors
+/// The store cannot write.
+pub async fn set(
+    state: &Arc<AppState>,
+    user: UserKey,
+    change: PersonChange,
+) -> Result<Person, AppError> {
+    let whom = user.clone();
+    let write = move |store: &crate::store::Store| -> Result<(), StoreError> {
+        let before = store.profile(&whom)?;
+        let (text, learning) = before.map_or((None, true), |p| (p.text, p.learning));
+        store.put_profile(&ProfileRecord {
+            tenant: whom.tenant,
+            user: whom.user,
+            text: change.profile.unwrap_or(text),
+            learning: change.learning.unwrap_or(learning),
+            updated_unix_ms: now_unix_ms(),
+        })
+    };
+    state.with_store(write).await?;
+    show(state, user).await
+}
+
+/// Everything that is recorded of `user`, a JSON object a line.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn export(state: &Arc<AppState>, user: UserKey) -> Result<Vec<u8>, AppError> {
+    let read = move |store: &crate::store::Store| -> Result<Vec<u8>, StoreError> {
+        let mut lines = Vec::new();
+        store.export_user(&user, &mut lines)?;
+        Ok(lines)
+    };
+    state.with_store(read).await
+}
+
+/// Deletes everything that is recorded of `user`.
+///
+/// # Errors
+/// The store cannot write: nobody was deleted, or a part is gone; the same request completes it.
+pub async fn erase(state: &Arc<AppState>, user: UserKey) -> Result<(), AppError> {
+    let write = move |store: &crate::store::Store| store.erase_user(&user, now_unix_ms());
+    let erased = state.with_store(write).await?;
+    tracing::info!(records = erased, "a user was deleted");
+    Ok(())
+}

@@ -1,0 +1,296 @@
+//! Preferences and ratings: checked against what was answered, written, found again.
+
+use std::sync::Arc;
+
+use super::boot::now_unix_ms;
+use super::error::AppError;
+use super::keep;
+use super::keys::Caller;
+use super::state::AppState;
+use super::user::{self, UserHint};
+use crate::ids::{RecordId, UserId};
+use crate::store::{
+    ComparedAnswer, CompletionRecord, FeedbackRecord, Idempotent, Inserted, Page, PreferenceRecord,
+    PreferenceSource, Rating, Turn,
+};
+
+/// One answer of a kept completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerRef {
+    /// The completion's id, as the caller wrote it.
+    pub completion: String,
+    /// The answer's place in it.
+    pub index: u32,
+}
+
+/// Two answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// As texts, with the conversation that they answer.
+    Texts {
+        /// The conversation.
+        messages: Vec<Turn>,
+        /// The better answer.
+        chosen: String,
+        /// The other one.
+        rejected: String,
+    },
+    /// As parts of kept completions.
+    Answers {
+        /// The better answer.
+        chosen: AnswerRef,
+        /// The other one.
+        rejected: AnswerRef,
+    },
+}
+
+/// A preference that is to be recorded, checked as far as that goes without the store.
+#[derive(Debug, Clone)]
+pub struct PreferenceCommand {
+    /// Whom the request names.
+    pub user: UserHint,
+    /// What is compared.
+    pub compared: Compared,
+    /// Makes a repetition known.
+    pub idempotent: Option<Idempotent>,
+}
+
+/// A rating that is to be recorded.
+#[derive(Debug, Clone)]
+pub struct FeedbackCommand {
+    /// What is rated.
+    pub answer: AnswerRef,
+    /// How.
+    pub rating: Rating,
+    /// What the person says of it.
+    pub comment: Option<String>,
+    /// Makes a repetition known.
+    pub idempotent: Option<Idempotent>,
+}
+
+/// Records a preference. When this returns, it is durable.
+///
+/// # Errors
+/// Completions that are not there, answer different conversations or are another person's; equal
+/// answers; an idempotency key of another request; a store that cannot write.
+pub async fn prefer(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    command: PreferenceCommand,
+) -> Result<Inserted<PreferenceRecord>, AppError> {
+    let named = user::resolve(caller, command.user)?.map(|key| key.user);
+    let record = match command.compared {
+        Compared::Texts {
+            messages,
+            chosen,
+            rejected,
+        } => of_texts(state, caller, named, messages, chosen, rejected),
+        Compared::Answers { chosen, rejected } => {
+            of_answers(state, caller, named, chosen, rejected).await?
+        }
+    };
+    if record.chosen.text == record.rejected.text {
+        return Err(invalid(
+            "rejected",
+            "'chosen' and 'rejected' are the same text",
+        ));
+    }
+    let idempotent = command.idempotent;
+    let write =
+        move |store: &crate::store::Store| store.insert_preference(&record, idempotent.as_ref());
+    state.with_store(write).await
+}
+
+fn of_texts(
+    state: &AppState,
+    caller: &Caller,
+    user: Option<UserId>,
+    messages: Vec<Turn>,
+    chosen: String,
+    rejected: String,
+) -> PreferenceRecord {
+    let lease = state.registry.by_alias(&state.alias);
+    let answer = |text| ComparedAnswer {
+        text,
+        completion: None,
+        index: None,
+        adapter_version: None,
+    };
+    let now = now_unix_ms();
+    PreferenceRecord {
+        tenant: caller.tenant.clone(),
+        id: RecordId::generate("pref_", now),
+        user,
+        created_unix_ms: now,
+        source: PreferenceSource::Texts,
+        adapter_version: lease.map(|lease| lease.adapter().version.clone()),
+        messages,
+        chosen: answer(chosen),
+        rejected: answer(rejected),
+    }
+}
+
+async fn of_answers(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    named: Option<UserId>,
+    chosen: AnswerRef,
+    rejected: AnswerRef,
+) -> Result<PreferenceRecord, AppError> {
+    let same = chosen.completion == rejected.completion;
+    let (better, other) = (
+        keep::find(state, caller, &chosen.completion).await?,
+        keep::find(state, caller, &rejected.completion).await?,
+    );
+    if better.user != other.user {
+        return Err(invalid(
+            "rejected",
+            "the two completions answered different users",
+        ));
+    }
+    if named.is_some() && named != better.user {
+        return Err(invalid("user", "the completions answered another user"));
+    }
+    if better.messages != other.messages {
+        return Err(invalid(
+            "rejected",
+            "the two completions answer different messages",
+        ));
+    }
+    let now = now_unix_ms();
+    Ok(PreferenceRecord {
+        tenant: caller.tenant.clone(),
+        id: RecordId::generate("pref_", now),
+        user: better.user.clone(),
+        created_unix_ms: now,
+        source: match same {
+            true => PreferenceSource::Choices,
+            false => PreferenceSource::Completions,
+        },
+        adapter_version: better.adapter_version.clone(),
+        chosen: compared(&better, chosen.index, "chosen")?,
+        rejected: compared(&other, rejected.index, "rejected")?,
+        messages: better.messages,
+    })
+}
+
+fn compared(
+    completion: &CompletionRecord,
+    index: u32,
+    field: &'static str,
+) -> Result<ComparedAnswer, AppError> {
+    Ok(ComparedAnswer {
+        text: choice(completion, index, field)?,
+        completion: Some(completion.id.clone()),
+        index: Some(index),
+        adapter_version: completion.adapter_version.clone(),
+    })
+}
+
+fn choice(
+    completion: &CompletionRecord,
+    index: u32,
+    field: &'static str,
+) -> Result<String, AppError> {
+    let found = completion.choices.iter().find(|c| c.index == index);
+    found.map(|c| c.content.clone()).ok_or_else(|| {
+        let count = completion.choices.len();
+        invalid(
+            field,
+            &format!("the completion has {count} answers, the index is {index}"),
+        )
+    })
+}
+
+/// Records a rating. When this returns, it is durable.
+///
+/// # Errors
+/// As [`prefer`].
+pub async fn rate(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    command: FeedbackCommand,
+) -> Result<Inserted<FeedbackRecord>, AppError> {
+    let AnswerRef { completion, index } = command.answer;
+    let completion = keep::find(state, caller, &completion).await?;
+    let now = now_unix_ms();
+    let record = FeedbackRecord {
+        tenant: caller.tenant.clone(),
+        id: RecordId::generate("fb_", now),
+        answer: choice(&completion, index, "index")?,
+        user: completion.user,
+        created_unix_ms: now,
+        completion: completion.id,
+        index,
+        rating: command.rating,
+        comment: command.comment,
+        adapter_version: completion.adapter_version,
+        messages: completion.messages,
+    };
+    let idempotent = command.idempotent;
+    let write =
+        move |store: &crate::store::Store| store.insert_feedback(&record, idempotent.as_ref());
+    state.with_store(write).await
+}
+
+/// A preference of the caller's tenant.
+///
+/// # Errors
+/// None of that id, or one of a person for whom the key may not act.
+pub async fn find(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    id: &str,
+) -> Result<PreferenceRecord, AppError> {
+    let not_found = || AppError::NotFound {
+        what: "preference",
+        id: id.chars().take(128).collect(),
+    };
+    let key = RecordId::new(id).map_err(|_| not_found())?;
+    let tenant = caller.tenant.clone();
+    let read = move |store: &crate::store::Store| store.preference(&tenant, &key);
+    let found = state.with_store(read).await?;
+    let may_see = |record: &PreferenceRecord| {
+        record
+            .user
+            .as_ref()
+            .is_none_or(|u| caller.users.contains(u))
+    };
+    found.filter(may_see).ok_or_else(not_found)
+}
+
+/// A part of the caller's preferences: of `user`, or of all for whom the key may act.
+///
+/// # Errors
+/// The key may not act for `user`; the store cannot be read.
+pub async fn list(
+    state: &Arc<AppState>,
+    caller: &Arc<Caller>,
+    user: Option<UserId>,
+    page: Page,
+) -> Result<Vec<PreferenceRecord>, AppError> {
+    if user
+        .as_ref()
+        .is_some_and(|user| !caller.users.contains(user))
+    {
+        return Err(AppError::UserNotAllowed);
+    }
+    let caller = caller.clone();
+    let read = move |store: &crate::store::Store| {
+        let may_see = |record: &PreferenceRecord| {
+            record
+                .user
+                .as_ref()
+                .is_none_or(|u| caller.users.contains(u))
+        };
+        store.preferences(&caller.tenant, user.as_ref(), &page, may_see)
+    };
+    state.with_store(read).await
+}
+
+fn invalid(field: &'static str, message: &str) -> AppError {
+    AppError::Invalid {
+        field,
+        message: message.to_owned(),
+    }
+}
