@@ -202,7 +202,14 @@ fn fill_2(store: &Store) {
         store.insert_feedback(&rating, None).unwrap();
     }
     store.insert_completion(&completion()).unwrap();
-    store.put_profile(&profile()).unwrap();
+    let profile = profile();
+    let user = UserKey {
+        tenant: profile.tenant.clone(),
+        user: profile.user.clone(),
+    };
+    store
+        .change_profile(&user, profile.updated_unix_ms, |record| *record = profile)
+        .unwrap();
     store.put_canary(&canary()).unwrap();
     store.insert_decision(&decision()).unwrap();
     store.erase_user(&erased(), 1_700_000_800_000).unwrap();

@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "user_model",
             "adapter",
             "engine",
+            "store",
         ],
     ),
     ("api", &["ids", "telemetry", "app"]),

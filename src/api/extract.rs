@@ -14,8 +14,8 @@ use super::error::ApiError;
 use super::router::{ApiState, HttpConfig};
 use super::types::list::Query as UrlQuery;
 use crate::app::keys::Caller;
+use crate::app::preferences::Idempotent;
 use crate::ids::{IdempotencyKey, UserId};
-use crate::store::Idempotent;
 
 /// The JSON body. axum's own extractor answers 422 and plain text, which OpenAI's clients do not
 /// understand.
@@ -146,8 +146,15 @@ pub struct IdempotencyHeader(pub Option<RequestKey>);
 pub struct RequestKey(IdempotencyKey);
 
 impl RequestKey {
-    /// The request: what was asked on `route`, for whom the header names.
-    pub fn of(self, route: &str, user: Option<&UserId>, body: &Value) -> Idempotent {
+    /// The request: what was asked on `route`, for whom the header names, or else the key's person.
+    pub fn of(
+        self,
+        route: &str,
+        caller: &Caller,
+        user: Option<&UserId>,
+        body: &Value,
+    ) -> Idempotent {
+        let user = user.or(caller.bound_user.as_ref());
         let asked = json!([route, user.map(UserId::as_str), body]);
         Idempotent {
             key: self.0,

@@ -13,10 +13,9 @@ use super::types::accepted::metadata;
 use super::types::error::ErrorResponse;
 use super::types::kept::{Deleted, KeptChatCompletion, ListedMessage};
 use super::types::list::List;
-use crate::app::keep::{self, Filter};
+use crate::app::keep::{self, CompletionRecord, Filter};
 use crate::app::keys::Role;
 use crate::app::state::AppState;
-use crate::store::CompletionRecord;
 
 type Id = Result<Path<String>, PathRejection>;
 
@@ -162,8 +161,8 @@ pub(super) async fn list_chat_completion_messages(
         .collect();
     Ok(Json(List {
         object: "list",
-        first_id: data.first().map(|m| m.id.clone()),
-        last_id: data.last().map(|m| m.id.clone()),
+        first_id: data.first().map_or_else(String::new, |m| m.id.clone()),
+        last_id: data.last().map_or_else(String::new, |m| m.id.clone()),
         has_more: false,
         data,
     }))

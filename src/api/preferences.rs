@@ -12,10 +12,11 @@ use super::types::error::ErrorResponse;
 use super::types::list::List;
 use super::types::preference::{Feedback, FeedbackRequest, Preference, PreferenceRequest};
 use crate::app::keys::Role;
-use crate::app::preferences::{self, FeedbackCommand, PreferenceCommand};
+use crate::app::preferences::{
+    self, FeedbackCommand, Inserted, PreferenceCommand, PreferenceRecord,
+};
 use crate::app::state::AppState;
 use crate::ids::UserId;
-use crate::store::Inserted;
 
 /// Record a preference
 ///
@@ -47,7 +48,7 @@ pub(super) async fn create_preference(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Preference>), ApiError> {
     caller.require(Role::Feedback)?;
-    let idempotent = key.map(|key| key.of("preferences", user.as_ref(), &body));
+    let idempotent = key.map(|key| key.of("preferences", &caller, user.as_ref(), &body));
     let request = PreferenceRequest::parse(body, state.limits.max_messages)?;
     let command = PreferenceCommand {
         user: request.user_hint(user),
@@ -110,7 +111,7 @@ pub(super) async fn list_preferences(
     let page = query.page()?;
     query.finish()?;
     let found = preferences::list(&state, &caller, user, page.clone()).await?;
-    let id = |record: &crate::store::PreferenceRecord| record.id.to_string();
+    let id = |record: &PreferenceRecord| record.id.to_string();
     Ok(Json(List::new(found, &page, id, Into::into)))
 }
 
@@ -138,7 +139,7 @@ pub(super) async fn create_feedback(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Feedback>), ApiError> {
     caller.require(Role::Feedback)?;
-    let idempotent = key.map(|key| key.of("feedback", None, &body));
+    let idempotent = key.map(|key| key.of("feedback", &caller, None, &body));
     let request = FeedbackRequest::parse(body)?;
     let command = FeedbackCommand {
         answer: request.answer(),

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use super::router::{router, HttpConfig};
+use crate::app::housekeeping;
 use crate::app::state::AppState;
 use crate::telemetry::Metrics;
 
@@ -71,6 +72,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let server = Server::new(state.clone(), config);
     let upkeep = state.tasks.spawn(upkeep(state.metrics.clone()));
+    let housekeeping = state.tasks.spawn(housekeeping::run(state.clone()));
     tokio::select! {
         () = server.accept(&listener) => {}
         () = shutdown => {}
@@ -86,6 +88,7 @@ pub async fn serve(
     let stopped = state.tasks.spawn_blocking(move || engine.stop()).await;
     server.close().await;
     upkeep.abort();
+    housekeeping.abort();
     stopped.map_err(io::Error::other)
 }
 

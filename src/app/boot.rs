@@ -68,8 +68,12 @@ pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, Boo
     let kv = KvCache::with_memory(base.decoder.config(), config.kv_bytes());
     let runner = ModelRunner::new(base.decoder.clone(), kv);
     let engine = EngineHandle::spawn(Box::new(runner), config.engine().clone());
+    let limits = Limits {
+        keep_completions: config.keep_completions(),
+        ..Limits::default()
+    };
     Ok(Arc::new(state(
-        base, alias, versions, registry, engine, keys, metrics,
+        base, alias, versions, registry, engine, keys, limits, metrics,
     )))
 }
 
@@ -81,6 +85,7 @@ fn state(
     registry: Arc<AdapterRegistry>,
     engine: EngineHandle,
     keys: KeyRing,
+    limits: Limits,
     metrics: Metrics,
 ) -> AppState {
     let model = base.decoder.config();
@@ -97,7 +102,7 @@ fn state(
         base_model_id: base.id,
         alias,
         keys,
-        limits: Limits::default(),
+        limits,
         started: SystemTime::now(),
         work: TaskTracker::new(),
         tasks: TaskTracker::new(),

@@ -10,7 +10,8 @@ use super::keys::Caller;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
 use crate::ids::{RecordId, Tenant};
-use crate::store::{CompletionRecord, KeptChoice, Page, StoreError, Turn};
+pub use crate::store::{CompletionRecord, KeptChoice};
+use crate::store::{Page, Store, StoreError, Turn};
 use crate::text::chat_template::ChatMessage;
 
 /// What a request says about keeping its answer.
@@ -162,7 +163,7 @@ pub async fn find(
     };
     let key = RecordId::new(id).map_err(|_| not_found())?;
     let tenant = caller.tenant.clone();
-    let read = move |store: &crate::store::Store| store.completion(&tenant, &key, now_unix_ms());
+    let read = move |store: &Store| store.completion(&tenant, &key, now_unix_ms());
     let found = state.with_store(read).await?;
     found
         .filter(|record| may_see(caller, record))
@@ -170,10 +171,7 @@ pub async fn find(
 }
 
 fn may_see(caller: &Caller, record: &CompletionRecord) -> bool {
-    match &record.user {
-        Some(user) => caller.users.contains(user),
-        None => true,
-    }
+    caller.may_see(record.user.as_ref())
 }
 
 /// Which completions are listed.
@@ -196,7 +194,7 @@ pub async fn list(
     page: Page,
 ) -> Result<Vec<CompletionRecord>, AppError> {
     let caller = caller.clone();
-    let read = move |store: &crate::store::Store| -> Result<Vec<CompletionRecord>, StoreError> {
+    let read = move |store: &Store| -> Result<Vec<CompletionRecord>, StoreError> {
         let keep = |record: &CompletionRecord| {
             let mut pairs = filter.metadata.iter();
             may_see(&caller, record)
@@ -219,7 +217,7 @@ pub async fn set_metadata(
     metadata: BTreeMap<String, String>,
 ) -> Result<CompletionRecord, AppError> {
     let found = find(state, caller, id).await?;
-    let write = move |store: &crate::store::Store| {
+    let write = move |store: &Store| {
         store.set_completion_metadata(&found.tenant, &found.id, metadata, now_unix_ms())
     };
     let changed = state.with_store(write).await?;
@@ -236,6 +234,6 @@ pub async fn set_metadata(
 pub async fn delete(state: &Arc<AppState>, caller: &Caller, id: &str) -> Result<(), AppError> {
     let found = find(state, caller, id).await?;
     let tenant: Tenant = found.tenant;
-    let write = move |store: &crate::store::Store| store.delete_completion(&tenant, &found.id);
+    let write = move |store: &Store| store.delete_completion(&tenant, &found.id);
     state.with_store(write).await.map(|_| ())
 }

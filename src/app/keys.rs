@@ -84,6 +84,14 @@ impl Caller {
         }
     }
 
+    /// Whether it may see a record of `user`; what is nobody's is not for keys of single people.
+    pub fn may_see(&self, user: Option<&UserId>) -> bool {
+        match user {
+            Some(user) => self.users.contains(user),
+            None => self.users == AllowedUsers::Any,
+        }
+    }
+
     /// Checks for a role.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //! | [`people`] | what is recorded of a person |
 //! | [`completions`] | raw prompts to answers |
 //! | [`boot`] | configuration becomes a running server's state |
+//! | [`housekeeping`] | what the server does by itself from time to time |
 //! | [`versions`] | store, bundles and registry, kept in step |
 //! | [`commands`] | the other subcommands |
 //! | [`error`] | what can go wrong, without status codes |
@@ -28,6 +29,7 @@ pub mod commands;
 pub mod completions;
 pub mod error;
 pub mod generate;
+pub mod housekeeping;
 pub mod keep;
 pub mod key_file;
 pub mod keys;

@@ -7,7 +7,7 @@ use super::error::AppError;
 use super::keys::{Caller, Role};
 use super::state::AppState;
 use crate::ids::{AdapterVersion, UserId, UserKey};
-use crate::store::{ProfileRecord, StoreError, UserCounts};
+use crate::store::{Store, StoreError, UserCounts};
 use crate::user_model::soft_prompt::RowKind;
 
 /// What an answer has to know of a person.
@@ -61,7 +61,7 @@ pub struct PersonChange {
 /// The store cannot be read.
 pub async fn known(state: &Arc<AppState>, user: &UserKey) -> Result<Known, AppError> {
     let user = user.clone();
-    let read = move |store: &crate::store::Store| -> Result<Known, StoreError> {
+    let read = move |store: &Store| -> Result<Known, StoreError> {
         let deleted = store.tombstone(&user)?;
         Ok(Known {
             profile: store.profile(&user)?.and_then(|profile| profile.text),
@@ -101,7 +101,7 @@ pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppErr
         lease.soft_prompt(Some(&user).filter(|_| remembered)).kind()
     });
     let version = lease.map(|lease| lease.adapter().version.clone());
-    let read = move |store: &crate::store::Store| -> Result<Person, StoreError> {
+    let read = move |store: &Store| -> Result<Person, StoreError> {
         let profile = store.profile(&user)?;
         Ok(Person {
             created_unix_ms: store.user(&user)?.map(|record| record.created_unix_ms),
@@ -126,15 +126,14 @@ pub async fn set(
     change: PersonChange,
 ) -> Result<Person, AppError> {
     let whom = user.clone();
-    let write = move |store: &crate::store::Store| -> Result<(), StoreError> {
-        let before = store.profile(&whom)?;
-        let (text, learning) = before.map_or((None, true), |p| (p.text, p.learning));
-        store.put_profile(&ProfileRecord {
-            tenant: whom.tenant,
-            user: whom.user,
-            text: change.profile.unwrap_or(text),
-            learning: change.learning.unwrap_or(learning),
-            updated_unix_ms: now_unix_ms(),
+    let write = move |store: &Store| {
+        store.change_profile(&whom, now_unix_ms(), |profile| {
+            if let Some(text) = change.profile {
+                profile.text = text;
+            }
+            if let Some(learning) = change.learning {
+                profile.learning = learning;
+            }
         })
     };
     state.with_store(write).await?;
@@ -146,7 +145,7 @@ pub async fn set(
 /// # Errors
 /// The store cannot be read.
 pub async fn export(state: &Arc<AppState>, user: UserKey) -> Result<Vec<u8>, AppError> {
-    let read = move |store: &crate::store::Store| -> Result<Vec<u8>, StoreError> {
+    let read = move |store: &Store| -> Result<Vec<u8>, StoreError> {
         let mut lines = Vec::new();
         store.export_user(&user, &mut lines)?;
         Ok(lines)
@@ -159,7 +158,7 @@ pub async fn export(state: &Arc<AppState>, user: UserKey) -> Result<Vec<u8>, App
 /// # Errors
 /// The store cannot write: nobody was deleted, or a part is gone; the same request completes it.
 pub async fn erase(state: &Arc<AppState>, user: UserKey) -> Result<(), AppError> {
-    let write = move |store: &crate::store::Store| store.erase_user(&user, now_unix_ms());
+    let write = move |store: &Store| store.erase_user(&user, now_unix_ms());
     let erased = state.with_store(write).await?;
     tracing::info!(records = erased, "a user was deleted");
     Ok(())

@@ -8,11 +8,12 @@ use super::keep;
 use super::keys::Caller;
 use super::state::AppState;
 use super::user::{self, UserHint};
-use crate::ids::{RecordId, UserId};
-use crate::store::{
-    ComparedAnswer, CompletionRecord, FeedbackRecord, Idempotent, Inserted, Page, PreferenceRecord,
-    PreferenceSource, Rating, Turn,
+use crate::ids::{RecordId, Tenant, UserId};
+pub use crate::store::{
+    ComparedAnswer, FeedbackRecord, Idempotent, Inserted, Page, PreferenceRecord, PreferenceSource,
+    Rating, Turn,
 };
+use crate::store::{CompletionRecord, InsertError, Store};
 
 /// One answer of a kept completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +79,20 @@ pub async fn prefer(
     caller: &Caller,
     command: PreferenceCommand,
 ) -> Result<Inserted<PreferenceRecord>, AppError> {
-    let named = user::resolve(caller, command.user)?.map(|key| key.user);
+    if let Some(known) = known(state, caller, &command.idempotent, Store::known_preference).await? {
+        return Ok(Inserted::Known(known));
+    }
     let record = match command.compared {
         Compared::Texts {
             messages,
             chosen,
             rejected,
-        } => of_texts(state, caller, named, messages, chosen, rejected),
+        } => {
+            let user = user::resolve(caller, command.user)?.map(|key| key.user);
+            of_texts(state, caller, user, messages, chosen, rejected)
+        }
         Compared::Answers { chosen, rejected } => {
-            of_answers(state, caller, named, chosen, rejected).await?
+            of_answers(state, caller, command.user.named(), chosen, rejected).await?
         }
     };
     if record.chosen.text == record.rejected.text {
@@ -96,9 +102,28 @@ pub async fn prefer(
         ));
     }
     let idempotent = command.idempotent;
-    let write =
-        move |store: &crate::store::Store| store.insert_preference(&record, idempotent.as_ref());
+    let write = move |store: &Store| store.insert_preference(&record, idempotent.as_ref());
     state.with_store(write).await
+}
+
+/// The record of the same request, if it was done before: a repetition gets it even if what it named
+/// is gone meanwhile.
+async fn known<R, F>(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    request: &Option<Idempotent>,
+    find: F,
+) -> Result<Option<R>, AppError>
+where
+    R: Send + 'static,
+    F: FnOnce(&Store, &Tenant, &Idempotent) -> Result<Option<R>, InsertError> + Send + 'static,
+{
+    let Some(request) = request.clone() else {
+        return Ok(None);
+    };
+    let tenant = caller.tenant.clone();
+    let read = move |store: &Store| find(store, &tenant, &request);
+    state.with_store(read).await
 }
 
 fn of_texts(
@@ -211,6 +236,9 @@ pub async fn rate(
     caller: &Caller,
     command: FeedbackCommand,
 ) -> Result<Inserted<FeedbackRecord>, AppError> {
+    if let Some(known) = known(state, caller, &command.idempotent, Store::known_feedback).await? {
+        return Ok(Inserted::Known(known));
+    }
     let AnswerRef { completion, index } = command.answer;
     let completion = keep::find(state, caller, &completion).await?;
     let now = now_unix_ms();
@@ -228,8 +256,7 @@ pub async fn rate(
         messages: completion.messages,
     };
     let idempotent = command.idempotent;
-    let write =
-        move |store: &crate::store::Store| store.insert_feedback(&record, idempotent.as_ref());
+    let write = move |store: &Store| store.insert_feedback(&record, idempotent.as_ref());
     state.with_store(write).await
 }
 
@@ -248,7 +275,7 @@ pub async fn find(
     };
     let key = RecordId::new(id).map_err(|_| not_found())?;
     let tenant = caller.tenant.clone();
-    let read = move |store: &crate::store::Store| store.preference(&tenant, &key);
+    let read = move |store: &Store| store.preference(&tenant, &key);
     let found = state.with_store(read).await?;
     let may_see = |record: &PreferenceRecord| {
         record
@@ -276,13 +303,8 @@ pub async fn list(
         return Err(AppError::UserNotAllowed);
     }
     let caller = caller.clone();
-    let read = move |store: &crate::store::Store| {
-        let may_see = |record: &PreferenceRecord| {
-            record
-                .user
-                .as_ref()
-                .is_none_or(|u| caller.users.contains(u))
-        };
+    let read = move |store: &Store| {
+        let may_see = |record: &PreferenceRecord| caller.may_see(record.user.as_ref());
         store.preferences(&caller.tenant, user.as_ref(), &page, may_see)
     };
     state.with_store(read).await

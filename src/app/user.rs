@@ -15,13 +15,20 @@ pub struct UserHint {
     pub safety_identifier: Option<UserId>,
 }
 
+impl UserHint {
+    /// Whom the request itself names.
+    pub fn named(self) -> Option<UserId> {
+        self.header.or(self.user).or(self.safety_identifier)
+    }
+}
+
 /// The person: header, then `user`, then `safety_identifier`, then the key's bound user, else
 /// nobody (the generic user answers).
 ///
 /// # Errors
 /// The key may not act for the person that the request names.
 pub fn resolve(caller: &Caller, hint: UserHint) -> Result<Option<UserKey>, AppError> {
-    let named = hint.header.or(hint.user).or(hint.safety_identifier);
+    let named = hint.named();
     let user = match named {
         Some(user) if caller.users.contains(&user) => user,
         Some(_) => return Err(AppError::UserNotAllowed),

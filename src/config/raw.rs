@@ -81,6 +81,9 @@ pub struct Serve {
     /// Seconds that answers in flight may take after SIGTERM.
     #[arg(long, env = "ATTUNE_SHUTDOWN_TIMEOUT", default_value_t = 30)]
     pub shutdown_timeout: u64,
+    /// Seconds for which chat answers are kept whose requests do not say `store`; 0 keeps none.
+    #[arg(long, env = "ATTUNE_KEEP_COMPLETIONS", default_value_t = 0)]
+    pub keep_completions: u64,
     /// Do not put the demo version into a fresh data directory.
     #[arg(long, env = "ATTUNE_NO_DEMO")]
     pub no_demo: bool,

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A hundred years.
+const MAX_KEEP_SECONDS: u64 = 100 * 365 * 86_400;
+
 use mistralrs_quant::IsqType;
 
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
@@ -35,6 +38,7 @@ pub struct ServeConfig {
     engine: EngineConfig,
     api_keys: Option<PathBuf>,
     shutdown_timeout: Duration,
+    keep_completions: Option<Duration>,
     demo: bool,
 }
 
@@ -98,6 +102,8 @@ impl ServeConfig {
             },
             api_keys: raw.api_keys.clone(),
             shutdown_timeout: Duration::from_secs(raw.shutdown_timeout.min(86_400)),
+            keep_completions: (raw.keep_completions > 0)
+                .then(|| Duration::from_secs(raw.keep_completions.min(MAX_KEEP_SECONDS))),
             demo: !raw.no_demo,
         })
     }
@@ -140,6 +146,11 @@ impl ServeConfig {
     /// How long answers in flight may take after SIGTERM.
     pub fn shutdown_timeout(&self) -> Duration {
         self.shutdown_timeout
+    }
+
+    /// How long answers are kept whose requests do not say; `None`: not at all.
+    pub fn keep_completions(&self) -> Option<Duration> {
+        self.keep_completions
     }
 
     /// Whether a fresh data directory gets the demo version.

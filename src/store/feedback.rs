@@ -111,6 +111,18 @@ impl Store {
         self.insert_owned(record, idempotent)
     }
 
+    /// The rating of a request that was done, if it was.
+    ///
+    /// # Errors
+    /// See [`InsertError`].
+    pub fn known_feedback(
+        &self,
+        tenant: &Tenant,
+        request: &Idempotent,
+    ) -> Result<Option<FeedbackRecord>, InsertError> {
+        self.known_owned(tenant, request)
+    }
+
     /// A part of the ratings of a tenant, or of one of its users.
     ///
     /// # Errors

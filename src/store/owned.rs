@@ -93,11 +93,10 @@ impl Store {
         let mut edits = vec![Edit::put(record)?];
         let writer = self.trees().writer()?;
         if let Some(request) = idempotent {
-            if let Some(known) = idempotency::find(self.trees(), record.tenant(), request)? {
+            if let Some(known) = self.find_known(record.tenant(), request)? {
                 // It may have been written by a thread whose flush is still under way.
                 writer.commit(&[])?;
-                let first = self.owned::<R>(record.tenant(), &known)?;
-                return first.map(Inserted::Known).ok_or(InsertError::KeyReused);
+                return Ok(Inserted::Known(known));
             }
             edits.extend(idempotency::edits(record, request)?);
         }
@@ -106,6 +105,32 @@ impl Store {
         }
         writer.commit(&edits)?;
         Ok(Inserted::New(record.clone()))
+    }
+
+    /// The record of the same request; durable when this returns.
+    pub(super) fn known_owned<R: Owned>(
+        &self,
+        tenant: &Tenant,
+        request: &Idempotent,
+    ) -> Result<Option<R>, InsertError> {
+        let known = self.find_known(tenant, request)?;
+        if known.is_some() {
+            self.flush()?;
+        }
+        Ok(known)
+    }
+
+    fn find_known<R: Owned>(
+        &self,
+        tenant: &Tenant,
+        request: &Idempotent,
+    ) -> Result<Option<R>, InsertError> {
+        let Some(id) = idempotency::find(self.trees(), tenant, request)? else {
+            return Ok(None);
+        };
+        // A record of another kind, made under the same key.
+        let found = self.owned::<R>(tenant, &id)?;
+        found.map(Some).ok_or(InsertError::KeyReused)
     }
 
     fn index<R: Owned>(&self, record: &R, user: &UserKey) -> Result<Vec<Edit>, StoreError> {

@@ -114,6 +114,18 @@ impl Store {
         self.insert_owned(record, idempotent)
     }
 
+    /// The preference of a request that was done, if it was.
+    ///
+    /// # Errors
+    /// See [`InsertError`].
+    pub fn known_preference(
+        &self,
+        tenant: &Tenant,
+        request: &Idempotent,
+    ) -> Result<Option<PreferenceRecord>, InsertError> {
+        self.known_owned(tenant, request)
+    }
+
     /// The preference `id` of `tenant`.
     ///
     /// # Errors

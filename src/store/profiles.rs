@@ -41,18 +41,29 @@ impl Record for ProfileRecord {
 }
 
 impl Store {
-    /// Sets a person's profile; they are recorded if they are new.
+    /// Changes a person's profile, which is empty and takes part in learning at first; they are recorded
+    /// if they are new. No other write comes between reading and writing.
     ///
     /// # Errors
-    /// It is too large, or the write or the flush fails.
-    pub fn put_profile(&self, profile: &ProfileRecord) -> Result<(), StoreError> {
-        let user = UserKey {
-            tenant: profile.tenant.clone(),
-            user: profile.user.clone(),
-        };
-        let mut edits = vec![Edit::put(profile)?];
+    /// It gets too large, or the write or the flush fails.
+    pub fn change_profile(
+        &self,
+        user: &UserKey,
+        now_unix_ms: u64,
+        change: impl FnOnce(&mut ProfileRecord),
+    ) -> Result<(), StoreError> {
         let writer = self.trees().writer()?;
-        edits.extend(self.first_seen(&user, profile.updated_unix_ms)?);
+        let mut profile = self.profile(user)?.unwrap_or_else(|| ProfileRecord {
+            tenant: user.tenant.clone(),
+            user: user.user.clone(),
+            text: None,
+            learning: true,
+            updated_unix_ms: now_unix_ms,
+        });
+        change(&mut profile);
+        profile.updated_unix_ms = now_unix_ms;
+        let mut edits = vec![Edit::put(&profile)?];
+        edits.extend(self.first_seen(user, now_unix_ms)?);
         writer.commit(&edits)
     }
 

@@ -218,8 +218,8 @@ async fn connections_over_the_limit_wait() {
     first.read_until("\"ok\"}HTTP/1.1 200");
     assert_eq!(
         listening.server.state.tasks.len(),
-        2,
-        "upkeep and one connection"
+        3,
+        "upkeep, housekeeping and one connection"
     );
     drop(first);
     let answer = tokio::task::spawn_blocking(move || second.rest())

@@ -195,7 +195,7 @@ async fn unknown_routes_and_methods_have_the_envelope() {
         assert_eq!(server.get(path).await.error(), expected, "{path}");
     }
     for (method, path, allow) in [
-        ("GET", CHAT, "POST"),
+        ("PUT", CHAT, "POST,GET,HEAD"),
         ("PUT", COMPLETIONS, "POST"),
         ("POST", "/v1/models", "GET,HEAD"),
         ("DELETE", "/livez", "GET,HEAD"),

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::chat_response::{AnswerMessage, ChatChoice, ChatCompletion, FinishReason};
 use super::usage::{Attribution, Usage};
-use crate::store::{CompletionRecord, KeptChoice};
+use crate::app::keep::{CompletionRecord, KeptChoice};
 
 /// A kept completion.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]

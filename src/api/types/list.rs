@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Parsed};
+use crate::app::preferences::Page;
 use crate::ids::RecordId;
-use crate::store::Page;
 
 /// Records of a page.
 const MAX_LIMIT: usize = 100;
@@ -20,12 +20,10 @@ pub struct List<T> {
     pub object: &'static str,
     /// The records.
     pub data: Vec<T>,
-    /// The id of the first of them.
-    #[schema(required)]
-    pub first_id: Option<String>,
+    /// The id of the first of them; empty where there is none.
+    pub first_id: String,
     /// The id of the last of them: `after` of the next page.
-    #[schema(required)]
-    pub last_id: Option<String>,
+    pub last_id: String,
     /// Whether there are more.
     pub has_more: bool,
 }
@@ -43,8 +41,8 @@ impl<T> List<T> {
         found.truncate(limit);
         Self {
             object: "list",
-            first_id: found.first().map(&id),
-            last_id: found.last().map(&id),
+            first_id: found.first().map_or_else(String::new, &id),
+            last_id: found.last().map_or_else(String::new, &id),
             has_more,
             data: found.into_iter().map(show).collect(),
         }

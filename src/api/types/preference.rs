@@ -9,12 +9,12 @@ use super::message::Message;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 use crate::app::chat::ChatMessage;
-use crate::app::preferences::{AnswerRef, Compared};
+use crate::app::preferences::{
+    AnswerRef, Compared, ComparedAnswer, FeedbackRecord, PreferenceRecord, PreferenceSource,
+    Rating, Turn,
+};
 use crate::app::user::UserHint;
 use crate::ids::UserId;
-use crate::store::{
-    ComparedAnswer, FeedbackRecord, PreferenceRecord, PreferenceSource, Rating, Turn,
-};
 
 /// Characters of an answer that is sent as text.
 const MAX_ANSWER_CHARS: usize = 256 * 1024;

@@ -232,7 +232,9 @@ fn a_person_is_exported_and_erased_whole() {
             learning: false,
             updated_unix_ms: 9,
         };
-        store.put_profile(&profile).unwrap();
+        store
+            .change_profile(&user_key("t", user), 9, |record| *record = profile)
+            .unwrap();
     }
     let ann = user_key("t", "ann");
     let mut lines = Vec::new();

@@ -44,6 +44,39 @@ impl TestServer {
         self.send(post(path, body)).await
     }
 
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Request::delete(path).body(Body::empty()).unwrap())
+            .await
+    }
+
+    /// With more headers.
+    pub async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
+        let mut request = post(path, body);
+        for (name, value) in headers {
+            let name: axum::http::HeaderName = name.parse().unwrap();
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        self.send(request).await
+    }
+
+    /// A GET under an API key.
+    pub async fn get_as(&self, key: &str, path: &str) -> Reply {
+        let request = Request::get(path).header("authorization", format!("Bearer {key}"));
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A kept answer's id; `more` is put into the request.
+    pub async fn kept(&self, more: Value) -> String {
+        let mut body = serde_json::json!({"model": "attune", "temperature": 0, "store": true,
+            "messages": [{"role": "user", "content": "hi"}]});
+        let more = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(more);
+        let reply = self.post("/v1/chat/completions", &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.header("x-attune-kept"), "true");
+        reply.json()["id"].as_str().unwrap().to_owned()
+    }
+
     /// A chat that succeeds.
     pub async fn chat(&self, body: &Value) -> Value {
         let reply = self.post("/v1/chat/completions", body).await;

@@ -68,7 +68,11 @@ fn profile(store: &Store, who: &str, text: Option<&str>, learning: bool) {
         learning,
         updated_unix_ms: 9,
     };
-    store.put_profile(&record).unwrap();
+    let key = UserKey {
+        tenant: tenant(),
+        user: user(who),
+    };
+    store.change_profile(&key, 9, |old| *old = record).unwrap();
 }
 
 fn export(store: &Store) -> Vec<u8> {

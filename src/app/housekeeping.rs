@@ -1,0 +1,46 @@
+//! What the server does by itself from time to time: completions whose time is over go, and so do the
+//! bytes of people who were deleted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::boot::now_unix_ms;
+use super::error::AppError;
+use super::state::AppState;
+use crate::store::{Store, StoreError};
+
+/// How often. A deleted person's bytes are out of the files after this and the time of a compaction.
+pub const EVERY: Duration = Duration::from_secs(600);
+
+/// Does it again and again; dropped when the server ends.
+pub async fn run(state: Arc<AppState>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick comes at once: a wish to compact may be older than this process.
+    loop {
+        ticks.tick().await;
+        if let Err(error) = once(&state).await {
+            tracing::warn!(%error, "the store was not cleaned up; it is tried again later");
+        }
+    }
+}
+
+/// Does it now.
+///
+/// # Errors
+/// The store cannot write, or is being read: it is as it was.
+pub async fn once(state: &Arc<AppState>) -> Result<(), AppError> {
+    let work = |store: &Store| -> Result<(), StoreError> {
+        let swept = store.sweep_completions(now_unix_ms())?;
+        if swept > 0 {
+            tracing::info!(swept, "completions expired");
+        }
+        if store.wants_compaction() {
+            let summary = store.compact()?;
+            let (before, after) = (summary.before, summary.after);
+            tracing::info!(before, after, "the store was compacted");
+        }
+        Ok(())
+    };
+    state.with_store(work).await
+}
