@@ -19,6 +19,7 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
             (name = "chat", description = "Personalised conversation"),
             (name = "completions", description = "Raw text"),
             (name = "models", description = "What can be asked"),
+            (name = "admin", description = "Versions, aliases and records of a running server"),
             (name = "health", description = "For load balancers and monitors"),
         )
     )]

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::error::ApiError;
-use super::{access, auth, chat, completions, health, metrics, models, openapi, request_id};
+use super::{access, admin, auth, chat, completions, health, metrics, models, openapi, request_id};
 use crate::app::state::AppState;
 
 /// Bounds of requests as HTTP sees them.
@@ -63,6 +63,23 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(completions::create_completion))
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
+        .routes(routes!(
+            admin::adapters::install_adapter,
+            admin::adapters::list_adapters
+        ))
+        .routes(routes!(
+            admin::adapters::show_adapter,
+            admin::adapters::retire_adapter
+        ))
+        .routes(routes!(admin::aliases::list_aliases))
+        .routes(routes!(admin::aliases::promote))
+        .routes(routes!(admin::aliases::roll_back))
+        .routes(routes!(
+            admin::aliases::start_canary,
+            admin::aliases::end_canary
+        ))
+        .routes(routes!(admin::records::snapshot))
+        .routes(routes!(admin::records::list_decisions))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))

@@ -51,6 +51,9 @@ pub struct Serve {
     /// Where the store and the adapter versions are.
     #[command(flatten)]
     pub data: DataDir,
+    /// Folder from which `POST /v1/admin/adapters` installs; `bundles` in the data directory if missing.
+    #[arg(long, env = "ATTUNE_BUNDLES")]
+    pub bundles: Option<PathBuf>,
     /// CPU threads of the engine; 0 takes one a core.
     #[arg(long, env = "ATTUNE_THREADS", default_value_t = 0)]
     pub threads: usize,
