@@ -2,7 +2,6 @@
 //! else: no path, and no link that leads out.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::AppError;
@@ -38,15 +37,8 @@ pub fn locate(folder: &Path, name: &str) -> Result<PathBuf, AppError> {
 
 /// What is told about a bundle that cannot be used; where it lies is not.
 pub fn unusable(error: AdapterError) -> AppError {
-    match error {
-        AdapterError::Io { ref source, .. } if source.kind() == ErrorKind::OutOfMemory => {
-            AppError::Internal(error.to_string())
-        }
-        error => refused(format!(
-            "the bundle cannot be used: {}",
-            error.without_paths()
-        )),
-    }
+    let reason = error.without_paths();
+    refused(format!("the bundle cannot be used: {reason}"))
 }
 
 fn is_plain(name: &str) -> bool {

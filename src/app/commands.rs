@@ -62,6 +62,18 @@ pub fn adapter(command: Adapter) -> Result<String> {
             expected,
             data,
         } => promote(&open(&data)?, &version, expected.as_deref()),
+        Adapter::Rollback { data } => {
+            let (versions, alias) = (open(&data)?, Alias::new(ALIAS)?);
+            let version = versions.previous(&alias)?;
+            versions.promote(&alias, &version, &Expected::Anything, now_unix_ms())?;
+            Ok(format!("{alias} names {version}\n"))
+        }
+        Adapter::Retire { version, data } => {
+            let versions = open(&data)?;
+            let version = versions.find(&VersionDigits::new(version)?)?;
+            versions.remove(&version)?;
+            Ok(format!("retired {version}\n"))
+        }
         Adapter::List { data } => Ok(describe(&open(&data)?)?),
         Adapter::Export { bundle, out } => {
             peft_export::export(&bundle::contents(&bundle::locate(&bundle)?)?, &out)?;

@@ -176,13 +176,9 @@ impl LiveVersions {
     pub fn retire(&self, digits: &VersionDigits) -> Result<AdapterVersion, AppError> {
         let _changing = self.changing();
         let version = self.versions.find(digits)?;
-        self.versions.store().remove_adapter(&version)?;
+        self.versions.remove(&version)?;
         // A version for another model is not there; one that is in use the store has refused.
         let _ = self.registry.retire(&version);
-        if let Err(error) = publish::remove(self.versions.adapters_dir(), &version) {
-            // It is not installed any more, which is what was asked for.
-            tracing::warn!(%version, %error, "the bundle of a retired version is left");
-        }
         tracing::info!(%version, "retired");
         Ok(version)
     }
@@ -239,10 +235,10 @@ impl From<VersionsError> for AppError {
             VersionsError::Store(error) => error.into(),
             VersionsError::Alias(error) => error.into(),
             VersionsError::Unknown(digits) => no_adapter(digits.to_string()),
-            VersionsError::Conflict { .. }
-            | VersionsError::Ambiguous(_)
-            | VersionsError::NothingBefore(_) => Self::Conflict(message),
-            VersionsError::Digits(_) => Self::Invalid {
+            VersionsError::Conflict { .. } | VersionsError::NothingBefore(_) => {
+                Self::Conflict(message)
+            }
+            VersionsError::Digits(_) | VersionsError::Ambiguous(_) => Self::Invalid {
                 field: "version",
                 message,
             },

@@ -15,7 +15,9 @@ use crate::adapter::{demo, publish};
 use crate::base_model::BaseModel;
 use crate::ids::{AdapterVersion, Alias, IdError, VersionDigits};
 use crate::model::config::ModelConfig;
-use crate::store::{AdapterRecord, AdapterSource, AliasRecord, CasError, Store, StoreError};
+use crate::store::{
+    AdapterRecord, AdapterSource, AliasRecord, CanaryRecord, CasError, Store, StoreError,
+};
 
 /// What goes wrong with the versions of a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +175,20 @@ impl Versions {
         Ok(())
     }
 
+    /// Removes a version: its record, durably, then its bundle. A crash between the two leaves a bundle
+    /// that nobody names.
+    ///
+    /// # Errors
+    /// An alias names it or tries it; the write fails.
+    pub fn remove(&self, version: &AdapterVersion) -> Result<(), StoreError> {
+        self.store.remove_adapter(version)?;
+        if let Err(error) = publish::remove(&self.adapters, version) {
+            // It is not installed any more, which is what was asked for.
+            tracing::warn!(%version, %error, "the bundle of a retired version is left");
+        }
+        Ok(())
+    }
+
     /// An installed version by its first digits.
     ///
     /// # Errors
@@ -308,14 +324,14 @@ impl Versions {
 /// # Errors
 /// The store cannot be read.
 pub fn describe(versions: &Versions) -> Result<String, VersionsError> {
-    let aliases = versions.store.aliases()?;
+    let (aliases, canaries) = (versions.store.aliases()?, versions.store.canaries()?);
     let mut lines = String::new();
     for record in versions.store.adapters()? {
-        let named: Vec<&str> = aliases
-            .iter()
-            .filter(|a| a.version == record.version)
-            .map(|a| a.alias.as_str())
-            .collect();
+        let named = aliases.iter().filter(|a| a.version == record.version);
+        let tried = canaries.iter().filter(|c| c.version == record.version);
+        let share = |c: &CanaryRecord| format!("{} ({} %)", c.alias, f64::from(c.permille) / 10.0);
+        let named = named.map(|a| a.alias.to_string());
+        let named: Vec<String> = named.chain(tried.map(share)).collect();
         let manifest = read_manifest(&bundle_dir(&versions.adapters, &record.version));
         lines.push_str(&format!(
             "{}  {:<10} {:<24} {}\n",

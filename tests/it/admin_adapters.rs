@@ -109,11 +109,27 @@ fn put(parent: &Path, contents: &BundleContents) {
     publish::write(parent, contents).unwrap();
 }
 
-#[tokio::test]
-async fn a_bundle_that_cannot_be_used_changes_nothing() {
-    let server = TestServer::new();
-    let first = server.installed(0).await;
-    server.promote(&first).await;
+/// Directories in the bundle folder that cannot be installed, and what is said of each.
+const BAD_BUNDLES: [(&str, &str); 15] = [
+    ("damaged", "hashes to"),
+    ("nan", "NaN"),
+    ("infinite", "inf"),
+    ("truncated", "safetensors"),
+    ("header", "safetensors"),
+    ("manifest", "manifest.json"),
+    ("later", "format 2"),
+    ("base", "another base model|made for base model"),
+    ("shapes", "shape"),
+    ("adapter_model.bin", "only safetensors"),
+    ("notes.txt", "does not belong"),
+    ("empty", "holds 0 bundles"),
+    ("two", "holds 2 bundles"),
+    ("by-hand", "its name is not a version"),
+    ("file", ""),
+];
+
+/// Puts [`BAD_BUNDLES`] there.
+fn offer_bad_bundles(server: &TestServer) {
     let folder = server.bundles();
     let at = |name: &str| folder.join(name);
 
@@ -151,25 +167,16 @@ async fn a_bundle_that_cannot_be_used_changes_nothing() {
     server.offer("two", 2);
     let (version, named) = (server.offer("named", 1), at("named"));
     fs::rename(bundle_dir(&named, &version), at("by-hand")).unwrap();
+}
 
+#[tokio::test]
+async fn a_bundle_that_cannot_be_used_changes_nothing() {
+    let server = TestServer::new();
+    let first = server.installed(0).await;
+    server.promote(&first).await;
+    offer_bad_bundles(&server);
     let before = everything(&server).await;
-    for (name, reason) in [
-        ("damaged", "hashes to"),
-        ("nan", "NaN"),
-        ("infinite", "inf"),
-        ("truncated", "safetensors"),
-        ("header", "safetensors"),
-        ("manifest", "manifest.json"),
-        ("later", "format 2"),
-        ("base", "another base model|made for base model"),
-        ("shapes", "shape"),
-        ("adapter_model.bin", "only safetensors"),
-        ("notes.txt", "does not belong"),
-        ("empty", "holds 0 bundles"),
-        ("two", "holds 2 bundles"),
-        ("by-hand", "its name is not a version"),
-        ("file", ""),
-    ] {
+    for (name, reason) in BAD_BUNDLES {
         let reply = server.install(name).await;
         let expected = (
             400,
@@ -360,7 +367,8 @@ async fn versions_are_found_by_their_first_digits() {
             .unwrap();
     }
     let reply = server.get(&format!("{ADAPTERS}/{}", &VERSION[..8])).await;
-    assert_eq!(reply.status, 409, "{}", reply.text());
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert!(reply.text().contains("more digits"), "{}", reply.text());
     let shown = server.get(&format!("{ADAPTERS}/{VERSION}")).await.json();
     assert_eq!(
         (&shown["loaded"], &shown["users"]),
