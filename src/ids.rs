@@ -65,6 +65,10 @@ pub struct UserKey {
 #[serde(try_from = "String", into = "String")]
 pub struct AdapterVersion(String);
 
+/// The first digits of an adapter version, 8 to 64 of them: what people and scripts write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionDigits(String);
+
 /// The name of an alias, for example `attune`. 1 to 64 of `a-z A-Z 0-9 _ - .`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -163,6 +167,40 @@ impl AdapterVersion {
     /// The first 12 hex digits: enough for people to tell versions apart.
     pub fn short(&self) -> &str {
         &self.0[..12]
+    }
+}
+
+impl VersionDigits {
+    /// How few digits may name a version.
+    pub const MIN: usize = 8;
+
+    /// Checks `value`.
+    ///
+    /// # Errors
+    /// Anything but 8 to 64 lower-case hex digits.
+    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
+        let value = value.into();
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if (Self::MIN..=64).contains(&value.len()) && value.bytes().all(hex) {
+            Ok(Self(value))
+        } else {
+            Err(IdError::Malformed {
+                what: "adapter version",
+                value: value.chars().take(128).collect(),
+                expected: "use its 64 hex digits, or 8 or more of the first ones",
+            })
+        }
+    }
+
+    /// Whether `version` begins so.
+    pub fn begin(&self, version: &AdapterVersion) -> bool {
+        version.as_str().starts_with(&self.0)
+    }
+}
+
+impl fmt::Display for VersionDigits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

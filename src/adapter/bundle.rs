@@ -96,16 +96,7 @@ pub fn locate(dir: &Path) -> Result<PathBuf, AdapterError> {
 /// # Errors
 /// The first thing that does not fit; see [`AdapterError`].
 pub fn read(dir: &Path, config: &ModelConfig, base_sha256: &str) -> Result<Adapter, AdapterError> {
-    let files = Files::read(dir)?;
-    let manifest = Manifest::parse(&files.manifest)?;
-    if manifest.base.sha256 != base_sha256 {
-        return Err(AdapterError::Base {
-            made_for: manifest.base.name,
-            made_for_sha256: manifest.base.sha256,
-            loaded_sha256: base_sha256.to_owned(),
-        });
-    }
-    files.check(manifest, Some(config))
+    Files::read(dir)?.load(config, base_sha256)
 }
 
 /// The contents of the version in `dir`, checked as [`verify`] checks them: to make another one of
@@ -173,6 +164,23 @@ impl BundleContents {
 }
 
 impl Files {
+    /// See [`read`].
+    pub(super) fn load(
+        &self,
+        config: &ModelConfig,
+        base_sha256: &str,
+    ) -> Result<Adapter, AdapterError> {
+        let manifest = Manifest::parse(&self.manifest)?;
+        if manifest.base.sha256 != base_sha256 {
+            return Err(AdapterError::Base {
+                made_for: manifest.base.name,
+                made_for_sha256: manifest.base.sha256,
+                loaded_sha256: base_sha256.to_owned(),
+            });
+        }
+        self.check(manifest, Some(config))
+    }
+
     pub(super) fn verify(&self) -> Result<Verified, AdapterError> {
         let manifest = Manifest::parse(&self.manifest)?;
         self.check(manifest.clone(), None)?;

@@ -1,6 +1,6 @@
 //! What goes wrong with an adapter version.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::ids::AdapterVersion;
 use crate::user_model::table::UserModelError;
@@ -147,10 +147,35 @@ pub enum AdapterError {
 }
 
 impl AdapterError {
+    /// The message with file names in place of paths: for those who must not learn where this
+    /// server keeps its files.
+    pub fn without_paths(&self) -> String {
+        match self {
+            Self::Io { path, source } => format!("{}: {source}", name(path)),
+            Self::NotABundle { reason, .. } => format!("it is not an adapter bundle: {reason}"),
+            Self::NotOneBundle { found, .. } => {
+                format!("it holds {found} bundles: name the one that is meant")
+            }
+            Self::ForeignFile { path, reason } => {
+                format!("{} does not belong in a bundle: {reason}", name(path))
+            }
+            Self::TooLarge { path, bytes, max } => {
+                format!("{} has {bytes} bytes; at most {max} are read", name(path))
+            }
+            other => other.to_string(),
+        }
+    }
+
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
+}
+
+/// A path's last part.
+fn name(path: &Path) -> String {
+    let last = path.file_name().unwrap_or_default();
+    last.to_string_lossy().into_owned()
 }
 
 /// The first names, and how many more there are.
@@ -166,6 +191,36 @@ fn some(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_named_without_their_folders() {
+        let path = || PathBuf::from("/srv/secret/manifest.json");
+        let reason = "r";
+        for error in [
+            AdapterError::io(path())(std::io::ErrorKind::StorageFull.into()),
+            AdapterError::NotABundle {
+                dir: path(),
+                reason: reason.into(),
+            },
+            AdapterError::NotOneBundle {
+                dir: path(),
+                found: 2,
+            },
+            AdapterError::ForeignFile {
+                path: path(),
+                reason,
+            },
+            AdapterError::TooLarge {
+                path: path(),
+                bytes: 2,
+                max: 1,
+            },
+        ] {
+            assert!(error.to_string().contains("secret"), "{error}");
+            let told = error.without_paths();
+            assert!(!told.contains("secret"), "{told}");
+        }
+    }
 
     #[test]
     fn long_lists_of_tensors_are_cut() {

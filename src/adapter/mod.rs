@@ -12,6 +12,7 @@
 //! | [`peft`], [`peft_config`], [`peft_export`] | checkpoints as PEFT writes and reads them |
 //! | [`demo`] | the version that a fresh server starts with |
 //! | [`registry`] | alias to version, compare-and-swap |
+//! | [`canary`] | which users of an alias try another version |
 //! | [`lease`] | a pin that keeps a version loaded |
 //! | [`error`] | what goes wrong with a version |
 //!
@@ -19,6 +20,7 @@
 //! `adapter.safetensors`. Nothing else may be in it: what the hash does not cover is not content.
 
 pub mod bundle;
+pub mod canary;
 pub mod demo;
 pub mod error;
 pub mod files;

@@ -4,17 +4,52 @@
 //! version's name. Whoever lists versions never sees one that is not whole, whenever the power goes.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::bundle::{bundle_dir, verify, BundleContents};
+use super::bundle::{bundle_dir, verify, Adapter, BundleContents};
 use super::error::AdapterError;
 use super::files::{Files, MANIFEST_FILE, WEIGHTS_FILE};
 use super::hash::content_version;
 use super::tensors::encode;
 use crate::ids::AdapterVersion;
+use crate::model::config::ModelConfig;
+
+/// A bundle that was read whole and fits a base model. Nothing was written yet.
+#[derive(Debug)]
+pub struct Checked {
+    adapter: Adapter,
+    files: Files,
+}
+
+/// Reads the bundle in `dir` as [`read`](super::bundle::read) does, to publish what was checked: a
+/// file that is changed meanwhile changes nothing.
+///
+/// # Errors
+/// As [`read`](super::bundle::read).
+pub fn check(dir: &Path, config: &ModelConfig, base_sha256: &str) -> Result<Checked, AdapterError> {
+    let files = Files::read(dir)?;
+    let adapter = files.load(config, base_sha256)?;
+    Ok(Checked { adapter, files })
+}
+
+impl Checked {
+    /// Its version.
+    pub fn version(&self) -> &AdapterVersion {
+        &self.files.version
+    }
+
+    /// Publishes it in `parent`.
+    ///
+    /// # Errors
+    /// A failing disk, or a damaged directory of that name.
+    pub fn publish(self, parent: &Path) -> Result<Adapter, AdapterError> {
+        publish(parent, self.files)?;
+        Ok(self.adapter)
+    }
+}
 
 /// Publishes `contents` in `parent`, which is made if it is not there. Publishing the same content
 /// again changes nothing.
@@ -45,6 +80,22 @@ pub fn copy(dir: &Path, parent: &Path) -> Result<AdapterVersion, AdapterError> {
     publish(parent, files)
 }
 
+/// Removes a version from `parent`; one that is not there is no error. Whoever lists versions sees it
+/// whole or not at all, here too.
+///
+/// # Errors
+/// A failing disk.
+pub fn remove(parent: &Path, version: &AdapterVersion) -> Result<(), AdapterError> {
+    let dir = bundle_dir(parent, version);
+    if matches!(fs::symlink_metadata(&dir), Err(e) if e.kind() == ErrorKind::NotFound) {
+        return Ok(());
+    }
+    let doomed = hidden_dir(parent, ".retired-")?;
+    fs::rename(&dir, doomed.path().join(version.as_str())).map_err(AdapterError::io(&dir))?;
+    doomed.close().map_err(AdapterError::io(&dir))?;
+    sync_dir(parent)
+}
+
 fn publish(parent: &Path, files: Files) -> Result<AdapterVersion, AdapterError> {
     let target = bundle_dir(parent, &files.version);
     if target.exists() {
@@ -70,14 +121,18 @@ fn publish(parent: &Path, files: Files) -> Result<AdapterVersion, AdapterError> 
 /// Writes the files where no listing sees them. Dropping the directory removes it.
 fn stage(parent: &Path, files: &Files) -> Result<TempDir, AdapterError> {
     fs::create_dir_all(parent).map_err(AdapterError::io(parent))?;
-    let dir = tempfile::Builder::new()
-        .prefix(".incoming-")
-        .tempdir_in(parent)
-        .map_err(AdapterError::io(parent))?;
+    let dir = hidden_dir(parent, ".incoming-")?;
     write_synced(&dir.path().join(MANIFEST_FILE), &files.manifest)?;
     write_synced(&dir.path().join(WEIGHTS_FILE), &files.weights)?;
     sync_dir(dir.path())?;
     Ok(dir)
+}
+
+fn hidden_dir(parent: &Path, prefix: &str) -> Result<TempDir, AdapterError> {
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir_in(parent)
+        .map_err(AdapterError::io(parent))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
@@ -121,6 +176,17 @@ mod tests {
         assert!(list(parent.path()).unwrap().is_empty());
         let version = publish(parent.path(), files()).unwrap();
         assert_eq!(list(parent.path()).unwrap()[0].version, version);
+    }
+
+    #[test]
+    fn a_removed_version_is_gone_and_can_be_published_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let version = publish(parent.path(), files()).unwrap();
+        for _ in 0..2 {
+            remove(parent.path(), &version).unwrap();
+            assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        }
+        assert_eq!(publish(parent.path(), files()).unwrap(), version);
     }
 
     #[test]

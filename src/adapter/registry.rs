@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::bundle::Adapter;
+use super::canary::{Canary, SplitKey};
 use super::lease::Lease;
-use crate::ids::{AdapterVersion, Alias};
+use crate::ids::{AdapterVersion, Alias, UserKey};
 
 /// Why an alias was not moved; it stays where it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +28,10 @@ pub enum RetireError {
     /// The version is not installed.
     #[error("adapter version {0} is not installed; `attune adapter list` shows those that are")]
     NotInstalled(AdapterVersion),
-    /// An alias names it.
-    #[error("alias {alias} names the version; promote another one first")]
+    /// An alias names it, or tries it as its canary.
+    #[error(
+        "alias {alias} names or tries the version; promote another one or end the canary first"
+    )]
     InUse {
         /// One of the aliases.
         alias: Alias,
@@ -41,6 +44,7 @@ pub enum RetireError {
 #[derive(Debug, Default)]
 pub struct AdapterRegistry {
     state: RwLock<State>,
+    split: SplitKey,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +52,8 @@ struct State {
     /// In the order of installation.
     installed: Vec<Arc<Adapter>>,
     aliases: BTreeMap<Alias, Named>,
+    /// By alias; each an installed version other than the one that the alias names.
+    canaries: BTreeMap<Alias, Canary>,
 }
 
 /// What an alias names. Both versions are installed.
@@ -61,6 +67,14 @@ impl AdapterRegistry {
     /// No version.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No version; canaries divide users by `split`.
+    pub fn divided_by(split: SplitKey) -> Self {
+        Self {
+            split,
+            ..Self::default()
+        }
     }
 
     /// Makes a version available; a version that is already there stays.
@@ -102,13 +116,12 @@ impl AdapterRegistry {
             None => None,
         };
         let current = version.clone();
-        let moved = Named { current, previous };
-        state.aliases.insert(alias.clone(), moved);
+        state.name(alias, Named { current, previous });
         Ok(())
     }
 
-    /// Points `alias` at `version`, whatever it names now: for the start of a server, from its store.
-    /// A `previous` that is not installed is dropped.
+    /// Points `alias` at `version`, whatever it names now: after the store was read or moved it. A
+    /// `previous` that is not installed is dropped.
     ///
     /// # Errors
     /// [`PromoteError::NotInstalled`].
@@ -124,9 +137,26 @@ impl AdapterRegistry {
         }
         let previous = previous.filter(|p| state.find(p).is_some()).cloned();
         let current = version.clone();
-        let restored = Named { current, previous };
-        state.aliases.insert(alias.clone(), restored);
+        state.name(alias, Named { current, previous });
         Ok(())
+    }
+
+    /// Lets `canary` answer its share of the users of `alias`, in place of an earlier one.
+    ///
+    /// # Errors
+    /// [`PromoteError::NotInstalled`].
+    pub fn set_canary(&self, alias: &Alias, canary: Canary) -> Result<(), PromoteError> {
+        let mut state = self.write();
+        if state.find(&canary.version).is_none() {
+            return Err(PromoteError::NotInstalled(canary.version));
+        }
+        state.canaries.insert(alias.clone(), canary);
+        Ok(())
+    }
+
+    /// Everybody gets what `alias` names; false if there was no canary.
+    pub fn end_canary(&self, alias: &Alias) -> bool {
+        self.write().canaries.remove(alias).is_some()
     }
 
     /// Takes a version out. Requests that hold a lease finish on it; its memory is freed with the
@@ -139,9 +169,7 @@ impl AdapterRegistry {
         if state.find(version).is_none() {
             return Err(RetireError::NotInstalled(version.clone()));
         }
-        let user = state.aliases.iter().find(|(_, n)| n.current == *version);
-        if let Some((alias, _)) = user {
-            let alias = alias.clone();
+        if let Some(alias) = state.alias_of(version) {
             return Err(RetireError::InUse { alias });
         }
         for named in state.aliases.values_mut() {
@@ -153,6 +181,25 @@ impl AdapterRegistry {
         drop(state);
         drop(retired);
         Ok(())
+    }
+
+    /// A pin of what answers `user` under `alias` now: what the alias names, or its canary for the
+    /// people that it answers. Nobody in particular (`None`) is never answered by a canary.
+    pub fn by_alias_for(&self, alias: &Alias, user: Option<&UserKey>) -> Option<Lease> {
+        let state = self.read();
+        let canary = state
+            .canaries
+            .get(alias)
+            .zip(user)
+            .filter(|(canary, user)| {
+                // The hash is computed only while there is a canary.
+                self.split.place(alias, user) < canary.permille
+            });
+        let version = match canary {
+            Some((canary, _)) => &canary.version,
+            None => &state.aliases.get(alias)?.current,
+        };
+        state.find(version).map(Lease::new)
     }
 
     /// A pin of what `alias` names now.
@@ -170,6 +217,19 @@ impl AdapterRegistry {
     /// What `alias` named before: promote it to roll back.
     pub fn previous(&self, alias: &Alias) -> Option<AdapterVersion> {
         self.read().aliases.get(alias)?.previous.clone()
+    }
+
+    /// The canary of `alias`.
+    pub fn canary(&self, alias: &Alias) -> Option<Canary> {
+        self.read().canaries.get(alias).cloned()
+    }
+
+    /// How many leases of a version live; `None`: it is not installed.
+    pub fn leases(&self, version: &AdapterVersion) -> Option<usize> {
+        let state = self.read();
+        let installed = state.installed.iter().find(|a| a.version == *version)?;
+        // One is the list's own.
+        Some(Arc::strong_count(installed).saturating_sub(1))
     }
 
     /// The loaded versions, oldest first.
@@ -198,5 +258,22 @@ impl State {
     fn find(&self, version: &AdapterVersion) -> Option<Arc<Adapter>> {
         let found = self.installed.iter().find(|a| a.version == *version);
         found.cloned()
+    }
+
+    /// Moves an alias. A canary that became what everybody gets is over.
+    fn name(&mut self, alias: &Alias, named: Named) {
+        let canary = self.canaries.get(alias);
+        if canary.is_some_and(|canary| canary.version == named.current) {
+            self.canaries.remove(alias);
+        }
+        self.aliases.insert(alias.clone(), named);
+    }
+
+    /// An alias that needs `version`.
+    fn alias_of(&self, version: &AdapterVersion) -> Option<Alias> {
+        let mut named = self.aliases.iter().filter(|(_, n)| n.current == *version);
+        let mut tried = self.canaries.iter().filter(|(_, c)| c.version == *version);
+        let named = named.next().map(|(alias, _)| alias);
+        named.or(tried.next().map(|(alias, _)| alias)).cloned()
     }
 }

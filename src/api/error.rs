@@ -298,6 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table, a row for each meaning")]
     fn every_meaning_has_its_status_type_code_and_param() {
         let after = Duration::from_millis(1500);
         let table = [

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{header, HeaderMap};
 use futures_util::StreamExt;
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::error::ApiError;
 use super::router::{ApiState, HttpConfig};
 use super::types::list::Query as UrlQuery;
-use crate::app::keys::Caller;
+use crate::app::keys::{Caller, Role};
 use crate::app::preferences::Idempotent;
 use crate::ids::{IdempotencyKey, UserId};
 
@@ -46,6 +46,37 @@ impl FromRequest<ApiState> for JsonBody {
                 };
                 ApiError::malformed_body(format!("the body {what} (line {line}, column {column})"))
             })
+    }
+}
+
+/// The JSON body of a route that needs none: an empty object where nothing was sent.
+#[derive(Debug)]
+pub struct OptionalJsonBody(pub Value);
+
+impl FromRequest<ApiState> for OptionalJsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let nothing = request.body().size_hint().exact() == Some(0);
+        if nothing && !request.headers().contains_key(header::CONTENT_TYPE) {
+            return Ok(Self(Value::Object(serde_json::Map::new())));
+        }
+        let JsonBody(body) = JsonBody::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+/// The only variable part of a path. One that does not decode to UTF-8 names nothing.
+#[derive(Debug)]
+pub struct PathPart(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPart {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let part = Path::<String>::from_request_parts(parts, state).await;
+        let Path(part) = part.map_err(|_| ApiError::unknown_url())?;
+        Ok(Self(part))
     }
 }
 
@@ -92,6 +123,21 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Arc<Caller>>().cloned();
         caller.map(Self).ok_or_else(ApiError::internal)
+    }
+}
+
+/// A caller with the role `admin`. Stands before the body among a handler's arguments, so that nothing
+/// is read for others.
+#[derive(Debug)]
+pub struct Admin;
+
+impl<S: Sync> FromRequestParts<S> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
+        caller.require(Role::Admin)?;
+        Ok(Self)
     }
 }
 

@@ -63,6 +63,11 @@ impl Fields {
         self.map.remove(name).filter(|value| !value.is_null())
     }
 
+    /// Takes a field in which null is a value of its own.
+    pub fn take_nullable(&mut self, name: &str) -> Option<Value> {
+        self.map.remove(name)
+    }
+
     /// Takes a field that must be there.
     ///
     /// # Errors

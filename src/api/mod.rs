@@ -12,8 +12,10 @@
 //! | [`access`] | one log line, one count and one drain token a request |
 //! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
 //! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`metrics`] | handlers |
+//! | [`admin`] | handlers of the operator's routes |
 
 pub mod access;
+pub mod admin;
 pub mod auth;
 pub mod chat;
 pub mod completions;

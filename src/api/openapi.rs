@@ -21,6 +21,7 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
             (name = "users", description = "What is recorded of people"),
             (name = "completions", description = "Raw text"),
             (name = "models", description = "What can be asked"),
+            (name = "admin", description = "Versions, aliases and records of a running server"),
             (name = "health", description = "For load balancers and monitors"),
         )
     )]

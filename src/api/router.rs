@@ -14,7 +14,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::error::ApiError;
 use super::{
-    access, auth, chat, completions, health, kept, metrics, models, openapi, preferences,
+    access, admin, auth, chat, completions, health, kept, metrics, models, openapi, preferences,
     request_id, users,
 };
 use crate::app::state::AppState;
@@ -87,6 +87,23 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(completions::create_completion))
         .routes(routes!(models::list_models))
         .routes(routes!(models::retrieve_model))
+        .routes(routes!(
+            admin::adapters::install_adapter,
+            admin::adapters::list_adapters
+        ))
+        .routes(routes!(
+            admin::adapters::show_adapter,
+            admin::adapters::retire_adapter
+        ))
+        .routes(routes!(admin::aliases::list_aliases))
+        .routes(routes!(admin::aliases::promote))
+        .routes(routes!(admin::aliases::roll_back))
+        .routes(routes!(
+            admin::aliases::start_canary,
+            admin::aliases::end_canary
+        ))
+        .routes(routes!(admin::records::snapshot))
+        .routes(routes!(admin::records::list_decisions))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))

@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use tokio_util::task::TaskTracker;
 
 use super::keys::{KeyFileError, KeyRing};
+use super::live::LiveVersions;
 use super::state::{AppState, Limits};
-use super::versions::{Versions, VersionsError};
+use super::versions::{LoadedBase, Versions, VersionsError};
+use crate::adapter::canary::SplitKey;
 use crate::adapter::registry::AdapterRegistry;
 use crate::base_model::{self, BaseModel, LoadError};
 use crate::config::resolved::ServeConfig;
@@ -63,8 +65,12 @@ pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, Boo
     if config.demo() {
         versions.install_demo(&base, &alias, now_unix_ms())?;
     }
-    let registry = Arc::new(AdapterRegistry::new());
-    versions.restore(&base, &registry)?;
+    let split = SplitKey::of_store(&versions.store().info()?.store_id);
+    let registry = Arc::new(AdapterRegistry::divided_by(split));
+    let fits = LoadedBase::from(&base);
+    versions.restore(&fits, &registry)?;
+    let bundles = config.bundles().to_owned();
+    let live = LiveVersions::new(versions.clone(), registry.clone(), fits, bundles);
     let kv = KvCache::with_memory(base.decoder.config(), config.kv_bytes());
     let runner = ModelRunner::new(base.decoder.clone(), kv);
     let engine = EngineHandle::spawn(Box::new(runner), config.engine().clone());
@@ -73,7 +79,7 @@ pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, Boo
         ..Limits::default()
     };
     Ok(Arc::new(state(
-        base, alias, versions, registry, engine, keys, limits, metrics,
+        base, alias, versions, registry, live, engine, keys, limits, metrics,
     )))
 }
 
@@ -83,6 +89,7 @@ fn state(
     alias: Alias,
     versions: Versions,
     registry: Arc<AdapterRegistry>,
+    live: LiveVersions,
     engine: EngineHandle,
     keys: KeyRing,
     limits: Limits,
@@ -97,6 +104,7 @@ fn state(
         tokenizer: base.tokenizer,
         template: base.template,
         registry,
+        live,
         readiness: Box::new(move || store.is_writable().map_err(|e| e.to_string())),
         versions,
         base_model_id: base.id,

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{bail, Context, Result};
 
 use super::boot::{now_unix_ms, ALIAS};
-use super::versions::{describe, summary, Versions};
+use super::versions::{describe, summary, Expected, Versions};
 use crate::adapter::bundle;
 use crate::adapter::manifest::BaseModel;
 use crate::adapter::peft::{self, PeftImport};
@@ -16,7 +16,7 @@ use crate::adapter::publish;
 use crate::base_model::load::{id, locate};
 use crate::config::raw::{Adapter, AdapterImport, DataDir, Model, Store};
 use crate::config::resolved::data_dir;
-use crate::ids::{Alias, Tenant, UserId, UserKey};
+use crate::ids::{Alias, Tenant, UserId, UserKey, VersionDigits};
 use crate::model::hub;
 use crate::store::{AdapterSource, CompactSummary};
 use crate::user_model::model::UserModelKind;
@@ -62,6 +62,18 @@ pub fn adapter(command: Adapter) -> Result<String> {
             expected,
             data,
         } => promote(&open(&data)?, &version, expected.as_deref()),
+        Adapter::Rollback { data } => {
+            let (versions, alias) = (open(&data)?, Alias::new(ALIAS)?);
+            let version = versions.previous(&alias)?;
+            versions.promote(&alias, &version, &Expected::Anything, now_unix_ms())?;
+            Ok(format!("{alias} names {version}\n"))
+        }
+        Adapter::Retire { version, data } => {
+            let versions = open(&data)?;
+            let version = versions.find(&VersionDigits::new(version)?)?;
+            versions.remove(&version)?;
+            Ok(format!("retired {version}\n"))
+        }
         Adapter::List { data } => Ok(describe(&open(&data)?)?),
         Adapter::Export { bundle, out } => {
             peft_export::export(&bundle::contents(&bundle::locate(&bundle)?)?, &out)?;
@@ -116,17 +128,13 @@ fn open(data: &DataDir) -> Result<Versions> {
 
 fn promote(versions: &Versions, version: &str, expected: Option<&str>) -> Result<String> {
     let alias = Alias::new(ALIAS)?;
-    let version = versions.find(version)?;
-    let current = versions.store().alias(&alias)?.map(|a| a.version);
+    let version = versions.find(&VersionDigits::new(version)?)?;
     let expected = match expected {
-        None => current,
-        Some("none") => None,
-        Some(digits) => Some(versions.find(digits)?),
+        None => Expected::Anything,
+        Some("none") => Expected::Nothing,
+        Some(digits) => Expected::Version(VersionDigits::new(digits)?),
     };
-    let now = now_unix_ms();
-    versions
-        .store()
-        .compare_and_swap_alias(&alias, expected.as_ref(), &version, now)?;
+    versions.promote(&alias, &version, &expected, now_unix_ms())?;
     Ok(format!("{alias} names {version}\n"))
 }
 

@@ -89,6 +89,7 @@ impl From<StoreError> for AppError {
                     "the record would have {bytes} bytes, the most is {max}; send shorter texts"
                 ),
             },
+            StoreError::AdapterInUse { .. } => Self::Conflict(error.to_string()),
             error => Self::Store(error.to_string()),
         }
     }

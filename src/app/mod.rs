@@ -19,11 +19,17 @@
 //! | [`boot`] | configuration becomes a running server's state |
 //! | [`housekeeping`] | what the server does by itself from time to time |
 //! | [`versions`] | store, bundles and registry, kept in step |
+//! | [`live`] | versions change while the server runs: install, promote, retire, canary |
+//! | [`bundle_folder`] | names in the folder from which bundles are installed |
+//! | [`admin`] | the operator's view: changes are counted, versions and aliases listed |
+//! | [`snapshot`] | the store's export, for a client that may be slow |
 //! | [`commands`] | the other subcommands |
 //! | [`error`] | what can go wrong, without status codes |
 
+pub mod admin;
 pub mod answer;
 pub mod boot;
+pub mod bundle_folder;
 pub mod chat;
 pub mod commands;
 pub mod completions;
@@ -33,11 +39,13 @@ pub mod housekeeping;
 pub mod keep;
 pub mod key_file;
 pub mod keys;
+pub mod live;
 pub mod model_id;
 pub mod models;
 pub mod people;
 pub mod preferences;
 pub mod selection;
+pub mod snapshot;
 pub mod state;
 pub mod user;
 pub mod versions;

@@ -21,7 +21,7 @@ pub struct ModelEntry {
     pub name: Option<String>,
 }
 
-/// All of them: the alias, the bare base, then the loaded versions, oldest first.
+/// All of them: the alias, the bare base, other aliases, then the loaded versions, oldest first.
 pub fn list(state: &AppState) -> Vec<ModelEntry> {
     let promoted = state.registry.by_alias(&state.alias);
     let promoted = promoted.as_ref().map(|lease| lease.adapter().as_ref());
@@ -29,6 +29,12 @@ pub fn list(state: &AppState) -> Vec<ModelEntry> {
         entry(state, state.alias.to_string(), promoted),
         entry(state, state.base_model_id.clone(), None),
     ];
+    for (alias, version) in state.registry.aliases() {
+        let lease = state.registry.by_version(&version);
+        if let Some(lease) = lease.filter(|_| alias != state.alias) {
+            models.push(entry(state, alias.to_string(), Some(lease.adapter())));
+        }
+    }
     let versions = state.registry.versions();
     models.extend(versions.iter().map(|adapter| pinned(state, adapter)));
     models
@@ -39,7 +45,7 @@ pub fn list(state: &AppState) -> Vec<ModelEntry> {
 /// # Errors
 /// [`AppError::ModelNotFound`].
 pub fn show(state: &AppState, id: &str) -> Result<ModelEntry, AppError> {
-    Ok(match model_id::resolve(state, id)? {
+    Ok(match model_id::resolve(state, id, None)? {
         Target::Base | Target::Alias(None) => entry(state, id.to_owned(), None),
         Target::Alias(Some(lease)) => entry(state, id.to_owned(), Some(lease.adapter())),
         Target::Pinned(lease) => pinned(state, lease.adapter()),

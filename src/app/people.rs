@@ -95,7 +95,7 @@ pub fn person_of(caller: &Caller, id: UserId) -> Result<UserKey, AppError> {
 /// The store cannot be read.
 pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppError> {
     let known = known(state, &user).await?;
-    let lease = state.registry.by_alias(&state.alias);
+    let lease = state.registry.by_alias_for(&state.alias, Some(&user));
     let row = lease.as_ref().map_or(RowKind::None, |lease| {
         let remembered = known.remembered_by(lease.adapter().created_unix);
         lease.soft_prompt(Some(&user).filter(|_| remembered)).kind()

@@ -8,7 +8,7 @@ use super::keep;
 use super::keys::Caller;
 use super::state::AppState;
 use super::user::{self, UserHint};
-use crate::ids::{RecordId, Tenant, UserId};
+use crate::ids::{RecordId, Tenant, UserId, UserKey};
 pub use crate::store::{
     ComparedAnswer, FeedbackRecord, Idempotent, Inserted, Page, PreferenceRecord, PreferenceSource,
     Rating, Turn,
@@ -134,7 +134,11 @@ fn of_texts(
     chosen: String,
     rejected: String,
 ) -> PreferenceRecord {
-    let lease = state.registry.by_alias(&state.alias);
+    let key = user.clone().map(|user| UserKey {
+        tenant: caller.tenant.clone(),
+        user,
+    });
+    let lease = state.registry.by_alias_for(&state.alias, key.as_ref());
     let answer = |text| ComparedAnswer {
         text,
         completion: None,

@@ -50,7 +50,7 @@ pub async fn select(
     hint: UserHint,
 ) -> Result<Selection, AppError> {
     let user = user::resolve(caller, hint)?;
-    let lease = match model_id::resolve(state, &model)? {
+    let lease = match model_id::resolve(state, &model, user.as_ref())? {
         Target::Base | Target::Alias(None) => None,
         Target::Alias(Some(lease)) | Target::Pinned(lease) => Some(lease),
     };

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::AppError;
 use super::keys::KeyRing;
+use super::live::LiveVersions;
 use super::versions::Versions;
 use crate::adapter::registry::AdapterRegistry;
 use crate::engine;
@@ -66,6 +67,7 @@ pub fn new_metrics() -> Result<Metrics, TelemetryError> {
         ),
     ])?;
     metrics.record(engine::metrics::describe);
+    metrics.record(super::admin::describe);
     Ok(metrics)
 }
 
@@ -81,6 +83,8 @@ pub struct AppState {
     pub registry: Arc<AdapterRegistry>,
     /// Records and bundles on disk.
     pub versions: Versions,
+    /// Changes to both while the server runs.
+    pub live: LiveVersions,
     /// The bare base model's id.
     pub base_model_id: String,
     /// The id of base + promoted version, personalised.

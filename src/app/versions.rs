@@ -7,13 +7,17 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapter::bundle::{self, bundle_dir};
+use crate::adapter::canary::Canary;
 use crate::adapter::error::AdapterError;
 use crate::adapter::manifest::Manifest;
 use crate::adapter::registry::{AdapterRegistry, PromoteError};
 use crate::adapter::{demo, publish};
 use crate::base_model::BaseModel;
-use crate::ids::{AdapterVersion, Alias};
-use crate::store::{AdapterRecord, AdapterSource, CasError, Store, StoreError};
+use crate::ids::{AdapterVersion, Alias, IdError, VersionDigits};
+use crate::model::config::ModelConfig;
+use crate::store::{
+    AdapterRecord, AdapterSource, AliasRecord, CanaryRecord, CasError, Store, StoreError,
+};
 
 /// What goes wrong with the versions of a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +34,76 @@ pub enum VersionsError {
     /// The registry refused what the store says.
     #[error(transparent)]
     Registry(#[from] PromoteError),
-    /// A version that is not installed, or several that begin alike.
-    #[error("{0}")]
-    Unknown(String),
+    /// What was given is not a version's digits.
+    #[error(transparent)]
+    Digits(#[from] IdError),
+    /// No installed version begins with these digits.
+    #[error("no installed version begins with {0}; `attune adapter list` shows those there are")]
+    Unknown(VersionDigits),
+    /// Several do.
+    #[error("several installed versions begin with {0}; give more digits")]
+    Ambiguous(VersionDigits),
+    /// The alias is not where the caller thought it was: somebody else moved it.
+    #[error(
+        "alias {alias} names {}, which is not what was expected; look at it again, then promote",
+        .actual.as_ref().map_or("nothing", AdapterVersion::as_str)
+    )]
+    Conflict {
+        /// The alias.
+        alias: Alias,
+        /// What it names.
+        actual: Option<AdapterVersion>,
+    },
+    /// The alias named nothing before, or what it named was removed.
+    #[error("alias {0} has no version to go back to; promote one by its name")]
+    NothingBefore(Alias),
+}
+
+/// What a version must fit: the loaded base model.
+#[derive(Debug, Clone)]
+pub struct LoadedBase {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// SHA-256 of its weights.
+    pub sha256: String,
+}
+
+impl From<&BaseModel> for LoadedBase {
+    fn from(base: &BaseModel) -> Self {
+        Self {
+            config: base.decoder.config().clone(),
+            sha256: base.sha256.clone(),
+        }
+    }
+}
+
+/// Where whoever moves an alias thinks that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Wherever it is.
+    Anything,
+    /// It names nothing yet.
+    Nothing,
+    /// It names the version that begins so.
+    Version(VersionDigits),
+}
+
+impl Expected {
+    /// Whether that is where it is.
+    pub fn is_met_by(&self, actual: Option<&AdapterVersion>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Nothing => actual.is_none(),
+            Self::Version(digits) => actual.is_some_and(|actual| digits.begin(actual)),
+        }
+    }
 }
 
 /// The versions of one data directory.
 #[derive(Debug, Clone)]
 pub struct Versions {
     store: Store,
+    data_dir: PathBuf,
     adapters: PathBuf,
 }
 
@@ -52,12 +117,18 @@ impl Versions {
         Ok(Self {
             store,
             adapters: data_dir.join("adapters"),
+            data_dir: data_dir.to_owned(),
         })
     }
 
     /// The records.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The directory of all this.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// The directory of bundles.
@@ -104,19 +175,73 @@ impl Versions {
         Ok(())
     }
 
+    /// Removes a version: its record, durably, then its bundle. A crash between the two leaves a bundle
+    /// that nobody names.
+    ///
+    /// # Errors
+    /// An alias names it or tries it; the write fails.
+    pub fn remove(&self, version: &AdapterVersion) -> Result<(), StoreError> {
+        self.store.remove_adapter(version)?;
+        if let Err(error) = publish::remove(&self.adapters, version) {
+            // It is not installed any more, which is what was asked for.
+            tracing::warn!(%version, %error, "the bundle of a retired version is left");
+        }
+        Ok(())
+    }
+
     /// An installed version by its first digits.
     ///
     /// # Errors
     /// None or several begin so.
-    pub fn find(&self, digits: &str) -> Result<AdapterVersion, VersionsError> {
+    pub fn find(&self, digits: &VersionDigits) -> Result<AdapterVersion, VersionsError> {
         let mut found = self.store.adapters()?;
-        found.retain(|a| digits.len() >= 8 && a.version.as_str().starts_with(digits));
+        found.retain(|adapter| digits.begin(&adapter.version));
         match found.as_slice() {
             [one] => Ok(one.version.clone()),
-            [] => Err(VersionsError::Unknown(format!(
-                "no installed version begins with {digits:?} (give 8 or more digits); `attune adapter list` shows those there are"
-            ))),
-            _ => Err(VersionsError::Unknown(format!("several versions begin with {digits:?}"))),
+            [] => Err(VersionsError::Unknown(digits.clone())),
+            _ => Err(VersionsError::Ambiguous(digits.clone())),
+        }
+    }
+
+    /// Moves `alias` to `version` if it is where it is expected; durable on return.
+    ///
+    /// # Errors
+    /// [`VersionsError::Conflict`], a version that is not installed, a store that fails.
+    pub fn promote(
+        &self,
+        alias: &Alias,
+        version: &AdapterVersion,
+        expected: &Expected,
+        now_unix_ms: u64,
+    ) -> Result<AliasRecord, VersionsError> {
+        let actual = self.store.alias(alias)?.map(|record| record.version);
+        let conflict = |actual| VersionsError::Conflict {
+            alias: alias.clone(),
+            actual,
+        };
+        if !expected.is_met_by(actual.as_ref()) {
+            return Err(conflict(actual));
+        }
+        self.store
+            .compare_and_swap_alias(alias, actual.as_ref(), version, now_unix_ms)
+            .map_err(|error| match error {
+                // Between the look above and the store's own somebody was faster.
+                CasError::Conflict { actual, .. } => conflict(actual),
+                error => error.into(),
+            })
+    }
+
+    /// The version that `alias` named before, while it is installed: promote it to go back.
+    ///
+    /// # Errors
+    /// [`VersionsError::NothingBefore`]; the store cannot be read.
+    pub fn previous(&self, alias: &Alias) -> Result<AdapterVersion, VersionsError> {
+        let previous = self.store.alias(alias)?.and_then(|record| record.previous);
+        let nothing = || VersionsError::NothingBefore(alias.clone());
+        let previous = previous.ok_or_else(nothing)?;
+        match self.store.adapter(&previous)? {
+            Some(_) => Ok(previous),
+            None => Err(nothing()),
         }
     }
 
@@ -153,20 +278,20 @@ impl Versions {
         Ok(())
     }
 
-    /// Loads every installed version that is made for `base` and points the aliases as the store
-    /// has them. Versions of other base models stay on disk, with a warning.
+    /// Loads every installed version that is made for `base`, and points the aliases and begins the
+    /// canaries as the store has them. Versions of other base models stay on disk, with a warning.
     ///
     /// # Errors
     /// A version of this base model that is damaged: better no start than another answer.
     pub fn restore(
         &self,
-        base: &BaseModel,
+        base: &LoadedBase,
         registry: &AdapterRegistry,
     ) -> Result<(), VersionsError> {
         let mut skipped = Vec::new();
         for record in self.store.adapters()? {
             let dir = bundle_dir(&self.adapters, &record.version);
-            match bundle::read(&dir, base.decoder.config(), &base.sha256) {
+            match bundle::read(&dir, &base.config, &base.sha256) {
                 Ok(adapter) => drop(registry.install(adapter)),
                 Err(error @ AdapterError::Base { .. }) => {
                     tracing::warn!(version = %record.version, %error, "version not loaded");
@@ -182,6 +307,14 @@ impl Versions {
             }
             registry.restore(&record.alias, &record.version, record.previous.as_ref())?;
         }
+        for record in self.store.canaries()? {
+            if skipped.contains(&record.version) {
+                tracing::warn!(alias = %record.alias, "no canary: its version is for another model");
+                continue;
+            }
+            let (version, permille) = (record.version, record.permille);
+            registry.set_canary(&record.alias, Canary { version, permille })?;
+        }
         Ok(())
     }
 }
@@ -191,14 +324,14 @@ impl Versions {
 /// # Errors
 /// The store cannot be read.
 pub fn describe(versions: &Versions) -> Result<String, VersionsError> {
-    let aliases = versions.store.aliases()?;
+    let (aliases, canaries) = (versions.store.aliases()?, versions.store.canaries()?);
     let mut lines = String::new();
     for record in versions.store.adapters()? {
-        let named: Vec<&str> = aliases
-            .iter()
-            .filter(|a| a.version == record.version)
-            .map(|a| a.alias.as_str())
-            .collect();
+        let named = aliases.iter().filter(|a| a.version == record.version);
+        let tried = canaries.iter().filter(|c| c.version == record.version);
+        let share = |c: &CanaryRecord| format!("{} ({} %)", c.alias, f64::from(c.permille) / 10.0);
+        let named = named.map(|a| a.alias.to_string());
+        let named: Vec<String> = named.chain(tried.map(share)).collect();
         let manifest = read_manifest(&bundle_dir(&versions.adapters, &record.version));
         lines.push_str(&format!(
             "{}  {:<10} {:<24} {}\n",

@@ -22,7 +22,7 @@ pub enum Command {
     /// Models that attune knows by name.
     #[command(subcommand)]
     Model(Model),
-    /// Adapter versions: import, install, promote, list, verify.
+    /// Adapter versions: import, install, promote, roll back, retire, list, verify.
     #[command(subcommand)]
     Adapter(Adapter),
     /// The store: verify, export, import. Stop the server first.
@@ -51,6 +51,9 @@ pub struct Serve {
     /// Where the store and the adapter versions are.
     #[command(flatten)]
     pub data: DataDir,
+    /// Folder from which `POST /v1/admin/adapters` installs; `bundles` in the data directory if missing.
+    #[arg(long, env = "ATTUNE_BUNDLES")]
+    pub bundles: Option<PathBuf>,
     /// CPU threads of the engine; 0 takes one a core.
     #[arg(long, env = "ATTUNE_THREADS", default_value_t = 0)]
     pub threads: usize,
@@ -160,6 +163,20 @@ pub enum Adapter {
         /// Only if the alias names this version now; `none` if it names nothing.
         #[arg(long)]
         expected: Option<String>,
+        /// Where.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Let the model id `attune` name what it named before.
+    Rollback {
+        /// Where.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Remove a version that the model id does not name.
+    Retire {
+        /// The version, or its first 8 or more digits.
+        version: String,
         /// Where.
         #[command(flatten)]
         data: DataDir,

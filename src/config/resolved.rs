@@ -33,6 +33,7 @@ pub struct ServeConfig {
     address: SocketAddr,
     model: ModelConfigChoice,
     data_dir: PathBuf,
+    bundles: PathBuf,
     threads: usize,
     kv_bytes: usize,
     engine: EngineConfig,
@@ -81,10 +82,13 @@ impl ServeConfig {
                 problem: "0 takes no request".into(),
             });
         }
+        let data_dir = data_dir(&raw.data)?;
+        let bundles = raw.bundles.clone();
         Ok(Self {
             address: SocketAddr::new(raw.host, raw.port),
             model: ModelConfigChoice::new(&raw.model)?,
-            data_dir: data_dir(&raw.data)?,
+            bundles: bundles.unwrap_or_else(|| data_dir.join("bundles")),
+            data_dir,
             threads: if raw.threads == 0 {
                 available_threads()
             } else {
@@ -121,6 +125,11 @@ impl ServeConfig {
     /// Directory of the store and the adapter versions.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Folder from which bundles are installed while the server runs.
+    pub fn bundles(&self) -> &Path {
+        &self.bundles
     }
 
     /// CPU threads of the engine.

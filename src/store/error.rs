@@ -77,9 +77,9 @@ pub enum StoreError {
         /// The bound.
         max: usize,
     },
-    /// An alias still answers with this version.
+    /// An alias still answers with this version, or tries it as its canary.
     #[error(
-        "adapter {version} is in use by alias {}; promote another version first",
+        "adapter {version} is in use by alias {}; promote another version or end the canary first",
         join(aliases)
     )]
     AdapterInUse {

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier, Mutex, Weak};
 
 use attune::adapter::bundle::Adapter;
+use attune::adapter::canary::Canary;
 use attune::adapter::registry::{AdapterRegistry, PromoteError, RetireError};
 use attune::ids::{AdapterVersion, Alias};
 use attune::model::lora::LoraSet;
 use proptest::prelude::*;
+
+use crate::support::user;
 
 fn version(n: usize) -> AdapterVersion {
     AdapterVersion::new(format!("{n:064x}")).unwrap()
@@ -302,4 +305,54 @@ fn readers_never_see_half_a_move() {
         drop(readers);
     });
     assert_eq!(registry.versions().len(), 1);
+}
+
+#[test]
+fn a_canary_answers_its_share_and_is_in_use() {
+    let registry = AdapterRegistry::new();
+    let answers = |user| {
+        let lease = registry.by_alias_for(&alias(0), user)?;
+        Some(lease.adapter().version.clone())
+    };
+    let (somebody, tried) = (user("default", "ann"), version(1));
+    let canary = |permille| Canary {
+        version: tried.clone(),
+        permille,
+    };
+    let missing = registry.set_canary(&alias(0), canary(1000));
+    assert_eq!(missing, Err(PromoteError::NotInstalled(version(1))));
+    for n in 0..3 {
+        drop(registry.install(adapter(n)));
+    }
+    registry.promote(&alias(0), &version(0), None).unwrap();
+    registry.set_canary(&alias(0), canary(1000)).unwrap();
+    assert_eq!(answers(Some(&somebody)), Some(version(1)));
+    assert_eq!(answers(None), Some(version(0)));
+    let in_use = RetireError::InUse { alias: alias(0) };
+    assert_eq!(registry.retire(&tried), Err(in_use));
+    // No place is below 0.
+    registry.set_canary(&alias(0), canary(0)).unwrap();
+    assert_eq!(answers(Some(&somebody)), Some(version(0)));
+
+    let moved = |to: usize, from: usize| {
+        let (to, from) = (version(to), version(from));
+        registry.promote(&alias(0), &to, Some(&from)).unwrap();
+    };
+    moved(2, 0);
+    assert_eq!(registry.canary(&alias(0)), Some(canary(0)));
+    moved(1, 2);
+    assert_eq!(registry.canary(&alias(0)), None);
+    assert!(!registry.end_canary(&alias(0)));
+}
+
+#[test]
+fn leases_are_counted() {
+    let registry = AdapterRegistry::new();
+    assert_eq!(registry.leases(&version(0)), None);
+    let lease = registry.install(adapter(0));
+    assert_eq!(registry.leases(&version(0)), Some(1));
+    let second = lease.clone();
+    assert_eq!(registry.leases(&version(0)), Some(2));
+    drop((lease, second));
+    assert_eq!(registry.leases(&version(0)), Some(0));
 }

@@ -1,5 +1,10 @@
 //! The server through its router and its sockets, with an engine whose model is a script.
 
+mod admin_adapters;
+mod admin_aliases;
+mod admin_bad_input;
+mod admin_canary;
+mod admin_records;
 mod api_auth;
 mod api_chat;
 mod api_completions;

@@ -1,32 +1,40 @@
-//! Promise 5: versions change under load. No request fails, each answer comes from exactly one
-//! version, which it names, and is that version's own; a retired version is freed with its last user.
+//! Promise 5: versions are installed and promoted over HTTP under load. No request fails, each answer
+//! comes from exactly one version, which it names, and is that version's own; a retired version is
+//! freed with its last user.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use attune::adapter::bundle::Adapter;
+use attune::adapter::bundle::{self, Adapter};
 use attune::app::commands;
+use attune::app::versions::LoadedBase;
+use attune::base_model;
 use attune::config::raw::{Cli, Command};
 use attune::ids::{AdapterVersion, Tenant, UserId, UserKey};
+use axum::body::Body;
+use axum::http::Request;
 use clap::Parser;
 use futures_util::StreamExt;
 use serde_json::{json, Value};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::common::{oracles, soft_rows_of, tiny, tokens, Solo};
+use crate::common::{oracles, soft_rows_of, tiny, tokens, Solo, EXACT};
 use crate::server::{boot_with, post, until, Server};
 
 const PROMPT: &str = "Q: tea or coffee?\nA: ";
 /// None, and the people of the fixtures.
 const USERS: [Option<&str>; 4] = [None, Some("1"), Some("2"), Some("3")];
 const MAX_TOKENS: usize = 14;
+/// Two versions, by their names in the bundle folder, and their T_u where the checkpoint has none.
+const BUNDLES: [(&str, &str); 2] = [("individual_T2", "2"), ("cluster_T4", "0")];
 
-/// The tiny Llama with two imported versions, the first one promoted.
-fn server(data_dir: &std::path::Path) -> (Server, [Arc<Adapter>; 2]) {
+/// The tiny Llama with two bundles to install from, the first one installed and promoted.
+async fn server(data_dir: &std::path::Path) -> (Server, [Adapter; 2]) {
     let model = oracles().join("tiny/llama");
-    for (folder, rows) in [("individual_T2", "2"), ("cluster_T4", "0")] {
+    let bundles = data_dir.join("bundles");
+    for (folder, rows) in BUNDLES {
         let checkpoint = oracles().join("prlhf").join(folder).join("adapter");
         run(&[
             "adapter",
@@ -38,14 +46,27 @@ fn server(data_dir: &std::path::Path) -> (Server, [Arc<Adapter>; 2]) {
             rows,
             "--name",
             folder,
-            "--data-dir",
-            data_dir.to_str().unwrap(),
+            "--out",
+            bundles.join(folder).to_str().unwrap(),
         ]);
     }
     let server = boot_with(data_dir, &["--no-demo", "--model", model.to_str().unwrap()]);
-    let versions: [Arc<Adapter>; 2] = server.state.registry.versions().try_into().unwrap();
-    promote(&server, &versions[0].version);
+    let base = base_model::load(model.to_str().unwrap(), EXACT).unwrap();
+    let base = LoadedBase::from(&base);
+    let versions = BUNDLES.map(|(folder, _)| {
+        let dir = bundle::locate(&bundles.join(folder)).unwrap();
+        bundle::read(&dir, &base.config, &base.sha256).unwrap()
+    });
+    install(&server, BUNDLES[0].0, 201).await;
+    promote(&server, &versions[0].version, None).await;
     (server, versions)
+}
+
+async fn install(server: &Server, name: &str, status: u16) {
+    let reply = server
+        .post("/v1/admin/adapters", &json!({"path": name}))
+        .await;
+    assert_eq!(reply.status, status, "{}", reply.text());
 }
 
 fn run(arguments: &[&str]) -> String {
@@ -55,12 +76,18 @@ fn run(arguments: &[&str]) -> String {
     }
 }
 
-fn promote(server: &Server, version: &AdapterVersion) {
-    let registry = &server.state.registry;
-    let now = registry.aliases().pop().map(|(_, version)| version);
-    registry
-        .promote(&server.state.alias, version, now.as_ref())
-        .unwrap();
+/// Promotes over HTTP, from `expected`.
+async fn promote(server: &Server, version: &AdapterVersion, expected: Option<&AdapterVersion>) {
+    let expected = expected.map(AdapterVersion::as_str);
+    let body = json!({"version": version.as_str(), "expected": expected});
+    let reply = server.post("/v1/admin/aliases/attune", &body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.json()["version"], version.as_str());
+}
+
+async fn get(server: &Server, path: &str) -> u16 {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    server.send(request).await.status
 }
 
 fn body(model: &str, user: Option<&str>) -> Value {
@@ -96,7 +123,7 @@ fn offline(server: &Server, version: &Adapter, user: Option<&str>, n: usize) -> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn versions_change_under_load() {
     let data_dir = tempfile::tempdir().unwrap();
-    let (server, versions) = server(data_dir.path());
+    let (server, versions) = server(data_dir.path()).await;
     let mut expected = BTreeMap::new();
     for version in &versions {
         for user in USERS {
@@ -111,11 +138,11 @@ async fn versions_change_under_load() {
     );
 
     let pinned = [0, 1].map(|i: usize| format!("attune@{}", versions[i].version));
-    let done = Arc::new(AtomicBool::new(false));
+    let (done, second) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let mut load = JoinSet::new();
     for client in 0..4 {
         let (server, expected, done) = (server.clone(), expected.clone(), done.clone());
-        let pinned = pinned.clone();
+        let (pinned, second) = (pinned.clone(), second.clone());
         load.spawn(async move {
             let mut answered = [0usize; 2];
             // Until both versions answered often: which one answers when is left to chance.
@@ -126,8 +153,9 @@ async fn versions_change_under_load() {
                 }
                 let user = USERS[(client + request) % USERS.len()];
                 // Each third request names the version, whatever the alias names meanwhile.
+                let installed = 1 + usize::from(second.load(Ordering::Acquire));
                 let model = match request % 3 {
-                    0 => pinned[request / 3 % 2].clone(),
+                    0 => pinned[request / 3 % installed].clone(),
                     _ => "attune".to_owned(),
                 };
                 let reply = server.post("/v1/completions", &body(&model, user)).await;
@@ -149,10 +177,20 @@ async fn versions_change_under_load() {
             }
         });
     }
+    // Not before somebody is answered.
+    until("the load", || server.state.engine.stats().running > 0).await;
+    install(&server, BUNDLES[1].0, 201).await;
+    second.store(true, Ordering::Release);
     let mut promotions = 0;
     while !load.is_empty() {
-        promote(&server, &versions[(promotions + 1) % 2].version);
+        let [from, to] = [promotions % 2, (promotions + 1) % 2].map(|i| &versions[i].version);
+        promote(&server, to, Some(from)).await;
         promotions += 1;
+        // What is there already, and what is not there, change nothing.
+        install(&server, BUNDLES[promotions % 2].0, 200).await;
+        install(&server, "nowhere", 404).await;
+        assert_eq!(get(&server, "/readyz").await, 200);
+        assert_eq!(get(&server, "/v1/admin/snapshot").await, 200);
         while let Some(joined) = load.try_join_next() {
             joined.unwrap();
         }
@@ -164,9 +202,13 @@ async fn versions_change_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retired_version_finishes_its_answers_and_is_freed() {
     let data_dir = tempfile::tempdir().unwrap();
-    let (server, versions) = server(data_dir.path());
+    let (server, versions) = server(data_dir.path()).await;
+    install(&server, BUNDLES[1].0, 201).await;
     let [old, new] = versions;
-    let (name, freed) = (old.version.clone(), Arc::downgrade(&old));
+    let name = old.version.clone();
+    let lease = server.state.registry.by_version(&name).unwrap();
+    let freed = Arc::downgrade(lease.adapter());
+    drop(lease);
     let long = 200;
     let expected = offline(&server, &old, Some("2"), long);
     drop(old);
@@ -188,8 +230,10 @@ async fn a_retired_version_finishes_its_answers_and_is_freed() {
     let mut chunks = response.into_body().into_data_stream();
     let mut text = chunks.next().await.unwrap().unwrap().to_vec();
 
-    promote(&server, &new.version);
-    server.state.registry.retire(&name).unwrap();
+    promote(&server, &new.version, Some(&name)).await;
+    let retire = Request::delete(format!("/v1/admin/adapters/{name}"));
+    let retired = server.send(retire.body(Body::empty()).unwrap()).await;
+    assert_eq!(retired.status, 200, "{}", retired.text());
     let pinned = format!("attune@{name}");
     let refused = server.post("/v1/completions", &body(&pinned, None)).await;
     assert_eq!(refused.status, 404, "{}", refused.text());

@@ -1,6 +1,8 @@
 //! Requests and answers as they travel. Nothing below `api` sees these types.
 
 pub mod accepted;
+pub mod admin;
+pub mod admin_request;
 pub mod chat_request;
 pub mod chat_response;
 pub mod completion_request;

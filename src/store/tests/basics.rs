@@ -134,7 +134,7 @@ fn an_adapter_in_use_stays() {
     );
     assert!(error
         .to_string()
-        .ends_with("in use by alias attune; promote another version first"));
+        .ends_with("in use by alias attune; promote another version or end the canary first"));
     assert!(store.remove_adapter(&version(1)).unwrap());
     assert!(!store.remove_adapter(&version(1)).unwrap());
     assert_clean(&store);

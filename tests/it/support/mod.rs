@@ -1,6 +1,7 @@
 //! What the tests share: a server around a scripted model, and a client that checks every answer.
 
 pub mod bad_requests;
+pub mod bundles;
 pub mod http;
 pub mod openai;
 pub mod runner;
@@ -13,9 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use attune::adapter::bundle::Adapter;
+use attune::adapter::canary::SplitKey;
 use attune::adapter::registry::AdapterRegistry;
 use attune::api::router::{router, HttpConfig};
 use attune::app::keys::KeyRing;
+use attune::app::live::LiveVersions;
 use attune::app::state::{new_metrics, AppState, Limits};
 use attune::app::versions::Versions;
 use attune::engine::thread::{EngineConfig, EngineHandle};
@@ -48,6 +51,8 @@ pub struct Setup {
     pub max_queued: usize,
     pub limits: Limits,
     pub http: HttpConfig,
+    /// The data directory of a server that was there before; a new one where it is `None`.
+    pub data_dir: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Default for Setup {
@@ -61,6 +66,7 @@ impl Default for Setup {
             max_queued: 256,
             limits: Limits::default(),
             http: HttpConfig::default(),
+            data_dir: None,
         }
     }
 }
@@ -73,7 +79,7 @@ pub struct TestServer {
     /// What `readiness` says.
     pub store_ready: Arc<AtomicBool>,
     /// Its store and bundles.
-    _data_dir: tempfile::TempDir,
+    pub data_dir: Arc<tempfile::TempDir>,
 }
 
 impl Drop for TestServer {
@@ -109,13 +115,20 @@ impl TestServer {
             seed: 1,
         };
         let template = ChatTemplate::of(&tokenizer).unwrap();
-        let data_dir = tempfile::tempdir().unwrap();
+        let fresh = || Arc::new(tempfile::tempdir().unwrap());
+        let data_dir = setup.data_dir.unwrap_or_else(fresh);
+        let versions = Versions::open(data_dir.path(), 1_700_000_000_000).unwrap();
+        let registry = Arc::new(registry(&versions, setup.promoted));
+        let (base, folder) = (bundles::base(), data_dir.path().join("bundles"));
+        versions.restore(&base, &registry).unwrap();
+        let live = LiveVersions::new(versions.clone(), registry.clone(), base, folder);
         let state = Arc::new(AppState {
             engine: EngineHandle::spawn(Box::new(ScriptedRunner::new(gate.clone())), config),
             template: setup.template.then_some(template),
             tokenizer,
-            registry: Arc::new(registry(setup.promoted)),
-            versions: Versions::open(data_dir.path(), 1_700_000_000_000).unwrap(),
+            registry,
+            versions,
+            live,
             base_model_id: "tiny-llama".to_owned(),
             alias: Alias::new("attune").unwrap(),
             context_len: CONTEXT,
@@ -137,8 +150,18 @@ impl TestServer {
             state,
             gate,
             store_ready,
-            _data_dir: data_dir,
+            data_dir,
         }
+    }
+
+    /// The server that finds what this one left on disk.
+    pub fn restarted(self) -> Self {
+        let data_dir = self.data_dir.clone();
+        drop(self);
+        Self::with(Setup {
+            data_dir: Some(data_dir),
+            ..Setup::default()
+        })
     }
 }
 
@@ -155,8 +178,9 @@ pub fn keys(json: &str) -> KeyRing {
     KeyRing::from_file(&path).unwrap()
 }
 
-fn registry(promoted: bool) -> AdapterRegistry {
-    let registry = AdapterRegistry::new();
+fn registry(versions: &Versions, promoted: bool) -> AdapterRegistry {
+    let store_id = versions.store().info().unwrap().store_id;
+    let registry = AdapterRegistry::divided_by(SplitKey::of_store(&store_id));
     if promoted {
         let first = adapter(VERSION, Some("styles"));
         let version = first.version.clone();

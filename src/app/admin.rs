@@ -1,0 +1,339 @@
+//! The operator's view: versions and aliases as they are, and changes to them, each counted.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use metrics::{counter, describe_counter};
+
+use super::boot::now_unix_ms;
+use super::error::AppError;
+use super::live::{no_adapter, no_alias, Installed, LiveVersions};
+use super::state::AppState;
+use super::versions::Expected;
+use crate::adapter::bundle::bundle_dir;
+use crate::ids::{AdapterVersion, Alias, VersionDigits};
+use crate::store::{AdapterRecord, AliasRecord, StoreError};
+pub use crate::store::{AdapterSource, CanaryRecord, DecisionRecord, VersionTally};
+
+/// The counter of changes.
+const CHANGES: &str = "attune_adapter_changes_total";
+
+/// Help texts of what is counted here.
+pub fn describe() {
+    describe_counter!(
+        CHANGES,
+        "Changes of versions and aliases that an admin asked for, by change and outcome."
+    );
+}
+
+/// An installed version.
+#[derive(Debug, Clone)]
+pub struct AdapterEntry {
+    /// What the store knows of it.
+    pub record: AdapterRecord,
+    /// What is in memory; `None`: it is made for another base model.
+    pub loaded: Option<Loaded>,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// The aliases that name it.
+    pub aliases: Vec<Alias>,
+    /// The aliases that try it as their canary.
+    pub canary_of: Vec<Alias>,
+    /// What people thought of its answers.
+    pub tally: VersionTally,
+}
+
+/// What is known of a version in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Loaded {
+    /// When it was made, in seconds since 1970.
+    pub created_unix: u64,
+    /// People with rows of their own.
+    pub users: usize,
+    /// T_u: rows of one person; 0 without a user model.
+    pub rows: usize,
+    /// Leases that live: requests under way hold them.
+    pub leases: usize,
+}
+
+/// All installed versions, and what people thought of the bare base model.
+#[derive(Debug, Clone)]
+pub struct Adapters {
+    /// By version.
+    pub entries: Vec<AdapterEntry>,
+    /// Comparisons and ratings of answers without a version.
+    pub base_tally: VersionTally,
+}
+
+/// An alias: what it names, and what it tries.
+#[derive(Debug, Clone)]
+pub struct AliasEntry {
+    /// The name.
+    pub alias: Alias,
+    /// `None`: it was never promoted, the bare base model answers.
+    pub record: Option<AliasRecord>,
+    /// The version that a rollback promotes: the one before, while it is installed.
+    pub previous: Option<AdapterVersion>,
+    /// The version that it tries on some users.
+    pub canary: Option<CanaryRecord>,
+}
+
+/// All installed versions. Reads every preference, for the tallies.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn adapters(state: &Arc<AppState>) -> Result<Adapters, AppError> {
+    blocking(state, |state| {
+        let store = state.versions.store();
+        let mut tallies = store.tallies()?;
+        let (aliases, canaries) = (store.aliases()?, store.canaries()?);
+        let records = store.adapters()?.into_iter();
+        let entries = records.map(|record| entry(state, record, &aliases, &canaries, &tallies));
+        Ok(Adapters {
+            entries: entries.collect(),
+            base_tally: tallies.remove(&None).unwrap_or_default(),
+        })
+    })
+    .await
+}
+
+/// One of them, by its first digits.
+///
+/// # Errors
+/// None or several begin so; the store cannot be read.
+pub async fn adapter(
+    state: &Arc<AppState>,
+    digits: VersionDigits,
+) -> Result<AdapterEntry, AppError> {
+    let version = blocking(state, move |state| Ok(state.versions.find(&digits)?)).await?;
+    entry_of(state, &version).await
+}
+
+/// Installs a bundle of the bundle folder; true: it was not installed before.
+///
+/// # Errors
+/// See [`LiveVersions::install`].
+pub async fn install(
+    state: &Arc<AppState>,
+    name: String,
+) -> Result<(AdapterEntry, bool), AppError> {
+    let work = move |live: &LiveVersions| live.install(&name, now_unix_ms());
+    let Installed { version, new } = change(state, "install", work).await?;
+    Ok((entry_of(state, &version).await?, new))
+}
+
+/// Takes a version out.
+///
+/// # Errors
+/// See [`LiveVersions::retire`].
+pub async fn retire(
+    state: &Arc<AppState>,
+    digits: VersionDigits,
+) -> Result<AdapterVersion, AppError> {
+    change(state, "retire", move |live| live.retire(&digits)).await
+}
+
+/// All aliases; the server's own is among them even if it was never promoted.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn aliases(state: &Arc<AppState>) -> Result<Vec<AliasEntry>, AppError> {
+    blocking(state, alias_entries).await
+}
+
+/// Lets an alias name a version.
+///
+/// # Errors
+/// See [`LiveVersions::promote`]; a name that would never answer.
+pub async fn promote(
+    state: &Arc<AppState>,
+    alias: Alias,
+    digits: VersionDigits,
+    expected: Expected,
+) -> Result<AliasEntry, AppError> {
+    if alias.as_str() == state.base_model_id {
+        return Err(AppError::Invalid {
+            field: "alias",
+            message: format!("{alias} is the id of the bare base model; choose another alias"),
+        });
+    }
+    let name = alias.clone();
+    let work = move |live: &LiveVersions| live.promote(&name, &digits, &expected, now_unix_ms());
+    change(state, "promote", work).await?;
+    alias_entry(state, alias).await
+}
+
+/// Lets an alias name what it named before.
+///
+/// # Errors
+/// See [`LiveVersions::roll_back`].
+pub async fn roll_back(
+    state: &Arc<AppState>,
+    alias: Alias,
+    expected: Expected,
+) -> Result<AliasEntry, AppError> {
+    let name = alias.clone();
+    let work = move |live: &LiveVersions| live.roll_back(&name, &expected, now_unix_ms());
+    change(state, "rollback", work).await?;
+    alias_entry(state, alias).await
+}
+
+/// Lets a version answer some users of an alias.
+///
+/// # Errors
+/// See [`LiveVersions::start_canary`]; an alias that does not exist.
+pub async fn start_canary(
+    state: &Arc<AppState>,
+    alias: Alias,
+    digits: VersionDigits,
+    permille: u16,
+) -> Result<AliasEntry, AppError> {
+    // The server's own alias answers even if it names nothing.
+    let answers = alias == state.alias || state.registry.by_alias(&alias).is_some();
+    if !answers {
+        return Err(no_alias(&alias));
+    }
+    let name = alias.clone();
+    let work =
+        move |live: &LiveVersions| live.start_canary(&name, &digits, permille, now_unix_ms());
+    change(state, "canary", work).await?;
+    alias_entry(state, alias).await
+}
+
+/// Lets everybody have what an alias names.
+///
+/// # Errors
+/// There is no canary.
+pub async fn end_canary(state: &Arc<AppState>, alias: Alias) -> Result<AliasEntry, AppError> {
+    let name = alias.clone();
+    change(state, "end_canary", move |live| live.end_canary(&name)).await?;
+    alias_entry(state, alias).await
+}
+
+/// What was decided about trained versions, the oldest first.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn decisions(state: &Arc<AppState>) -> Result<Vec<DecisionRecord>, AppError> {
+    state.with_store(|store| store.decisions()).await
+}
+
+/// Runs `work` on a thread where it holds nobody up. It runs to its end even if the caller goes away.
+pub(super) async fn blocking<T, F>(state: &Arc<AppState>, work: F) -> Result<T, AppError>
+where
+    T: Send + 'static,
+    F: FnOnce(&AppState) -> Result<T, AppError> + Send + 'static,
+{
+    let shared = state.clone();
+    let task = state.tasks.spawn_blocking(move || work(&shared));
+    task.await
+        .map_err(|error| AppError::Internal(format!("an admin's thread failed: {error}")))?
+}
+
+/// A change, counted.
+async fn change<T, F>(state: &Arc<AppState>, name: &'static str, work: F) -> Result<T, AppError>
+where
+    T: Send + 'static,
+    F: FnOnce(&LiveVersions) -> Result<T, AppError> + Send + 'static,
+{
+    blocking(state, move |state| {
+        let done = work(&state.live);
+        let outcome = match &done {
+            Ok(_) => "done",
+            Err(AppError::Store(_) | AppError::Internal(_)) => "failed",
+            Err(_) => "refused",
+        };
+        state
+            .metrics
+            .record(|| counter!(CHANGES, "change" => name, "outcome" => outcome).increment(1));
+        done
+    })
+    .await
+}
+
+async fn entry_of(
+    state: &Arc<AppState>,
+    version: &AdapterVersion,
+) -> Result<AdapterEntry, AppError> {
+    let mut entries = adapters(state).await?.entries.into_iter();
+    let found = entries.find(|entry| entry.record.version == *version);
+    // Somebody may have retired it meanwhile.
+    found.ok_or_else(|| no_adapter(version.to_string()))
+}
+
+async fn alias_entry(state: &Arc<AppState>, alias: Alias) -> Result<AliasEntry, AppError> {
+    let mut entries = aliases(state).await?.into_iter();
+    let found = entries.find(|entry| entry.alias == alias);
+    found.ok_or_else(|| no_alias(&alias))
+}
+
+fn entry(
+    state: &AppState,
+    record: AdapterRecord,
+    aliases: &[AliasRecord],
+    canaries: &[CanaryRecord],
+    tallies: &BTreeMap<Option<AdapterVersion>, VersionTally>,
+) -> AdapterEntry {
+    let version = &record.version;
+    let named = aliases.iter().filter(|a| a.version == *version);
+    let tried = canaries.iter().filter(|c| c.version == *version);
+    AdapterEntry {
+        loaded: loaded(state, version),
+        bytes: bytes(&bundle_dir(state.versions.adapters_dir(), version)),
+        aliases: named.map(|a| a.alias.clone()).collect(),
+        canary_of: tried.map(|c| c.alias.clone()).collect(),
+        tally: tallies
+            .get(&Some(version.clone()))
+            .copied()
+            .unwrap_or_default(),
+        record,
+    }
+}
+
+fn loaded(state: &AppState, version: &AdapterVersion) -> Option<Loaded> {
+    // Before this function takes a lease itself.
+    let leases = state.registry.leases(version)?;
+    let lease = state.registry.by_version(version)?;
+    let people = lease.adapter().people.as_ref();
+    Some(Loaded {
+        created_unix: lease.adapter().created_unix,
+        users: people.map_or(0, |people| people.len()),
+        rows: people.map_or(0, |people| people.model().n_user_tokens()),
+        leases,
+    })
+}
+
+/// Bytes of the files in a directory; what cannot be read does not count.
+fn bytes(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    files
+        .filter_map(|f| f.metadata().ok())
+        .map(|m| m.len())
+        .sum()
+}
+
+fn alias_entries(state: &AppState) -> Result<Vec<AliasEntry>, AppError> {
+    let store = state.versions.store();
+    let mut entries = BTreeMap::from([(state.alias.clone(), None)]);
+    for record in store.aliases()? {
+        entries.insert(record.alias.clone(), Some(record));
+    }
+    let mut canaries = store.canaries()?;
+    let entry = |(alias, record): (Alias, Option<AliasRecord>)| {
+        let at = canaries.iter().position(|c| c.alias == alias);
+        let previous = record.as_ref().and_then(|r| r.previous.clone());
+        let previous = match previous {
+            Some(previous) => store.adapter(&previous)?.map(|found| found.version),
+            None => None,
+        };
+        Ok::<_, StoreError>(AliasEntry {
+            canary: at.map(|at| canaries.swap_remove(at)),
+            alias,
+            record,
+            previous,
+        })
+    };
+    Ok(entries.into_iter().map(entry).collect::<Result<_, _>>()?)
+}
