@@ -141,6 +141,14 @@ pub enum AdapterError {
         /// Why it is refused and what to do.
         reason: String,
     },
+    /// Tensors of a PEFT checkpoint that no version can hold: `lora_magnitude_vector` of DoRA, biases,
+    /// LoRA of `lm_head` or `embed_tokens`, whole modules such as TRL saves when it added tokens.
+    #[error(
+        "adapter_model.safetensors: a version cannot hold {}: it has LoRA A and B of the q, k, v, o, \
+         gate, up and down layers of blocks, and nothing of the embeddings, the head or biases; \
+         train without them", some(.0)
+    )]
+    PeftTensors(Vec<String>),
     /// Import parameters that the checkpoint contradicts.
     #[error("the checkpoint does not fit what was said about it: {0}")]
     Import(String),

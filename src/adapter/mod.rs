@@ -9,7 +9,7 @@
 //! | [`files`] | the two files of a bundle, and what may not lie beside them |
 //! | [`hash`] | the name of a version |
 //! | [`publish`] | write a version so that it is there whole or not at all |
-//! | [`peft`], [`peft_config`], [`peft_export`] | checkpoints as PEFT writes and reads them |
+//! | [`peft`], [`peft_config`], `peft_targets`, [`peft_export`] | checkpoints as PEFT writes and reads them |
 //! | [`demo`] | the version that a fresh server starts with |
 //! | [`registry`] | alias to version, compare-and-swap |
 //! | [`canary`] | which users of an alias try another version |
@@ -30,6 +30,7 @@ pub mod manifest;
 pub mod peft;
 pub mod peft_config;
 pub mod peft_export;
+mod peft_targets;
 pub mod plan;
 pub mod publish;
 pub mod registry;

@@ -55,6 +55,7 @@ pub struct PeftImport {
 pub fn import(dir: &Path, import: PeftImport) -> Result<BundleContents, AdapterError> {
     let config = PeftConfig::parse(&read_regular(&dir.join(CONFIG_FILE), MAX_MANIFEST_BYTES)?)?;
     let tensors = read_tensors(dir)?;
+    check_names(&tensors)?;
     let user_model = user_model(&tensors, &import)?;
     let manifest = Manifest {
         format: FORMAT,
@@ -87,6 +88,18 @@ fn read_tensors(dir: &Path) -> Result<BTreeMap<String, TensorData>, AdapterError
     }
     let bytes = read_regular(&path, MAX_WEIGHTS_BYTES)?;
     TensorFile::parse(WEIGHTS_FILE, &bytes)?.values()
+}
+
+/// Refuses what has a place in no version; whether the rest is what the configuration promises, the
+/// manifest's plan says.
+fn check_names(tensors: &BTreeMap<String, TensorData>) -> Result<(), AdapterError> {
+    let tables = [USER_EMBEDDING, CLUSTER_EMBEDDING, USER_WEIGHT].map(user_model_name);
+    let strange = |name: &&String| parse_lora_name(name).is_none() && !tables.contains(name);
+    let strange: Vec<String> = tensors.keys().filter(strange).cloned().collect();
+    if strange.is_empty() {
+        return Ok(());
+    }
+    Err(AdapterError::PeftTensors(strange))
 }
 
 /// The LoRA as the tensors and the configuration tell it together.
@@ -126,7 +139,7 @@ fn lora(
         .is_some_and(|l| !l.iter().eq(&layers));
     if layers_left_out {
         return Err(AdapterError::Peft {
-            setting: "layers_to_transform".into(),
+            setting: "layers_to_transform or target_modules".into(),
             reason: format!("it names {:?}, the tensors {layers:?}", config.layers),
         });
     }

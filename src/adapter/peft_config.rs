@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::AdapterError;
+use super::peft_targets::Targets;
 use crate::model::lora::Projection;
 use crate::user_model::cluster::{CLUSTER_EMBEDDING, USER_WEIGHT};
 use crate::user_model::individual::USER_EMBEDDING;
@@ -15,6 +16,8 @@ use crate::user_model::individual::USER_EMBEDDING;
 const HARMLESS: &[&str] = &[
     "auto_mapping",
     "base_model_name_or_path",
+    // How A began, and ranks that rank_pattern has.
+    "eva_config",
     "inference_mode",
     "lora_dropout",
     "megatron_core",
@@ -41,9 +44,10 @@ pub struct PeftConfig {
     use_rslora: bool,
 }
 
+/// PEFT writes some lists of one as the one.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany<T> {
+pub(super) enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
 }
@@ -63,9 +67,13 @@ impl PeftConfig {
             let reason = format!("{peft_type} is not LORA, the only type that is supported");
             return Err(refused("peft_type", reason));
         }
+        let targets = Targets::parse(
+            settings.required("target_modules")?,
+            settings.optional("layers_to_transform")?,
+        )?;
         let config = Self {
-            targets: parse_targets(settings.required("target_modules")?)?,
-            layers: parse_layers(settings.optional("layers_to_transform")?),
+            targets: targets.projections,
+            layers: targets.blocks,
             base_model: settings.optional("base_model_name_or_path")?,
             rank: settings.required("r")?,
             alpha: settings.required("lora_alpha")?,
@@ -158,40 +166,11 @@ impl Settings {
     }
 }
 
-fn refused(setting: impl Into<String>, reason: impl ToString) -> AdapterError {
+pub(super) fn refused(setting: impl Into<String>, reason: impl ToString) -> AdapterError {
     AdapterError::Peft {
         setting: setting.into(),
         reason: reason.to_string(),
     }
-}
-
-/// Names of other architectures' modules may be listed (the authors list GPT-J's beside Llama's):
-/// their tensors, if there are any, are refused as unexpected.
-fn parse_targets(modules: OneOrMany<String>) -> Result<Vec<Projection>, AdapterError> {
-    let listed = match modules {
-        OneOrMany::Many(listed) => listed,
-        OneOrMany::One(all) if all == "all-linear" => return Ok(Projection::ALL.to_vec()),
-        OneOrMany::One(pattern) => {
-            let reason = format!("the pattern {pattern:?} is not supported; list the modules");
-            return Err(refused("target_modules", reason));
-        }
-    };
-    let names = |p: &Projection| {
-        let path = p.path();
-        let last = path.rsplit('.').next().unwrap_or(path);
-        listed.iter().any(|m| m == last || m == path)
-    };
-    Ok(Projection::ALL.into_iter().filter(names).collect())
-}
-
-fn parse_layers(layers: Option<OneOrMany<usize>>) -> Option<Vec<usize>> {
-    let mut layers = match layers? {
-        OneOrMany::One(layer) => vec![layer],
-        OneOrMany::Many(layers) => layers,
-    };
-    layers.sort_unstable();
-    layers.dedup();
-    (!layers.is_empty()).then_some(layers)
 }
 
 fn check_bias(bias: Option<String>) -> Result<(), AdapterError> {
@@ -324,6 +303,12 @@ mod tests {
     }
 
     #[test]
+    fn how_the_adapter_began_does_not_matter() {
+        assert!(parse("eva_config", json!({"rho": 2.0})).is_ok());
+        assert!(parse("init_lora_weights", json!("eva")).is_ok());
+    }
+
+    #[test]
     fn layers_may_be_one_or_many() {
         let layers = |value| parse("layers_to_transform", value).unwrap().layers;
         assert_eq!(layers(json!(3)), Some(vec![3]));
@@ -337,6 +322,8 @@ mod tests {
         let cases = [
             ("peft_type", json!("IA3")),
             ("use_dora", json!(true)),
+            ("exclude_modules", json!(["k_proj"])),
+            ("target_modules", json!(".*[qv]_proj")),
             ("bias", json!("all")),
             ("fan_in_fan_out", json!(true)),
             ("modules_to_save", json!(["lm_head"])),

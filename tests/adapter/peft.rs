@@ -6,6 +6,7 @@ use std::path::Path;
 use attune::adapter::bundle::{bundle_dir, read, BundleContents};
 use attune::adapter::manifest::BaseModel;
 use attune::adapter::peft::{import, PeftImport};
+use attune::adapter::peft_export::export;
 use attune::adapter::plan::{lora_name, user_model_name};
 use attune::adapter::publish::write;
 use attune::adapter::registry::AdapterRegistry;
@@ -221,6 +222,12 @@ fn some_blocks_may_be_left_out_if_the_configuration_says_so() {
     let dir = checkpoint(json!({}), second_only);
     let err = import_from(dir.path(), Some(2)).unwrap_err();
     assert!(matches!(err, AdapterError::MissingTensors(_)), "{err}");
+    let by_name = json!({"target_modules": ["1.self_attn.q_proj", "layers.1.self_attn.v_proj"]});
+    let dir = checkpoint(by_name.clone(), second_only);
+    let contents = import_from(dir.path(), Some(2)).unwrap();
+    assert_eq!(contents.manifest.lora.unwrap().layers, Some(vec![1]));
+    let err = import_from(checkpoint(by_name, |_| {}).path(), Some(2)).unwrap_err();
+    assert!(err.to_string().contains("target_modules"), "{err}");
     let dir = checkpoint(json!({"layers_to_transform": [0, 1]}), second_only);
     let err = import_from(dir.path(), Some(2)).unwrap_err().to_string();
     assert!(err.contains("layers_to_transform"), "{err}");
@@ -242,6 +249,20 @@ fn tensors_and_configuration_must_agree() {
         c.tensors.insert(name.into(), tensor(0, [2, 2]));
     };
     assert!(err(json!({}), stray).contains("lm_head"));
+    for foreign in [
+        // What PEFT 0.15 writes for DoRA, lora_bias, LoRA of embeddings, and added tokens.
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector",
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias",
+        "base_model.model.model.embed_tokens.lora_embedding_A",
+        "base_model.model.model.embed_tokens.weight",
+    ] {
+        let dir = checkpoint(json!({}), |c| {
+            c.tensors.insert(foreign.into(), tensor(0, [2, 2]));
+        });
+        let err = import_from(dir.path(), Some(2)).unwrap_err();
+        let named = matches!(&err, AdapterError::PeftTensors(names) if names == &[foreign]);
+        assert!(named && err.to_string().contains("train without"), "{err}");
+    }
     let both = |c: &mut BundleContents| {
         let name = user_model_name("cluster_embedding");
         c.tensors.insert(name, tensor(0, [2, 32]));
@@ -266,4 +287,35 @@ fn a_pickle_is_refused_and_never_opened() {
         err.contains("pickle") && err.contains("safe_serialization"),
         "{err}"
     );
+}
+
+/// PEFT computes with alpha / r of each layer; an exported version must say it so that it comes out the
+/// same, whatever mixture of ranks, scales and blocks it has.
+#[test]
+fn what_is_exported_comes_back() {
+    let config = json!({
+        "use_rslora": true,
+        "target_modules": ["1.self_attn.q_proj", "1.self_attn.v_proj"],
+        "rank_pattern": {"v_proj": 1},
+        "alpha_pattern": {"layers.1.self_attn.q_proj": 3}
+    });
+    let dir = checkpoint(config, |c| {
+        c.tensors.retain(|name, _| !name.contains(".layers.0."));
+        let (output, input) = tiny_llama().projection_shape(Projection::V);
+        for (matrix, shape) in [('A', [1, input]), ('B', [output, 1])] {
+            let name = lora_name(1, Projection::V, matrix);
+            c.tensors.insert(name, tensor(1, shape));
+        }
+    });
+    let contents = import_from(dir.path(), Some(2)).unwrap();
+    let lora = contents.manifest.lora.as_ref().unwrap();
+    // alpha / sqrt(r) = 8 / 2 by default, 3 / 2 for q, 8 / 1 for v; written as alpha / r.
+    assert_eq!((lora.rank, lora.alpha), (4, 16.0));
+    let own: Vec<_> = lora.overrides.iter().map(|o| (o.rank, o.alpha)).collect();
+    assert_eq!(own, [(4, 6.0), (1, 8.0)]);
+    let out = TempDir::new().unwrap();
+    export(&contents, out.path()).unwrap();
+    let back = import_from(out.path(), Some(2)).unwrap();
+    assert_eq!(back.tensors, contents.tensors);
+    assert_eq!(back.manifest.lora, contents.manifest.lora);
 }

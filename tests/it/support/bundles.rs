@@ -14,8 +14,6 @@ use attune::adapter::tensors::TensorData;
 use attune::app::versions::LoadedBase;
 use attune::ids::AdapterVersion;
 use attune::model::config::{Activation, ModelConfig, RopeScaling};
-use axum::body::Body;
-use axum::http::Request;
 use serde_json::{json, Value};
 
 use super::http::Reply;
