@@ -76,7 +76,16 @@ async fn a_preference_of_kept_answers_knows_who_was_answered() {
         json!({"user": "alice", "chosen": answer(&one, another), "rejected": answer(&one, 0)});
     let choices = server.post(PREFERENCES, &choices).await;
     assert_eq!(choices.json()["source"], "choices");
+}
 
+#[tokio::test]
+async fn answers_that_do_not_belong_together_are_refused() {
+    let server = TestServer::promoted();
+    let answer = |id: &str, index: u32| json!({"completion_id": id, "index": index});
+    let one = server.kept(json!({"user": "alice"})).await;
+    let other = server
+        .kept(json!({"user": "alice", "model": "tiny-llama", "max_tokens": 3}))
+        .await;
     let bobs = server.kept(json!({"user": "bob"})).await;
     let else_asked = server
         .kept(json!({"user": "alice", "messages": [{"role": "user", "content": "ho"}]}))
@@ -88,7 +97,7 @@ async fn a_preference_of_kept_answers_knows_who_was_answered() {
             "rejected",
         ),
         (
-            json!({"chosen": answer(&one, 8), "rejected": answer(&one, 0)}),
+            json!({"chosen": answer(&one, 1), "rejected": answer(&one, 0)}),
             "invalid_value",
             "chosen",
         ),
