@@ -3,9 +3,9 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`adapters`] | versions: install, list, retire |
-//! | [`aliases`] | which version an alias names, and which it tries |
-//! | [`records`] | the store's snapshot, and the decisions in it |
+//! | `adapters` | versions: install, list, retire |
+//! | `aliases` | which version an alias names, and which it tries |
+//! | `records` | the store's snapshot, and the decisions in it |
 
 pub(super) mod adapters;
 pub(super) mod aliases;
