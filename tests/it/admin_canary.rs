@@ -152,8 +152,11 @@ async fn promoting_the_canary_ends_it_and_another_promotion_does_not() {
 #[tokio::test]
 async fn a_restart_restores_the_canary_and_divides_the_same_way() {
     let (server, _, tried) = promoted().await;
-    start(&server, &tried, 20.0).await;
+    let begun = start(&server, &tried, 20.0).await;
     let first = start(&server, &tried, 25.0).await;
+    // Another share of the same canary is no new one.
+    let when = |alias: &Value| alias["canary"]["started"].clone();
+    assert_eq!(when(&first), when(&begun));
     let members = answered_by(&server, "default", &tried);
     let server = server.restarted();
     let list = server.get("/v1/admin/aliases").await.json();
