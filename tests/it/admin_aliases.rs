@@ -189,6 +189,12 @@ async fn a_start_heals_what_a_crash_left_half_done() {
     let third = contents(2, &base().sha256, HIDDEN);
     let third = publish::write(versions.adapters_dir(), &third).unwrap();
     assert_eq!(server.says(None).await.1, one.as_str());
+    // So it looks, too, when the store could not be flushed: the list says what answers.
+    assert_eq!(listed(&server).await["version"], one.as_str());
+    for (version, aliases) in [(&one, json!(["attune"])), (&two, json!([]))] {
+        let path = format!("/v1/admin/adapters/{version}");
+        assert_eq!(server.get(&path).await.json()["aliases"], aliases);
+    }
 
     let server = server.restarted();
     assert_eq!(server.says(None).await.1, two.as_str());
