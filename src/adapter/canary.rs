@@ -14,6 +14,8 @@ pub struct Canary {
     pub version: AdapterVersion,
     /// How many users of a thousand it answers.
     pub permille: u16,
+    /// When it began, in milliseconds since 1970.
+    pub started_unix_ms: u64,
 }
 
 /// Divides users. The same key gives everybody the same place, before and after a restart; who does

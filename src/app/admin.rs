@@ -1,6 +1,6 @@
 //! The operator's view: versions and aliases as they are, and changes to them, each counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use super::live::{no_adapter, no_alias, Installed, LiveVersions};
 use super::state::AppState;
 use super::versions::Expected;
 use crate::adapter::bundle::bundle_dir;
+pub use crate::adapter::canary::Canary;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
-use crate::store::{AdapterRecord, AliasRecord, StoreError};
-pub use crate::store::{AdapterSource, CanaryRecord, DecisionRecord, VersionTally};
+use crate::store::{AdapterRecord, AliasRecord};
+pub use crate::store::{AdapterSource, DecisionRecord, VersionTally};
 
 /// The counter of changes.
 const CHANGES: &str = "attune_adapter_changes_total";
@@ -72,12 +73,14 @@ pub struct Adapters {
 pub struct AliasEntry {
     /// The name.
     pub alias: Alias,
-    /// `None`: it was never promoted, the bare base model answers.
+    /// What it names; `None`: nothing, the bare base model answers.
+    pub version: Option<AdapterVersion>,
+    /// How it came to name it.
     pub record: Option<AliasRecord>,
     /// The version that a rollback promotes: the one before, while it is installed.
     pub previous: Option<AdapterVersion>,
     /// The version that it tries on some users.
-    pub canary: Option<CanaryRecord>,
+    pub canary: Option<Canary>,
 }
 
 /// All installed versions. Reads every preference, for the tallies.
@@ -88,9 +91,9 @@ pub async fn adapters(state: &Arc<AppState>) -> Result<Adapters, AppError> {
     blocking(state, |state| {
         let store = state.versions.store();
         let mut tallies = store.tallies()?;
-        let (aliases, canaries) = (store.aliases()?, store.canaries()?);
+        let aliases = alias_entries(state)?;
         let records = store.adapters()?.into_iter();
-        let entries = records.map(|record| entry(state, record, &aliases, &canaries, &tallies));
+        let entries = records.map(|record| entry(state, record, &aliases, &tallies));
         Ok(Adapters {
             entries: entries.collect(),
             base_tally: tallies.remove(&None).unwrap_or_default(),
@@ -159,10 +162,9 @@ pub async fn promote(
             message: format!("{alias} is the id of the bare base model; choose another alias"),
         });
     }
-    let name = alias.clone();
-    let work = move |live: &LiveVersions| live.promote(&name, &digits, &expected, now_unix_ms());
-    change(state, "promote", work).await?;
-    alias_entry(state, alias).await
+    let work = move |live: &LiveVersions| live.promote(&alias, &digits, &expected, now_unix_ms());
+    let record = change(state, "promote", work).await?;
+    moved(state, record).await
 }
 
 /// Lets an alias name what it named before.
@@ -174,10 +176,9 @@ pub async fn roll_back(
     alias: Alias,
     expected: Expected,
 ) -> Result<AliasEntry, AppError> {
-    let name = alias.clone();
-    let work = move |live: &LiveVersions| live.roll_back(&name, &expected, now_unix_ms());
-    change(state, "rollback", work).await?;
-    alias_entry(state, alias).await
+    let work = move |live: &LiveVersions| live.roll_back(&alias, &expected, now_unix_ms());
+    let record = change(state, "rollback", work).await?;
+    moved(state, record).await
 }
 
 /// Lets a version answer some users of an alias.
@@ -263,6 +264,17 @@ async fn entry_of(
     found.ok_or_else(|| no_adapter(version.to_string()))
 }
 
+/// The alias as this change left it, whoever moved it again meanwhile.
+async fn moved(state: &Arc<AppState>, record: AliasRecord) -> Result<AliasEntry, AppError> {
+    let mut entry = alias_entry(state, record.alias.clone()).await?;
+    if entry.record.as_ref() != Some(&record) {
+        entry.version = Some(record.version.clone());
+        entry.previous = record.previous.clone();
+        entry.record = Some(record);
+    }
+    Ok(entry)
+}
+
 async fn alias_entry(state: &Arc<AppState>, alias: Alias) -> Result<AliasEntry, AppError> {
     let mut entries = aliases(state).await?.into_iter();
     let found = entries.find(|entry| entry.alias == alias);
@@ -272,18 +284,18 @@ async fn alias_entry(state: &Arc<AppState>, alias: Alias) -> Result<AliasEntry, 
 fn entry(
     state: &AppState,
     record: AdapterRecord,
-    aliases: &[AliasRecord],
-    canaries: &[CanaryRecord],
+    aliases: &[AliasEntry],
     tallies: &BTreeMap<Option<AdapterVersion>, VersionTally>,
 ) -> AdapterEntry {
     let version = &record.version;
-    let named = aliases.iter().filter(|a| a.version == *version);
-    let tried = canaries.iter().filter(|c| c.version == *version);
+    let named = |entry: &&AliasEntry| entry.version.as_ref() == Some(version);
+    let tried = |entry: &&AliasEntry| entry.canary.as_ref().is_some_and(|c| c.version == *version);
+    let name = |entry: &AliasEntry| entry.alias.clone();
     AdapterEntry {
         loaded: loaded(state, version),
         bytes: bytes(&bundle_dir(state.versions.adapters_dir(), version)),
-        aliases: named.map(|a| a.alias.clone()).collect(),
-        canary_of: tried.map(|c| c.alias.clone()).collect(),
+        aliases: aliases.iter().filter(named).map(name).collect(),
+        canary_of: aliases.iter().filter(tried).map(name).collect(),
         tally: tallies
             .get(&Some(version.clone()))
             .copied()
@@ -315,25 +327,57 @@ fn bytes(dir: &Path) -> u64 {
 }
 
 fn alias_entries(state: &AppState) -> Result<Vec<AliasEntry>, AppError> {
-    let store = state.versions.store();
-    let mut entries = BTreeMap::from([(state.alias.clone(), None)]);
-    for record in store.aliases()? {
-        entries.insert(record.alias.clone(), Some(record));
-    }
-    let mut canaries = store.canaries()?;
-    let entry = |(alias, record): (Alias, Option<AliasRecord>)| {
-        let at = canaries.iter().position(|c| c.alias == alias);
-        let previous = record.as_ref().and_then(|r| r.previous.clone());
-        let previous = match previous {
-            Some(previous) => store.adapter(&previous)?.map(|found| found.version),
-            None => None,
-        };
-        Ok::<_, StoreError>(AliasEntry {
-            canary: at.map(|at| canaries.swap_remove(at)),
-            alias,
-            record,
-            previous,
-        })
+    let records = state.versions.store().aliases()?.into_iter();
+    let mut records: BTreeMap<Alias, AliasRecord> = records
+        .map(|record| (record.alias.clone(), record))
+        .collect();
+    let mut aliases: BTreeSet<Alias> = records.keys().cloned().collect();
+    aliases.insert(state.alias.clone());
+    let entries = aliases.into_iter().map(|alias| {
+        let record = records.remove(&alias);
+        alias_entry_of(state, alias, record)
+    });
+    entries.collect()
+}
+
+/// What the registry says, since it answers: a write that failed may be visible in the store. The store
+/// alone knows of versions that are not loaded.
+fn alias_entry_of(
+    state: &AppState,
+    alias: Alias,
+    record: Option<AliasRecord>,
+) -> Result<AliasEntry, AppError> {
+    let (store, registry) = (state.versions.store(), &state.registry);
+    let is_loaded = |version: &AdapterVersion| registry.by_version(version).is_some();
+    let version = match registry.by_alias(&alias) {
+        Some(lease) => Some(lease.adapter().version.clone()),
+        None => {
+            let kept = record.as_ref().map(|record| record.version.clone());
+            kept.filter(|version| !is_loaded(version))
+        }
     };
-    Ok(entries.into_iter().map(entry).collect::<Result<_, _>>()?)
+    let record = record.filter(|record| Some(&record.version) == version.as_ref());
+    let previous = match record.as_ref().and_then(|r| r.previous.as_ref()) {
+        Some(previous) => store.adapter(previous)?.map(|found| found.version),
+        None => None,
+    };
+    let canary = match registry.canary(&alias) {
+        Some(canary) => Some(canary),
+        None => {
+            let mut kept = store.canaries()?.into_iter();
+            let kept = kept.find(|c| c.alias == alias && !is_loaded(&c.version));
+            kept.map(|record| Canary {
+                version: record.version,
+                permille: record.permille,
+                started_unix_ms: record.started_unix_ms,
+            })
+        }
+    };
+    Ok(AliasEntry {
+        alias,
+        version,
+        record,
+        previous,
+        canary,
+    })
 }

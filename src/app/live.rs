@@ -141,16 +141,20 @@ impl LiveVersions {
         // A share that grows is still the same canary.
         let mut running = store.canaries()?.into_iter();
         let running = running.find(|c| c.alias == *alias && c.version == version);
+        let started_unix_ms = running.map_or(now_unix_ms, |canary| canary.started_unix_ms);
         store.put_canary(&CanaryRecord {
             alias: alias.clone(),
             version: version.clone(),
             permille,
-            started_unix_ms: running.map_or(now_unix_ms, |canary| canary.started_unix_ms),
+            started_unix_ms,
         })?;
         tracing::info!(%alias, %version, permille, "canary");
-        self.registry
-            .set_canary(alias, Canary { version, permille })
-            .map_err(out_of_step)
+        let canary = Canary {
+            version,
+            permille,
+            started_unix_ms,
+        };
+        self.registry.set_canary(alias, canary).map_err(out_of_step)
     }
 
     /// Lets everybody have what `alias` names.

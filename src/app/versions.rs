@@ -312,8 +312,12 @@ impl Versions {
                 tracing::warn!(alias = %record.alias, "no canary: its version is for another model");
                 continue;
             }
-            let (version, permille) = (record.version, record.permille);
-            registry.set_canary(&record.alias, Canary { version, permille })?;
+            let canary = Canary {
+                version: record.version,
+                permille: record.permille,
+                started_unix_ms: record.started_unix_ms,
+            };
+            registry.set_canary(&record.alias, canary)?;
         }
         Ok(())
     }

@@ -318,6 +318,7 @@ fn a_canary_answers_its_share_and_is_in_use() {
     let canary = |permille| Canary {
         version: tried.clone(),
         permille,
+        started_unix_ms: 7,
     };
     let missing = registry.set_canary(&alias(0), canary(1000));
     assert_eq!(missing, Err(PromoteError::NotInstalled(version(1))));

@@ -306,6 +306,9 @@ async fn a_version_in_use_is_not_retired() {
     let expected = json!({"object": "adapter.deleted", "version": new.as_str(), "deleted": true});
     assert_eq!((reply.status, reply.json()), (200, expected));
     assert!(!bundle_dir(server.state.versions.adapters_dir(), &new).exists());
+    assert!(server.state.registry.by_version(&new).is_none());
+    let models = server.get("/v1/models").await;
+    assert!(!models.text().contains(new.as_str()), "{}", models.text());
     assert_eq!(server.delete(&path(&new)).await.status, 404);
     assert_eq!(server.get(&path(&new)).await.status, 404);
     assert_eq!(server.says(None).await.0, TEXTS[0]);

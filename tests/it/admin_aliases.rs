@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use attune::adapter::publish;
+use attune::app::versions::Expected;
+use attune::ids::Alias;
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::future::join_all;
 use serde_json::{json, Value};
 
-use crate::support::bundles::TEXTS;
+use crate::support::bundles::{base, contents, TEXTS};
 use crate::support::http::Reply;
+use crate::support::runner::HIDDEN;
 use crate::support::TestServer;
 
 const ALIASES: &str = "/v1/admin/aliases";
@@ -171,6 +175,35 @@ async fn a_restart_restores_aliases() {
     assert_eq!(server.says(None).await, (TEXTS[1].into(), two.to_string()));
     assert_eq!(roll_back(&server, "attune").await.status, 200);
     assert_eq!(server.says(None).await, (TEXTS[0].into(), one.to_string()));
+}
+
+/// As after a kill between the store's write and the registry, and one between bundle and record.
+#[tokio::test]
+async fn a_start_heals_what_a_crash_left_half_done() {
+    let server = TestServer::new();
+    let (one, two) = (server.installed(0).await, server.installed(1).await);
+    server.promote(&one).await;
+    let (versions, alias) = (&server.state.versions, Alias::new("attune").unwrap());
+    let moved = versions.promote(&alias, &two, &Expected::Anything, 7);
+    assert_eq!(moved.unwrap().version, two);
+    let third = contents(2, &base().sha256, HIDDEN);
+    let third = publish::write(versions.adapters_dir(), &third).unwrap();
+    assert_eq!(server.says(None).await.1, one.as_str());
+    // So it looks, too, when the store could not be flushed: the list says what answers.
+    assert_eq!(listed(&server).await["version"], one.as_str());
+    for (version, aliases) in [(&one, json!(["attune"])), (&two, json!([]))] {
+        let path = format!("/v1/admin/adapters/{version}");
+        assert_eq!(server.get(&path).await.json()["aliases"], aliases);
+    }
+
+    let server = server.restarted();
+    assert_eq!(server.says(None).await.1, two.as_str());
+    assert_eq!(listed(&server).await["previous"], one.as_str());
+    // A bundle that nobody names is not installed, and can be.
+    let path = format!("/v1/admin/adapters/{third}");
+    assert_eq!(server.get(&path).await.status, 404);
+    assert_eq!(server.installed(2).await, third);
+    assert_eq!(server.get(&path).await.status, 200);
 }
 
 #[tokio::test]

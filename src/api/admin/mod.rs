@@ -7,6 +7,6 @@
 //! | `aliases` | which version an alias names, and which it tries |
 //! | `records` | the store's snapshot, and the decisions in it |
 
-pub(super) mod adapters;
-pub(super) mod aliases;
-pub(super) mod records;
+pub mod adapters;
+pub mod aliases;
+pub mod records;

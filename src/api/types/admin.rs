@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::admin::{
-    AdapterEntry, AdapterSource, Adapters, AliasEntry, CanaryRecord, DecisionRecord, VersionTally,
+    AdapterEntry, AdapterSource, Adapters, AliasEntry, Canary, DecisionRecord, VersionTally,
 };
 use crate::ids::{AdapterVersion, Alias};
 
@@ -227,14 +227,14 @@ impl From<AliasEntry> for AliasObject {
             previous: entry.previous.map(Into::into),
             promoted: record.as_ref().map(|r| r.promoted_unix_ms / 1000),
             promotions: record.as_ref().map_or(0, |r| r.promotions),
-            version: record.map(|r| r.version.into()),
+            version: entry.version.map(Into::into),
             canary: entry.canary.map(Into::into),
         }
     }
 }
 
-impl From<CanaryRecord> for CanaryObject {
-    fn from(canary: CanaryRecord) -> Self {
+impl From<Canary> for CanaryObject {
+    fn from(canary: Canary) -> Self {
         Self {
             version: canary.version.into(),
             percent: f64::from(canary.permille) / 10.0,
