@@ -1,5 +1,6 @@
 //! What is recorded of people: shown, set, exported, deleted.
 
+use attune::app::housekeeping;
 use serde_json::{json, Value};
 
 use crate::support::{keys, Setup, TestServer, VERSION};
@@ -182,4 +183,20 @@ async fn admins_may_ask_for_everybody_and_other_keys_for_the_people_they_name() 
             "{key} {user}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_server_cleans_up_after_a_deletion_by_itself() {
+    let server = TestServer::promoted();
+    server.kept(json!({"user": "alice"})).await;
+    let bobs = server.kept(json!({"user": "bob"})).await;
+    let store = server.state.versions.store().clone();
+    assert!(!store.wants_compaction());
+    server.delete("/v1/users/alice").await;
+    assert!(store.wants_compaction());
+    housekeeping::once(&server.state).await.unwrap();
+    assert!(!store.wants_compaction());
+    let path = format!("/v1/chat/completions/{bobs}");
+    assert_eq!(server.get(&path).await.status, 200);
+    assert!(store.verify().unwrap().is_clean());
 }
