@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AdapterVersion, RecordId, Tenant, UserId};
-use crate::store::by_user::OwnedKind;
-use crate::store::owned::{self, InsertError, Owned, Page};
+use crate::store::owned::{self, owned, InsertError, Page};
 use crate::store::preferences::Turn;
 use crate::store::record::Record;
 use crate::store::trees::{Edit, Trees};
@@ -77,22 +76,7 @@ impl Record for CompletionRecord {
     }
 }
 
-impl Owned for CompletionRecord {
-    const OWNED: OwnedKind = OwnedKind::Completion;
-
-    fn tenant(&self) -> &Tenant {
-        &self.tenant
-    }
-    fn id(&self) -> &RecordId {
-        &self.id
-    }
-    fn user(&self) -> Option<&UserId> {
-        self.user.as_ref()
-    }
-    fn created_unix_ms(&self) -> u64 {
-        self.created_unix_ms
-    }
-}
+owned!(CompletionRecord, Completion);
 
 impl CompletionRecord {
     /// Whether its time is over.

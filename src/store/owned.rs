@@ -23,6 +23,30 @@ pub(super) trait Owned: Record {
     fn created_unix_ms(&self) -> u64;
 }
 
+/// Makes a record with the usual fields an [`Owned`] one.
+macro_rules! owned {
+    ($record:ident, $kind:ident) => {
+        impl $crate::store::owned::Owned for $record {
+            const OWNED: $crate::store::by_user::OwnedKind =
+                $crate::store::by_user::OwnedKind::$kind;
+
+            fn tenant(&self) -> &$crate::ids::Tenant {
+                &self.tenant
+            }
+            fn id(&self) -> &$crate::ids::RecordId {
+                &self.id
+            }
+            fn user(&self) -> Option<&$crate::ids::UserId> {
+                self.user.as_ref()
+            }
+            fn created_unix_ms(&self) -> u64 {
+                self.created_unix_ms
+            }
+        }
+    };
+}
+pub(super) use owned;
+
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted<R> {

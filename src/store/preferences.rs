@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AdapterVersion, RecordId, Tenant, UserId};
-use crate::store::by_user::OwnedKind;
 use crate::store::idempotency::Idempotent;
-use crate::store::owned::{self, InsertError, Inserted, Owned, Page};
+use crate::store::owned::{self, owned, InsertError, Inserted, Page};
 use crate::store::record::Record;
 use crate::store::trees::Trees;
 use crate::store::{Store, StoreError};
@@ -84,22 +83,7 @@ impl Record for PreferenceRecord {
     }
 }
 
-impl Owned for PreferenceRecord {
-    const OWNED: OwnedKind = OwnedKind::Preference;
-
-    fn tenant(&self) -> &Tenant {
-        &self.tenant
-    }
-    fn id(&self) -> &RecordId {
-        &self.id
-    }
-    fn user(&self) -> Option<&UserId> {
-        self.user.as_ref()
-    }
-    fn created_unix_ms(&self) -> u64 {
-        self.created_unix_ms
-    }
-}
+owned!(PreferenceRecord, Preference);
 
 impl Store {
     /// Writes a preference; a repetition of a request that was done gets the first record.
