@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, JsonBody, QueryParameters};
+use super::extract::{Authenticated, JsonBody, PathPart, QueryParameters};
 use super::fields::Fields;
 use super::types::accepted::metadata;
 use super::types::error::ErrorResponse;
@@ -16,8 +15,6 @@ use super::types::list::List;
 use crate::app::keep::{self, CompletionRecord, Filter};
 use crate::app::keys::Role;
 use crate::app::state::AppState;
-
-type Id = Result<Path<String>, PathRejection>;
 
 /// Show a kept completion
 #[utoipa::path(
@@ -33,10 +30,9 @@ type Id = Result<Path<String>, PathRejection>;
 pub(super) async fn retrieve_chat_completion(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
 ) -> Result<Json<KeptChatCompletion>, ApiError> {
     caller.require(Role::Inference)?;
-    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
     Ok(Json(keep::find(&state, &caller, &id).await?.into()))
 }
 
@@ -90,11 +86,10 @@ pub(super) async fn list_chat_completions(
 pub(super) async fn update_chat_completion(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
     JsonBody(body): JsonBody,
 ) -> Result<Json<KeptChatCompletion>, ApiError> {
     caller.require(Role::Inference)?;
-    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
     let mut fields = Fields::body(body)?;
     let pairs = metadata(&mut fields)?.ok_or_else(|| fields.missing("metadata"))?;
     fields.finish()?;
@@ -118,10 +113,9 @@ pub(super) async fn update_chat_completion(
 pub(super) async fn delete_chat_completion(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
 ) -> Result<Json<Deleted>, ApiError> {
     caller.require(Role::Inference)?;
-    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
     keep::delete(&state, &caller, &id).await?;
     Ok(Json(Deleted {
         id,
@@ -144,10 +138,9 @@ pub(super) async fn delete_chat_completion(
 pub(super) async fn list_chat_completion_messages(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
 ) -> Result<Json<List<ListedMessage>>, ApiError> {
     caller.require(Role::Inference)?;
-    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
     let messages = keep::find(&state, &caller, &id).await?.messages.into_iter();
     let data: Vec<ListedMessage> = messages
         .enumerate()

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::Authenticated;
+use super::extract::{Authenticated, PathPart};
 use super::types::error::ErrorResponse;
 use super::types::model::{Model, ModelList};
 use crate::app::keys::Role;
@@ -53,11 +53,9 @@ pub(super) async fn list_models(
 pub(super) async fn retrieve_model(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    PathPart(id): PathPart,
 ) -> Result<Json<Model>, ApiError> {
     caller.require(Role::Inference)?;
-    // A path that does not decode to UTF-8 names no model.
-    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
     let entry = models::show(&state, &id)?;
     Ok(Json(model(&state, entry)))
 }

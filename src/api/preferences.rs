@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, IdempotencyHeader, JsonBody, QueryParameters, UserHeader};
+use super::extract::{
+    Authenticated, IdempotencyHeader, JsonBody, PathPart, QueryParameters, UserHeader,
+};
 use super::types::error::ErrorResponse;
 use super::types::list::List;
 use super::types::preference::{Feedback, FeedbackRequest, Preference, PreferenceRequest};
@@ -74,10 +76,9 @@ pub(super) async fn create_preference(
 pub(super) async fn retrieve_preference(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    PathPart(id): PathPart,
 ) -> Result<Json<Preference>, ApiError> {
     caller.require(Role::Feedback)?;
-    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
     let record = preferences::find(&state, &caller, &id).await?;
     Ok(Json(record.into()))
 }

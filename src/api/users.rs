@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, JsonBody};
+use super::extract::{Authenticated, JsonBody, PathPart};
 use super::types::error::ErrorResponse;
 use super::types::kept::Deleted;
 use super::types::person::{User, UserRequest};
@@ -18,10 +17,7 @@ use crate::app::people;
 use crate::app::state::AppState;
 use crate::ids::{UserId, UserKey};
 
-type Id = Result<Path<String>, PathRejection>;
-
-fn person(caller: &Caller, id: Id) -> Result<UserKey, ApiError> {
-    let Path(id) = id.map_err(|_| ApiError::unknown_url())?;
+fn person(caller: &Caller, id: String) -> Result<UserKey, ApiError> {
     let id = UserId::new(id);
     let id = id.map_err(|e| ApiError::invalid("invalid_value", "id", e.to_string()))?;
     Ok(people::person_of(caller, id)?)
@@ -44,7 +40,7 @@ fn person(caller: &Caller, id: Id) -> Result<UserKey, ApiError> {
 pub(super) async fn retrieve_user(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
 ) -> Result<Json<User>, ApiError> {
     let user = person(&caller, id)?;
     Ok(Json(people::show(&state, user).await?.into()))
@@ -68,7 +64,7 @@ pub(super) async fn retrieve_user(
 pub(super) async fn update_user(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
     JsonBody(body): JsonBody,
 ) -> Result<Json<User>, ApiError> {
     let user = person(&caller, id)?;
@@ -92,7 +88,7 @@ pub(super) async fn update_user(
 pub(super) async fn export_user(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
 ) -> Result<impl IntoResponse, ApiError> {
     let user = person(&caller, id)?;
     let lines = people::export(&state, user).await?;
@@ -117,7 +113,7 @@ pub(super) async fn export_user(
 pub(super) async fn delete_user(
     State(state): State<Arc<AppState>>,
     Authenticated(caller): Authenticated,
-    id: Id,
+    PathPart(id): PathPart,
 ) -> Result<Json<Deleted>, ApiError> {
     let user = person(&caller, id)?;
     let id = user.user.to_string();

@@ -88,18 +88,19 @@ pub struct AliasEntry {
 /// # Errors
 /// The store cannot be read.
 pub async fn adapters(state: &Arc<AppState>) -> Result<Adapters, AppError> {
-    blocking(state, |state| {
-        let store = state.versions.store();
-        let mut tallies = store.tallies()?;
-        let aliases = alias_entries(state)?;
-        let records = store.adapters()?.into_iter();
-        let entries = records.map(|record| entry(state, record, &aliases, &tallies));
-        Ok(Adapters {
-            entries: entries.collect(),
-            base_tally: tallies.remove(&None).unwrap_or_default(),
+    state
+        .blocking(|state| {
+            let store = state.versions.store();
+            let mut tallies = store.tallies()?;
+            let aliases = alias_entries(state)?;
+            let records = store.adapters()?.into_iter();
+            let entries = records.map(|record| entry(state, record, &aliases, &tallies));
+            Ok(Adapters {
+                entries: entries.collect(),
+                base_tally: tallies.remove(&None).unwrap_or_default(),
+            })
         })
-    })
-    .await
+        .await
 }
 
 /// One of them, by its first digits.
@@ -110,7 +111,9 @@ pub async fn adapter(
     state: &Arc<AppState>,
     digits: VersionDigits,
 ) -> Result<AdapterEntry, AppError> {
-    let version = blocking(state, move |state| Ok(state.versions.find(&digits)?)).await?;
+    let version = state
+        .blocking(move |state| Ok(state.versions.find(&digits)?))
+        .await?;
     entry_of(state, &version).await
 }
 
@@ -143,7 +146,7 @@ pub async fn retire(
 /// # Errors
 /// The store cannot be read.
 pub async fn aliases(state: &Arc<AppState>) -> Result<Vec<AliasEntry>, AppError> {
-    blocking(state, alias_entries).await
+    state.blocking(alias_entries).await
 }
 
 /// Lets an alias name a version.
@@ -221,37 +224,26 @@ pub async fn decisions(state: &Arc<AppState>) -> Result<Vec<DecisionRecord>, App
     state.with_store(|store| store.decisions()).await
 }
 
-/// Runs `work` on a thread where it holds nobody up. It runs to its end even if the caller goes away.
-pub(super) async fn blocking<T, F>(state: &Arc<AppState>, work: F) -> Result<T, AppError>
-where
-    T: Send + 'static,
-    F: FnOnce(&AppState) -> Result<T, AppError> + Send + 'static,
-{
-    let shared = state.clone();
-    let task = state.tasks.spawn_blocking(move || work(&shared));
-    task.await
-        .map_err(|error| AppError::Internal(format!("an admin's thread failed: {error}")))?
-}
-
 /// A change, counted.
 async fn change<T, F>(state: &Arc<AppState>, name: &'static str, work: F) -> Result<T, AppError>
 where
     T: Send + 'static,
     F: FnOnce(&LiveVersions) -> Result<T, AppError> + Send + 'static,
 {
-    blocking(state, move |state| {
-        let done = work(&state.live);
-        let outcome = match &done {
-            Ok(_) => "done",
-            Err(AppError::Store(_) | AppError::Internal(_)) => "failed",
-            Err(_) => "refused",
-        };
-        state
-            .metrics
-            .record(|| counter!(CHANGES, "change" => name, "outcome" => outcome).increment(1));
-        done
-    })
-    .await
+    state
+        .blocking(move |state| {
+            let done = work(&state.live);
+            let outcome = match &done {
+                Ok(_) => "done",
+                Err(AppError::Store(_) | AppError::Internal(_)) => "failed",
+                Err(_) => "refused",
+            };
+            state
+                .metrics
+                .record(|| counter!(CHANGES, "change" => name, "outcome" => outcome).increment(1));
+            done
+        })
+        .await
 }
 
 async fn entry_of(
@@ -366,11 +358,7 @@ fn alias_entry_of(
         None => {
             let mut kept = store.canaries()?.into_iter();
             let kept = kept.find(|c| c.alias == alias && !is_loaded(&c.version));
-            kept.map(|record| Canary {
-                version: record.version,
-                permille: record.permille,
-                started_unix_ms: record.started_unix_ms,
-            })
+            kept.map(Canary::from)
         }
     };
     Ok(AliasEntry {

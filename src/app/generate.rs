@@ -101,10 +101,7 @@ where
     if bytes <= state.limits.inline_tokenize_bytes {
         return encode(state);
     }
-    let shared = state.clone();
-    let task = state.tasks.spawn_blocking(move || encode(&shared));
-    task.await
-        .map_err(|e| AppError::Internal(format!("the tokenizer's thread failed: {e}")))?
+    state.blocking(encode).await
 }
 
 /// What a failure of the text part means for the caller, whose text was in `field`.

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::bundle_folder;
 use super::error::AppError;
 use super::versions::{Expected, LoadedBase, Versions, VersionsError};
-use crate::adapter::canary::Canary;
 use crate::adapter::publish;
 use crate::adapter::registry::AdapterRegistry;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
@@ -142,19 +141,17 @@ impl LiveVersions {
         let mut running = store.canaries()?.into_iter();
         let running = running.find(|c| c.alias == *alias && c.version == version);
         let started_unix_ms = running.map_or(now_unix_ms, |canary| canary.started_unix_ms);
-        store.put_canary(&CanaryRecord {
+        let record = CanaryRecord {
             alias: alias.clone(),
-            version: version.clone(),
-            permille,
-            started_unix_ms,
-        })?;
-        tracing::info!(%alias, %version, permille, "canary");
-        let canary = Canary {
             version,
             permille,
             started_unix_ms,
         };
-        self.registry.set_canary(alias, canary).map_err(out_of_step)
+        store.put_canary(&record)?;
+        tracing::info!(%alias, version = %record.version, permille, "canary");
+        self.registry
+            .set_canary(alias, record.into())
+            .map_err(out_of_step)
     }
 
     /// Lets everybody have what `alias` names.

@@ -6,9 +6,10 @@ use super::boot::now_unix_ms;
 use super::error::AppError;
 use super::keys::{Caller, Role};
 use super::state::AppState;
+use crate::adapter::lease::Lease;
 use crate::ids::{AdapterVersion, UserId, UserKey};
 use crate::store::{Store, StoreError, UserCounts};
-use crate::user_model::soft_prompt::RowKind;
+use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
 
 /// What an answer has to know of a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,10 +21,11 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether a version that was made then may have rows of theirs: not if they were deleted since.
-    pub fn remembered_by(&self, created_unix: u64) -> bool {
-        self.deleted_unix
-            .is_none_or(|deleted| deleted < created_unix)
+    /// The rows that a version has for `user`: a stranger's, if they were deleted after it was made.
+    pub fn soft_prompt(&self, lease: &Lease, user: Option<&UserKey>) -> SoftPrompt {
+        let made = lease.adapter().created_unix;
+        let remembered = self.deleted_unix.is_none_or(|deleted| deleted < made);
+        lease.soft_prompt(user.filter(|_| remembered))
     }
 }
 
@@ -97,8 +99,7 @@ pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppErr
     let known = known(state, &user).await?;
     let lease = state.registry.by_alias_for(&state.alias, Some(&user));
     let row = lease.as_ref().map_or(RowKind::None, |lease| {
-        let remembered = known.remembered_by(lease.adapter().created_unix);
-        lease.soft_prompt(Some(&user).filter(|_| remembered)).kind()
+        known.soft_prompt(lease, Some(&user)).kind()
     });
     let version = lease.map(|lease| lease.adapter().version.clone());
     let read = move |store: &Store| -> Result<Person, StoreError> {

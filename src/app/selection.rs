@@ -58,9 +58,8 @@ pub async fn select(
         (Some(_), Some(user)) => people::known(state, user).await?,
         _ => Known::default(),
     };
-    let is_remembered = |lease: &Lease| known.remembered_by(lease.adapter().created_unix);
     let soft_prompt = lease.as_ref().map_or_else(SoftPrompt::none, |lease| {
-        lease.soft_prompt(user.as_ref().filter(|_| is_remembered(lease)))
+        known.soft_prompt(lease, user.as_ref())
     });
     Ok(Selection {
         model,

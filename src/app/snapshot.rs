@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use futures_util::stream::{try_unfold, Stream};
 
-use super::admin::blocking;
 use super::error::AppError;
 use super::state::AppState;
 use crate::store::{ExportSummary, StoreError};
@@ -32,21 +31,22 @@ pub struct Snapshot {
 /// # Errors
 /// The disk is full, or a record cannot be read.
 pub async fn take(state: &Arc<AppState>) -> Result<Snapshot, AppError> {
-    blocking(state, |state| {
-        let failed = |error| AppError::from(StoreError::Output(error));
-        let file = tempfile::tempfile_in(state.versions.data_dir()).map_err(failed)?;
-        let mut out = BufWriter::new(file);
-        let summary = state.versions.store().export(&mut out)?;
-        let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-        let bytes = file.stream_position().map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        Ok(Snapshot {
-            summary,
-            bytes,
-            file,
+    state
+        .blocking(|state| {
+            let failed = |error| AppError::from(StoreError::Output(error));
+            let file = tempfile::tempfile_in(state.versions.data_dir()).map_err(failed)?;
+            let mut out = BufWriter::new(file);
+            let summary = state.versions.store().export(&mut out)?;
+            let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+            let bytes = file.stream_position().map_err(failed)?;
+            file.rewind().map_err(failed)?;
+            Ok(Snapshot {
+                summary,
+                bytes,
+                file,
+            })
         })
-    })
-    .await
+        .await
 }
 
 impl Snapshot {

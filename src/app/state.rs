@@ -132,8 +132,23 @@ impl AppState {
         self.engine.drain();
     }
 
-    /// Runs `work`, which blocks on the store, on a thread where it holds nobody up. It runs to its end
-    /// even if the caller goes away.
+    /// Runs `work`, which blocks, on a thread where it holds nobody up. It runs to its end even if the
+    /// caller goes away.
+    ///
+    /// # Errors
+    /// What `work` says; a thread that fails.
+    pub async fn blocking<T, F>(self: &Arc<Self>, work: F) -> Result<T, AppError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, AppError> + Send + 'static,
+    {
+        let shared = self.clone();
+        let task = self.tasks.spawn_blocking(move || work(&shared));
+        task.await
+            .map_err(|error| AppError::Internal(format!("a blocking thread failed: {error}")))?
+    }
+
+    /// The same for work on the store alone.
     ///
     /// # Errors
     /// What `work` says; a thread that fails.
@@ -143,14 +158,8 @@ impl AppState {
         E: Into<AppError> + Send + 'static,
         F: FnOnce(&Store) -> Result<T, E> + Send + 'static,
     {
-        let store = self.versions.store().clone();
-        let task = self.tasks.spawn_blocking(move || work(&store));
-        match task.await {
-            Ok(result) => result.map_err(Into::into),
-            Err(error) => Err(AppError::Internal(format!(
-                "the store's thread failed: {error}"
-            ))),
-        }
+        self.blocking(move |state| work(state.versions.store()).map_err(Into::into))
+            .await
     }
 
     /// Whether requests can be answered.

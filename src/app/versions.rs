@@ -312,14 +312,20 @@ impl Versions {
                 tracing::warn!(alias = %record.alias, "no canary: its version is for another model");
                 continue;
             }
-            let canary = Canary {
-                version: record.version,
-                permille: record.permille,
-                started_unix_ms: record.started_unix_ms,
-            };
-            registry.set_canary(&record.alias, canary)?;
+            let alias = record.alias.clone();
+            registry.set_canary(&alias, record.into())?;
         }
         Ok(())
+    }
+}
+
+impl From<CanaryRecord> for Canary {
+    fn from(record: CanaryRecord) -> Self {
+        Self {
+            version: record.version,
+            permille: record.permille,
+            started_unix_ms: record.started_unix_ms,
+        }
     }
 }
 

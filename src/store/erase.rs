@@ -6,7 +6,7 @@ use crate::store::profiles::ProfileRecord;
 use crate::store::record::{self, Record};
 use crate::store::tombstones::{tombstone_digest, TombstoneRecord};
 use crate::store::trees::Edit;
-use crate::store::{Store, StoreError, UserRecord};
+use crate::store::{users, Store, StoreError, UserRecord};
 
 /// Records that go in one transaction.
 const BATCH: usize = 500;
@@ -44,7 +44,7 @@ impl Store {
                 edits.clear();
             }
         }
-        let own = crate::store::keys::encode(&[user.tenant.as_str(), user.user.as_str()]);
+        let own = users::key(user);
         for tree in [ProfileRecord::TREE, UserRecord::TREE] {
             erased += u64::from(self.trees().get(tree, &own)?.is_some());
             edits.push(Edit::delete_raw(tree, own.clone()));

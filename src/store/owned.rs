@@ -6,7 +6,7 @@ use crate::store::by_user::{self, ByUserRecord, OwnedKind};
 use crate::store::idempotency::{self, Idempotent};
 use crate::store::record::{self, Record};
 use crate::store::trees::{Edit, Trees};
-use crate::store::{keys, Store, StoreError, UserRecord};
+use crate::store::{keys, users, Store, StoreError, UserRecord};
 
 /// A record with an id inside a tenant. Key: (tenant, id).
 pub(super) trait Owned: Record {
@@ -92,7 +92,7 @@ pub(super) fn problem<R: Owned>(record: &R, trees: &Trees) -> Result<Option<Stri
     if trees.get(ByUserRecord::TREE, &entry)?.is_none() {
         return Ok(Some("the index of its user does not have it".to_owned()));
     }
-    let known = keys::encode(&[user.tenant.as_str(), user.user.as_str()]);
+    let known = users::key(&user);
     Ok(match trees.get(UserRecord::TREE, &known)? {
         Some(_) => None,
         None => Some("its user is not recorded".to_owned()),

@@ -9,7 +9,7 @@ use crate::store::feedback::FeedbackRecord;
 use crate::store::preferences::PreferenceRecord;
 use crate::store::profiles::ProfileRecord;
 use crate::store::record::{self, Record};
-use crate::store::{keys, Store, StoreError, UserRecord};
+use crate::store::{users, Store, StoreError, UserRecord};
 
 /// How many records a person has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Store {
             lines += 1;
             out.write_all(&value).map_err(StoreError::Output)
         };
-        let own = keys::encode(&[user.tenant.as_str(), user.user.as_str()]);
+        let own = users::key(user);
         line(self.trees().get(UserRecord::TREE, &own)?)?;
         line(self.trees().get(ProfileRecord::TREE, &own)?)?;
         let index = by_user::prefix(user, None);

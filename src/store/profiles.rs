@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Tenant, UserId, UserKey};
 use crate::store::record::Record;
 use crate::store::trees::{Edit, Trees};
-use crate::store::{keys, Store, StoreError, UserRecord};
+use crate::store::{keys, users, Store, StoreError, UserRecord};
 
 /// A person's settings. Key: (tenant, user).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,6 @@ impl Store {
     /// # Errors
     /// The record cannot be read.
     pub fn profile(&self, user: &UserKey) -> Result<Option<ProfileRecord>, StoreError> {
-        let key = keys::encode(&[user.tenant.as_str(), user.user.as_str()]);
-        self.trees().record(&key)
+        self.trees().record(&users::key(user))
     }
 }

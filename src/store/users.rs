@@ -80,6 +80,7 @@ impl Store {
     }
 }
 
-fn key(user: &UserKey) -> Vec<u8> {
+/// The key of what there is once for each user.
+pub(super) fn key(user: &UserKey) -> Vec<u8> {
     keys::encode(&[user.tenant.as_str(), user.user.as_str()])
 }
