@@ -13,6 +13,7 @@
 //! | [`store`] | versioned records in sled |
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
+//! | [`wheel`] | one turn after the other: export, train, compare, promote |
 //!
 //! Dependencies run one way, from the bottom of this table to the top; ARCHITECTURE.md says how,
 //! and `tests/tidy.rs` checks it.
@@ -43,3 +44,4 @@ pub mod telemetry;
 pub mod text;
 pub mod train;
 pub mod user_model;
+pub mod wheel;

@@ -211,7 +211,7 @@ fn fill_2(store: &Store) {
         .change_profile(&user, profile.updated_unix_ms, |record| *record = profile)
         .unwrap();
     store.put_canary(&canary()).unwrap();
-    store.insert_decision(&decision()).unwrap();
+    store.decide(&decision()).unwrap();
     store.erase_user(&erased(), 1_700_000_800_000).unwrap();
 }
 

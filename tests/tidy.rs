@@ -48,6 +48,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["ids", "telemetry", "app"]),
+    (
+        "wheel",
+        &[
+            "ids",
+            "model",
+            "base_model",
+            "adapter",
+            "store",
+            "config",
+            "train",
+            "app",
+        ],
+    ),
 ];
 
 /// Words that only one place may hold.

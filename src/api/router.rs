@@ -103,7 +103,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
             admin::aliases::end_canary
         ))
         .routes(routes!(admin::records::snapshot))
-        .routes(routes!(admin::records::list_decisions))
+        .routes(routes!(
+            admin::records::create_decision,
+            admin::records::list_decisions
+        ))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use metrics::{counter, describe_counter};
 
 use super::boot::now_unix_ms;
+pub use super::decisions::Decision;
 use super::error::AppError;
 use super::live::{no_adapter, no_alias, Installed, LiveVersions};
 use super::state::AppState;
@@ -159,12 +160,7 @@ pub async fn promote(
     digits: VersionDigits,
     expected: Expected,
 ) -> Result<AliasEntry, AppError> {
-    if alias.as_str() == state.base_model_id {
-        return Err(AppError::Invalid {
-            field: "alias",
-            message: format!("{alias} is the id of the bare base model; choose another alias"),
-        });
-    }
+    check_alias(state, &alias)?;
     let work = move |live: &LiveVersions| live.promote(&alias, &digits, &expected, now_unix_ms());
     let record = change(state, "promote", work).await?;
     moved(state, record).await
@@ -214,6 +210,27 @@ pub async fn end_canary(state: &Arc<AppState>, alias: Alias) -> Result<AliasEntr
     let name = alias.clone();
     change(state, "end_canary", move |live| live.end_canary(&name)).await?;
     alias_entry(state, alias).await
+}
+
+/// Records what was decided about a trained version, and promotes it if that is what was decided.
+///
+/// # Errors
+/// See [`LiveVersions::decide`]; a name that would never answer.
+pub async fn decide(state: &Arc<AppState>, decision: Decision) -> Result<DecisionRecord, AppError> {
+    check_alias(state, &decision.alias)?;
+    let name = if decision.promoted { "promote" } else { "keep" };
+    let work = move |live: &LiveVersions| live.decide(decision, now_unix_ms());
+    change(state, name, work).await
+}
+
+fn check_alias(state: &AppState, alias: &Alias) -> Result<(), AppError> {
+    if alias.as_str() != state.base_model_id {
+        return Ok(());
+    }
+    Err(AppError::Invalid {
+        field: "alias",
+        message: format!("{alias} is the id of the bare base model; choose another alias"),
+    })
 }
 
 /// What was decided about trained versions, the oldest first.

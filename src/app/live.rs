@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bundle_folder;
+use super::decisions::Decision;
 use super::error::AppError;
 use super::versions::{Expected, LoadedBase, Versions, VersionsError};
 use crate::adapter::publish;
 use crate::adapter::registry::AdapterRegistry;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
-use crate::store::{AdapterSource, AliasRecord, CanaryRecord, CasError};
+use crate::store::{AdapterSource, AliasRecord, CanaryRecord, CasError, DecisionRecord};
 
 /// The versions of a running server.
 #[derive(Debug)]
@@ -116,6 +117,26 @@ impl LiveVersions {
         self.move_alias(alias, &version, expected, now_unix_ms)
     }
 
+    /// Records a decision, and carries it out if it is to promote: both or neither.
+    ///
+    /// # Errors
+    /// As [`promote`](Self::promote), if it is to promote; the write fails.
+    pub fn decide(&self, decision: Decision, now_unix_ms: u64) -> Result<DecisionRecord, AppError> {
+        let _changing = self.changing();
+        let store = self.versions.store();
+        if let (true, Some(candidate)) = (decision.promoted, &decision.candidate) {
+            if store.adapter(candidate)?.is_none() {
+                return Err(no_adapter(candidate.to_string()));
+            }
+            self.check_loaded(candidate)?;
+        }
+        let record = decision.into_record(now_unix_ms);
+        if let Some(moved) = store.decide(&record)? {
+            self.follow(&moved)?;
+        }
+        Ok(record)
+    }
+
     /// Lets another version answer a share of the users of `alias`, in place of an earlier canary.
     ///
     /// # Errors
@@ -195,11 +216,17 @@ impl LiveVersions {
         let record = self
             .versions
             .promote(alias, version, expected, now_unix_ms)?;
-        self.registry
-            .restore(alias, &record.version, record.previous.as_ref())
-            .map_err(out_of_step)?;
-        tracing::info!(%alias, %version, "promoted");
+        self.follow(&record)?;
         Ok(record)
+    }
+
+    /// Lets the registry do what the store did.
+    fn follow(&self, moved: &AliasRecord) -> Result<(), AppError> {
+        self.registry
+            .restore(&moved.alias, &moved.version, moved.previous.as_ref())
+            .map_err(out_of_step)?;
+        tracing::info!(alias = %moved.alias, version = %moved.version, "promoted");
+        Ok(())
     }
 
     /// A version for another base model is installed, but cannot answer.

@@ -21,11 +21,14 @@
 //! | [`versions`] | store, bundles and registry, kept in step |
 //! | [`live`] | versions change while the server runs: install, promote, retire, canary |
 //! | [`bundle_folder`] | names in the folder from which bundles are installed |
+//! | [`decisions`] | what is decided about a trained version |
+//! | [`address`] | where the server of a data directory listens |
 //! | [`admin`] | the operator's view: changes are counted, versions and aliases listed |
 //! | [`snapshot`] | the store's export, for a client that may be slow |
 //! | [`commands`] | the other subcommands |
 //! | [`error`] | what can go wrong, without status codes |
 
+pub mod address;
 pub mod admin;
 pub mod answer;
 pub mod boot;
@@ -33,6 +36,7 @@ pub mod bundle_folder;
 pub mod chat;
 pub mod commands;
 pub mod completions;
+pub mod decisions;
 pub mod error;
 pub mod generate;
 pub mod housekeeping;

@@ -51,6 +51,7 @@ fn pdpo(raw: &Pdpo) -> Result<()> {
     }
     let place = Place {
         out: config.out.clone(),
+        against: config.against.clone(),
         resume: config.resume,
         max_memory: config.max_memory,
         stop: &stop,

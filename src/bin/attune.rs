@@ -2,16 +2,20 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use attune::api::openapi;
 use attune::api::server::{serve as serve_http, ServerConfig};
 use attune::app::state::new_metrics;
-use attune::app::{boot, commands};
-use attune::config::raw::{Cli, Command, Serve};
+use attune::app::{address, boot, commands};
+use attune::config::raw::{Cli, Command, Loop, Serve};
 use attune::config::resolved::ServeConfig;
 use attune::telemetry::{init_logs, LogFormat};
+use attune::wheel::repeat::Repeat;
 use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
 
@@ -21,6 +25,7 @@ fn main() -> ExitCode {
         Command::Model(command) => logs(false).and_then(|()| print(&commands::model(command)?)),
         Command::Adapter(command) => logs(false).and_then(|()| print(&commands::adapter(command)?)),
         Command::Store(command) => logs(false).and_then(|()| print(&commands::store(command)?)),
+        Command::Loop(raw) => logs(false).and_then(|()| turn_wheel(&raw)),
         Command::Openapi { out: None } => print(&openapi::document()),
         Command::Openapi { out: Some(path) } => {
             std::fs::write(&path, openapi::document()).with_context(|| path.display().to_string())
@@ -54,6 +59,8 @@ fn serve(raw: &Serve) -> Result<()> {
             .with_context(|| format!("{} cannot be listened on", config.address()))?;
         let address = listener.local_addr()?;
         let state = tokio::task::block_in_place(|| boot::boot(&config, metrics))?;
+        address::publish(config.data_dir(), address)
+            .with_context(|| config.data_dir().display().to_string())?;
         let (mut interrupt, mut terminate) = (
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
@@ -73,6 +80,24 @@ fn serve(raw: &Serve) -> Result<()> {
             .await
             .context("serving ended")
     })
+}
+
+fn turn_wheel(raw: &Loop) -> Result<()> {
+    let wheel = Repeat::new(raw)?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(wheel.threads)
+        .build_global()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one ends the program at once; the next turn sweeps up.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    wheel.all(&stop, |line| {
+        // A closed pipe is no reason to stop learning.
+        let _ = print(&format!("{line}\n"));
+    })?;
+    Ok(())
 }
 
 fn logs(json: bool) -> Result<()> {

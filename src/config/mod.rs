@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`raw`], [`resolved`] | `attune` |
 //! | [`train`], [`training`] | `attune-train`, with its TOML files |
+//! | [`wheel`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
 
 pub mod raw;
 pub mod resolved;
 pub mod train;
 pub mod training;
+pub mod wheel;

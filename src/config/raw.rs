@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::train::Pdpo;
+
 /// OpenAI-compatible chat inference that answers each user the way that user prefers.
 #[derive(Debug, Parser)]
 #[command(name = "attune", version, about)]
@@ -28,6 +30,8 @@ pub enum Command {
     /// The store: verify, export, import. Stop the server first.
     #[command(subcommand)]
     Store(Store),
+    /// Learn from what people preferred: export, train, compare, promote what is better.
+    Loop(Box<Loop>),
     /// Print the OpenAPI document.
     Openapi {
         /// Write it to a file instead.
@@ -93,6 +97,50 @@ pub struct Serve {
     /// Log lines as JSON.
     #[arg(long, env = "ATTUNE_LOG_JSON")]
     pub log_json: bool,
+}
+
+/// `attune loop`. All settings of `attune-train pdpo` are settings of its runs.
+#[derive(Debug, Clone, Args)]
+pub struct Loop {
+    /// Turn once, then exit.
+    #[arg(long)]
+    pub once: bool,
+    /// Seconds from the end of a turn to the next.
+    #[arg(long, default_value_t = 3600)]
+    pub every: u64,
+    /// The server's data directory.
+    #[command(flatten)]
+    pub data: DataDir,
+    /// The server's bundle folder; `bundles` in the data directory if missing.
+    #[arg(long, env = "ATTUNE_BUNDLES")]
+    pub bundles: Option<PathBuf>,
+    /// The server's URL. Not needed: a server leaves its address in the data directory.
+    #[arg(long, env = "ATTUNE_URL")]
+    pub url: Option<String>,
+    /// A key with the role admin; better in the variable than on the command line, which others can read.
+    #[arg(long, env = "ATTUNE_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// The alias.
+    #[arg(long, default_value = "attune")]
+    pub alias: String,
+    /// By how much a new version must be right more often than the current one, on pairs set aside.
+    #[arg(long, default_value_t = 0.02)]
+    pub margin: f64,
+    /// Promote only if the 95 % interval of the difference is above zero, too.
+    #[arg(long)]
+    pub sure: bool,
+    /// Pairs set aside below which nothing is promoted.
+    #[arg(long, default_value_t = 20)]
+    pub min_test_pairs: usize,
+    /// Pairs that have to be new since the last decision; fewer, and nothing is trained.
+    #[arg(long, default_value_t = 1)]
+    pub min_pairs: usize,
+    /// Keep the directory of each run here. It holds people's ids.
+    #[arg(long)]
+    pub keep_runs: Option<PathBuf>,
+    /// How to train.
+    #[command(flatten)]
+    pub train: Pdpo,
 }
 
 /// Which model, and how its weights are kept.

@@ -137,6 +137,14 @@ pub struct Pdpo {
     /// pass, which is faster [default: 1].
     #[arg(long)]
     pub user_pairs: Option<usize>,
+    /// Share of pairs that nothing is trained on, and no state is chosen by: the last evaluation is on
+    /// them. The same pairs are set aside when more come later [default: 0].
+    #[arg(long)]
+    pub test: Option<f64>,
+    /// Bundles to compare with on the same pairs, in eval.json.
+    #[arg(long, value_delimiter = ',')]
+    #[serde(skip)]
+    pub against: Vec<PathBuf>,
     /// Share of each user's pairs that is held out [default: 0.2].
     #[arg(long)]
     pub holdout: Option<f64>,

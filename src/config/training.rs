@@ -27,6 +27,8 @@ pub struct TrainConfig {
     pub settings: Settings,
     /// Directory of the run.
     pub out: PathBuf,
+    /// Bundles that the version is compared with.
+    pub against: Vec<PathBuf>,
     /// Whether it goes on from a checkpoint.
     pub resume: bool,
     /// CPU threads.
@@ -41,16 +43,14 @@ impl TrainConfig {
     /// # Errors
     /// The first setting that cannot be used, by its flag.
     pub fn new(typed: &Pdpo) -> Result<Self, ConfigError> {
-        let raw = match &typed.config {
-            Some(path) => overlay(read_toml(path)?, typed)?,
-            None => typed.clone(),
-        };
+        let raw = with_file(typed)?;
         let out = typed.out.clone();
         let out = out.ok_or_else(|| problem("--out", "name the directory of the run"))?;
         let max_memory = raw.max_memory.as_deref().unwrap_or("8GiB");
         Ok(Self {
             settings: settings(&raw)?,
             out,
+            against: typed.against.clone(),
             resume: typed.resume,
             threads: threads(raw.threads.unwrap_or(0)),
             max_memory: parse_bytes("--max-memory", max_memory)?,
@@ -111,6 +111,17 @@ pub fn threads(typed: usize) -> usize {
     match typed {
         0 => available_threads(),
         n => n.min(1024),
+    }
+}
+
+/// What was typed, with the settings of the TOML file where one is named and nothing was typed.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(super) fn with_file(typed: &Pdpo) -> Result<Pdpo, ConfigError> {
+    match &typed.config {
+        Some(path) => overlay(read_toml(path)?, typed),
+        None => Ok(typed.clone()),
     }
 }
 
@@ -182,6 +193,7 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
         batch_size: count("--batch-size", raw.batch_size.unwrap_or(32))?,
         user_pairs: count("--user-pairs", raw.user_pairs.unwrap_or(1))?,
         holdout: share("--holdout", raw.holdout.unwrap_or(0.2))?,
+        test: share("--test", raw.test.unwrap_or(0.0))?,
         unseen_users: share("--unseen-users", raw.unseen_users.unwrap_or(0.0))?,
         max_users: raw.max_users.map(|n| count("--max-users", n)).transpose()?,
         max_user_pairs: raw
@@ -306,7 +318,7 @@ fn count(setting: &'static str, value: usize) -> Result<usize, ConfigError> {
     }
 }
 
-fn share(setting: &'static str, value: f64) -> Result<f64, ConfigError> {
+pub(super) fn share(setting: &'static str, value: f64) -> Result<f64, ConfigError> {
     if (0.0..1.0).contains(&value) {
         Ok(value)
     } else {
@@ -330,7 +342,7 @@ fn within(
     }
 }
 
-fn problem(setting: &'static str, problem: impl Into<String>) -> ConfigError {
+pub(super) fn problem(setting: &'static str, problem: impl Into<String>) -> ConfigError {
     ConfigError {
         setting,
         problem: problem.into(),

@@ -105,6 +105,18 @@ impl Store {
         new: &AdapterVersion,
         now_unix_ms: u64,
     ) -> Result<AliasRecord, CasError> {
+        self.swap_alias(alias, expected, new, now_unix_ms, Vec::new())
+    }
+
+    /// [`compare_and_swap_alias`](Self::compare_and_swap_alias), with other edits in its transaction.
+    pub(super) fn swap_alias(
+        &self,
+        alias: &Alias,
+        expected: Option<&AdapterVersion>,
+        new: &AdapterVersion,
+        now_unix_ms: u64,
+        mut edits: Vec<Edit>,
+    ) -> Result<AliasRecord, CasError> {
         let writer = self.trees().writer()?;
         let current = self.alias(alias)?;
         if current.as_ref().map(|record| &record.version) != expected {
@@ -122,7 +134,7 @@ impl Store {
         let (previous, promotions) = match current {
             Some(record) if record.version == *new => {
                 // It may have been moved by a thread whose flush is still under way.
-                writer.commit(&[])?;
+                writer.commit(&edits)?;
                 return Ok(record);
             }
             Some(record) => (Some(record.version), record.promotions.saturating_add(1)),
@@ -135,7 +147,7 @@ impl Store {
             promoted_unix_ms: now_unix_ms,
             promotions,
         };
-        let mut edits = vec![Edit::put(&record)?];
+        edits.push(Edit::put(&record)?);
         // A canary that became what everybody gets is over.
         let canary: Option<CanaryRecord> = self.trees().record(&key(alias))?;
         if canary.is_some_and(|canary| canary.version == *new) {

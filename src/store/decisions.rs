@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AdapterVersion, Alias, RecordId};
 use crate::store::record::Record;
-use crate::store::trees::Edit;
-use crate::store::{keys, Store, StoreError};
+use crate::store::trees::{Edit, Trees};
+use crate::store::{keys, AliasRecord, CasError, Store, StoreError};
 
 /// What became of a turn of the wheel. Key: (id).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,16 +39,32 @@ impl Record for DecisionRecord {
     fn key(&self) -> Vec<u8> {
         keys::encode(&[self.id.as_str()])
     }
+
+    fn problem(&self, _: &Trees) -> Result<Option<String>, StoreError> {
+        let nothing = self.promoted && self.candidate.is_none();
+        Ok(nothing.then(|| "promotes, but names no candidate".to_owned()))
+    }
 }
 
 impl Store {
-    /// Writes a decision.
+    /// Writes a decision. If it is to promote, the alias moves from `current` to `candidate` in the same
+    /// transaction, and its new record is returned.
     ///
     /// # Errors
-    /// The write or the flush fails.
-    pub fn insert_decision(&self, decision: &DecisionRecord) -> Result<(), StoreError> {
+    /// As [`Store::compare_and_swap_alias`]; nothing is written then.
+    pub fn decide(&self, decision: &DecisionRecord) -> Result<Option<AliasRecord>, CasError> {
         let edit = Edit::put(decision)?;
-        self.trees().writer()?.commit(&[edit])
+        match &decision.candidate {
+            Some(candidate) if decision.promoted => {
+                let (current, now) = (decision.current.as_ref(), decision.created_unix_ms);
+                self.swap_alias(&decision.alias, current, candidate, now, vec![edit])
+                    .map(Some)
+            }
+            _ => {
+                self.trees().writer()?.commit(&[edit])?;
+                Ok(None)
+            }
+        }
     }
 
     /// All decisions, the oldest first.

@@ -1,9 +1,11 @@
-//! What an export says to a trainer: pairs, and whom to forget.
+//! What an export says to a trainer: pairs, whom to forget, and what was made of earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 
-use crate::ids::{RecordId, Tenant, UserId, UserKey};
+use crate::ids::{AdapterVersion, Alias, RecordId, Tenant, UserId, UserKey};
+use crate::store::aliases::AliasRecord;
+use crate::store::decisions::DecisionRecord;
 use crate::store::feedback::FeedbackRecord;
 use crate::store::preferences::{PreferenceRecord, Turn};
 use crate::store::profiles::ProfileRecord;
@@ -44,6 +46,10 @@ pub struct TrainingSet {
     pub pairs: Vec<SnapshotPair>,
     /// Pairs of people who do not, left out.
     pub opted_out: u64,
+    /// The version that each alias names.
+    pub aliases: BTreeMap<Alias, AdapterVersion>,
+    /// What was decided about trained versions, the oldest first.
+    pub decisions: Vec<DecisionRecord>,
     tombstones: BTreeSet<String>,
 }
 
@@ -54,6 +60,8 @@ struct Collected {
     feedback: Vec<(u64, FeedbackRecord)>,
     profiles: BTreeMap<UserKey, ProfileRecord>,
     tombstones: BTreeSet<String>,
+    aliases: BTreeMap<Alias, AdapterVersion>,
+    decisions: Vec<DecisionRecord>,
 }
 
 impl TrainingSet {
@@ -87,6 +95,8 @@ impl TrainingSet {
             store_id: whole.header.store_id,
             opted_out: (before - pairs.len()) as u64,
             pairs,
+            aliases: collected.aliases,
+            decisions: collected.decisions,
             tombstones: collected.tombstones,
         })
     }
@@ -119,6 +129,11 @@ impl Collected {
                 let tombstone: TombstoneRecord = record::decode(&[], value)?;
                 self.tombstones.insert(tombstone.digest);
             }
+            AliasRecord::KIND => {
+                let alias: AliasRecord = record::decode(&[], value)?;
+                self.aliases.insert(alias.alias, alias.version);
+            }
+            DecisionRecord::KIND => self.decisions.push(record::decode(&[], value)?),
             _ => {}
         }
         Ok(())

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::dataset;
-use super::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evaluation, Score, ScoredPair};
-use super::load::{load, Loaded};
+use super::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evaluation, Score};
+use super::load::load;
 use super::loss::Objective;
-use super::pack::Front;
 use super::policy::Policy;
 use super::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
-use super::scoring::{add_reference, base_pairs, score, scored_pairs};
+use super::rival;
+use super::scoring::{add_reference, base_pairs};
 use super::TrainError;
 use crate::base_model::{self, BaseModel};
 use crate::ids::UserKey;
@@ -61,8 +61,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
     let none = BTreeMap::new();
     let rows = loaded.as_ref().map_or(&none, |l| &l.rows);
     let mut pairs = read_pairs(request, &base, rows)?;
-    let bos = base.tokenizer.added_bos();
-    let reference = Policy::reference(&base.decoder, bos);
+    let reference = Policy::reference(&base.decoder, base.tokenizer.added_bos());
     add_reference(
         &reference,
         pairs.iter_mut().map(|p| &mut p.pair),
@@ -70,9 +69,11 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         |_, _| {},
     )?;
     let bare = base_pairs(&pairs);
-    let under = |loaded: &Loaded, pairs: &[HeldOutPair]| scored(loaded, &base, bos, pairs, request);
+    let objective: Objective = format!("dpo:beta={}", request.beta)
+        .parse()
+        .map_err(|e: super::loss::objective::ObjectiveError| TrainError::Unfit(e.to_string()))?;
     let policy = match &loaded {
-        Some(loaded) => under(loaded, &pairs)?,
+        Some(loaded) => rival::under(loaded, &base, &pairs, &objective)?,
         None => bare.clone(),
     };
     let bootstrap = Bootstrap {
@@ -85,13 +86,9 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         evaluation.against.push(comparison);
     }
     for dir in &request.against {
-        let other = load(dir, &base)?;
-        let pairs = as_known_to(&other, &pairs);
-        let other = under(&other, &pairs)?;
-        let name = name_of(dir);
-        evaluation
-            .against
-            .push(compare(&policy, name, &other, bootstrap).map_err(unfit)?);
+        let other = rival::scored(dir, &base, &pairs, &objective)?;
+        let comparison = compare(&policy, rival::name(dir), &other, bootstrap);
+        evaluation.against.push(comparison.map_err(unfit)?);
     }
     if request.json {
         let json = serde_json::to_string(&evaluation);
@@ -113,49 +110,6 @@ fn read_pairs(
     let (pairs, counts) = evaluation_pairs(&encoder, &data.pairs, &indices, rows)?;
     check_context(counts.longest, base)?;
     Ok(pairs)
-}
-
-/// The same pairs with the rows that another bundle gives their users.
-fn as_known_to(other: &Loaded, pairs: &[HeldOutPair]) -> Vec<HeldOutPair> {
-    let with_row = |pair: &HeldOutPair| {
-        let row = pair.user.as_ref().and_then(|user| other.rows.get(user));
-        let mut pair = pair.clone();
-        pair.pair.user = row.copied().unwrap_or(0);
-        pair
-    };
-    pairs.iter().map(with_row).collect()
-}
-
-fn scored(
-    loaded: &Loaded,
-    base: &BaseModel,
-    bos: Option<u32>,
-    pairs: &[HeldOutPair],
-    request: &EvalRequest,
-) -> Result<Vec<ScoredPair>, TrainError> {
-    let user_model = loaded.adapter.user_model()?;
-    let n_user_tokens = user_model.as_ref().map_or(0, |m| m.n_user_tokens());
-    let policy = Policy {
-        decoder: &base.decoder,
-        front: Front { bos, n_user_tokens },
-        lora: Some(loaded.adapter.lora_variables(None)?),
-        user_model,
-    };
-    let objective: Objective = format!("dpo:beta={}", request.beta)
-        .parse()
-        .map_err(|e: super::loss::objective::ObjectiveError| TrainError::Unfit(e.to_string()))?;
-    let rows = score(&policy, &objective, pairs, PACK_ROWS, |_, _| {})?;
-    Ok(scored_pairs(pairs, &rows))
-}
-
-/// A bundle's name in a comparison: the run's directory where there is one.
-fn name_of(dir: &Path) -> String {
-    let parts: Vec<_> = dir.iter().map(|p| p.to_string_lossy()).collect();
-    let run = parts
-        .iter()
-        .rev()
-        .find(|part| *part != super::run::BUNDLE_DIR);
-    run.map_or_else(|| "other".into(), |part| part.to_string())
 }
 
 fn unfit(error: EvaluateError) -> TrainError {

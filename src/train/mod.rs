@@ -11,7 +11,7 @@
 //! | [`adapter`], [`parameters`], [`init`], [`load`] | what is trained, and where it starts |
 //! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
 //! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |
-//! | [`scoring`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
+//! | [`scoring`], [`rival`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
 pub mod adapter;
 pub mod checkpoint;
@@ -39,6 +39,7 @@ pub mod prepare;
 pub mod publish;
 pub mod reference;
 pub mod report;
+pub mod rival;
 pub mod run;
 pub mod sample;
 pub mod schedule;

@@ -1,6 +1,6 @@
 //! Files become what the loop eats: pairs as ids, users with rows, pairs held out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -35,6 +35,8 @@ pub struct Prepared {
     pub train: Vec<IdPair>,
     /// Pairs to evaluate on.
     pub held_out: Vec<HeldOutPair>,
+    /// Pairs for the last evaluation; none: it is on those above.
+    pub test: Vec<HeldOutPair>,
     /// What stands in front of prompts.
     pub front: Front,
     /// What was read, cut and left out.
@@ -54,6 +56,18 @@ pub struct DataCounts {
     pub train: EncodeCounts,
     /// Likewise.
     pub held_out: EncodeCounts,
+    /// Likewise, of those set aside.
+    pub test: EncodeCounts,
+}
+
+impl Prepared {
+    /// The pairs of the last evaluation.
+    pub fn judged(&self) -> &[HeldOutPair] {
+        match &self.test[..] {
+            [] => &self.held_out,
+            test => test,
+        }
+    }
 }
 
 /// Reads, splits and encodes the data of a run.
@@ -69,7 +83,8 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
         Some(n) => keep_newest(&mut data.pairs, n),
         None => 0,
     };
-    let split_config = SplitConfig::new(settings.holdout, settings.unseen_users, settings.seed)?;
+    let split_config = SplitConfig::new(settings.holdout, settings.unseen_users, settings.seed)?
+        .with_test(settings.test)?;
     let split = split(&data.pairs, &split_config);
     let encoder = encoder(base, settings.max_prompt, settings.max_length)?;
     let train = encoder.encode_all(&data.pairs, &split.train)?;
@@ -81,9 +96,14 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
     }
     let rows = user_rows(&data.pairs, &train, settings);
     let held_out = held_out(&encoder, &data.pairs, &split, &rows)?;
+    let (mut test, test_counts) = evaluation_pairs(&encoder, &data.pairs, &split.test, &rows)?;
+    if rows.is_empty() {
+        mark_trained(&mut test, &data.pairs, &train);
+    }
     let n_user_tokens = settings.user_model.map_or(0, |u| u.n_user_tokens);
-    let longest = train.counts.longest.max(held_out.1.longest) + n_user_tokens;
-    check_context(longest, base)?;
+    let lengths = [&train.counts, &held_out.1, &test_counts].map(|counts| counts.longest);
+    let longest = lengths.into_iter().max().unwrap_or(0);
+    check_context(longest + n_user_tokens, base)?;
     Ok(Prepared {
         front: Front {
             bos: encoder.bos(),
@@ -95,9 +115,11 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
             split: split.counts,
             train: train.counts,
             held_out: held_out.1,
+            test: test_counts,
         },
         train: weighed(&data.pairs, train, &rows, settings.clip_user_pairs),
         held_out: held_out.0,
+        test,
         users: rows.into_keys().collect(),
     })
 }
@@ -250,6 +272,21 @@ fn held_out(
     held_out.extend(unseen);
     counts.join(&more);
     Ok((held_out, counts))
+}
+
+/// Plain training has no rows; who was trained on is seen all the same.
+fn mark_trained(held_out: &mut [HeldOutPair], pairs: &[Pair], train: &EncodedPairs) {
+    let trained = train.pairs.iter().map(|(i, _)| pairs[*i].user.as_ref());
+    let trained: HashSet<&UserKey> = trained.flatten().collect();
+    for pair in held_out {
+        if pair
+            .user
+            .as_ref()
+            .is_some_and(|user| trained.contains(user))
+        {
+            pair.group = Group::Seen;
+        }
+    }
 }
 
 fn id_pairs(pairs: &[Pair], encoded: EncodedPairs, rows: &BTreeMap<UserKey, usize>) -> Vec<IdPair> {

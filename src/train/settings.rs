@@ -54,6 +54,9 @@ pub struct Settings {
     pub user_pairs: usize,
     /// Share of each user's pairs that is held out.
     pub holdout: f64,
+    /// Share of pairs that nothing is trained on or selected by; the last evaluation is on them.
+    #[serde(default)]
+    pub test: f64,
     /// Share of users of whom nothing is trained on.
     pub unseen_users: f64,
     /// Only the first so many users.

@@ -11,7 +11,7 @@ const CHAT: &str = "sk-chat-0123456789abcdef";
 const FEEDBACK: &str = "sk-feedback-0123456789abcdef";
 
 /// Every admin route.
-const ROUTES: [(&str, &str); 11] = [
+const ROUTES: [(&str, &str); 12] = [
     ("POST", "/v1/admin/adapters"),
     ("GET", "/v1/admin/adapters"),
     ("GET", "/v1/admin/adapters/0123456789"),
@@ -23,6 +23,7 @@ const ROUTES: [(&str, &str); 11] = [
     ("DELETE", "/v1/admin/aliases/attune/canary"),
     ("GET", "/v1/admin/snapshot"),
     ("GET", "/v1/admin/decisions"),
+    ("POST", "/v1/admin/decisions"),
 ];
 
 #[tokio::test]
@@ -68,7 +69,14 @@ fn bad_bodies() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let promote = "/v1/admin/aliases/attune";
     let rollback = "/v1/admin/aliases/attune/rollback";
     let canary = "/v1/admin/aliases/attune/canary";
+    let decide = "/v1/admin/decisions";
     let v = "ffffffff";
+    let whole = "f".repeat(64);
+    let decision = |field: &str, value: Value| {
+        let mut body = json!({"alias": "attune", "reason": "why"});
+        body[field] = value;
+        body
+    };
     let upper = "F".repeat(64);
     vec![
         (install, json!({}), "missing_required_parameter", "path"),
@@ -106,6 +114,27 @@ fn bad_bodies() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         (canary, json!({"version": v, "percent": 1e308}), "decimal_above_max_value", "percent"),
         (canary, json!({"version": v, "percent": 0.15}), "invalid_value", "percent"),
         (canary, json!({"version": v, "percent": 5, "users": []}), "unsupported_parameter", "users"),
+        (decide, json!({}), "missing_required_parameter", "alias"),
+        (decide, json!({"alias": "attune"}), "missing_required_parameter", "reason"),
+        (decide, decision("alias", json!(5)), "invalid_type", "alias"),
+        (decide, decision("alias", json!("a b")), "invalid_value", "alias"),
+        (decide, decision("alias", json!("a".repeat(65))), "string_above_max_length", "alias"),
+        (decide, decision("alias", json!("tiny-llama")), "invalid_value", "alias"),
+        (decide, decision("reason", json!("  ")), "string_below_min_length", "reason"),
+        (decide, decision("reason", json!(["x"])), "invalid_type", "reason"),
+        (decide, decision("reason", json!("x".repeat(4097))), "string_above_max_length", "reason"),
+        (decide, decision("current", json!(v)), "invalid_value", "current"),
+        (decide, decision("current", json!(7)), "invalid_type", "current"),
+        (decide, decision("candidate", json!(upper)), "invalid_value", "candidate"),
+        (decide, decision("candidate", json!({})), "invalid_type", "candidate"),
+        (decide, decision("promoted", json!("yes")), "invalid_type", "promoted"),
+        (decide, decision("promoted", json!(true)), "missing_required_parameter", "candidate"),
+        (decide, decision("snapshot", json!(v)), "invalid_value", "snapshot"),
+        (decide, decision("snapshot", json!("g".repeat(64))), "invalid_value", "snapshot"),
+        (decide, decision("snapshot", json!(1)), "invalid_type", "snapshot"),
+        (decide, decision("evaluation", json!([])), "invalid_type", "evaluation"),
+        (decide, decision("evaluation", json!({"x": "y".repeat(65_536)})), "string_above_max_length", "evaluation"),
+        (decide, decision("version", json!(whole)), "unsupported_parameter", "version"),
     ]
 }
 
@@ -121,7 +150,12 @@ async fn every_field_is_checked_by_name() {
         let expected = (400, kind, Some(code.to_owned()), Some(param.to_owned()));
         assert_eq!(reply.error(), expected, "{path} {body}: {}", reply.text());
     }
-    for path in ["adapters", "aliases/attune", "aliases/attune/rollback"] {
+    for path in [
+        "adapters",
+        "aliases/attune",
+        "aliases/attune/rollback",
+        "decisions",
+    ] {
         let path = format!("/v1/admin/{path}");
         for body in [json!([]), json!("x"), json!(5), Value::Null] {
             let reply = server.post(&path, &body).await;
@@ -137,6 +171,8 @@ async fn every_field_is_checked_by_name() {
         assert_eq!(server.send(not_utf8.unwrap()).await.error().0, 400);
     }
     assert_eq!(server.get("/v1/admin/aliases").await.json(), before);
+    let decisions = server.get("/v1/admin/decisions").await.json();
+    assert_eq!(decisions["data"], json!([]));
 }
 
 #[tokio::test]

@@ -107,19 +107,68 @@ async fn decisions_are_listed_oldest_first() {
             alias: Alias::new("attune").unwrap(),
             current: None,
             candidate: Some(version.clone()),
-            promoted: n == 1,
+            promoted: false,
             reason: format!("reason {n}"),
             snapshot: (n == 2).then(|| "cd".repeat(32)),
             evaluation: evaluation.map(str::to_owned),
         };
-        store(&server).insert_decision(&decision).unwrap();
+        store(&server).decide(&decision).unwrap();
     }
     let list = server.get("/v1/admin/decisions").await.json();
     let first = json!({"object": "decision", "id": "dec_1", "created": 1_700_000_001,
-        "alias": "attune", "current": null, "candidate": version.as_str(), "promoted": true,
+        "alias": "attune", "current": null, "candidate": version.as_str(), "promoted": false,
         "reason": "reason 1", "snapshot": null, "evaluation": {"margin": 0.25}});
     assert_eq!(list["data"][0], first);
     assert_eq!(list["data"][1]["evaluation"], "not json");
     assert_eq!(list["data"][1]["snapshot"], "cd".repeat(32));
     assert_eq!(list["data"][2]["id"], "dec_3");
+}
+
+/// A decision and what it decides are one: neither is there without the other.
+#[tokio::test]
+async fn a_decision_promotes_or_is_not_recorded() {
+    let path = "/v1/admin/decisions";
+    let server = TestServer::new();
+    let (one, two) = (server.installed(0).await, server.installed(1).await);
+    let body = |current: Value, candidate: &str, promoted: bool| {
+        json!({"alias": "attune", "current": current, "candidate": candidate,
+            "promoted": promoted, "reason": "better by 0.1", "snapshot": "cd".repeat(32),
+            "evaluation": {"margin": 0.1}})
+    };
+    let reply = server
+        .post(path, &body(Value::Null, one.as_str(), true))
+        .await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let decision = reply.json();
+    assert_eq!(decision["promoted"], true);
+    assert_eq!(decision["evaluation"]["margin"], 0.1);
+    assert_eq!(server.says(None).await.1, one.as_str());
+
+    // From where it is not any more; a version that is not installed; kept.
+    let stale = server
+        .post(path, &body(Value::Null, two.as_str(), true))
+        .await;
+    assert_eq!(stale.error().0, 409, "{}", stale.text());
+    assert!(stale.text().contains(one.short()), "{}", stale.text());
+    let unknown = body(json!(one.as_str()), &"ef".repeat(32), true);
+    let unknown = server.post(path, &unknown).await;
+    assert_eq!(unknown.error().2.as_deref(), Some("adapter_not_found"));
+    let kept = body(json!(one.as_str()), &"ef".repeat(32), false);
+    assert_eq!(server.post(path, &kept).await.status, 201);
+    assert_eq!(server.says(None).await.1, one.as_str());
+
+    let list = server.get(path).await.json();
+    let list = list["data"].as_array().unwrap();
+    assert_eq!(list.len(), 2, "{list:?}");
+    assert_eq!(list[0], decision);
+    assert_eq!(list[1]["promoted"], false);
+
+    // A snapshot says what the next turn has to know.
+    let mut export = Vec::new();
+    store(&server).export(&mut export).unwrap();
+    let set = TrainingSet::read(&mut &export[..]).unwrap();
+    assert_eq!(set.aliases[&Alias::new("attune").unwrap()], one);
+    let reasons: Vec<&str> = set.decisions.iter().map(|d| d.reason.as_str()).collect();
+    assert_eq!(reasons, ["better by 0.1"; 2]);
+    assert!(store(&server).verify().unwrap().is_clean());
 }

@@ -4,16 +4,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::json;
+use serde_json::{json, Value};
 
 use crate::cli::{attune, failed, tiny_llama};
 use crate::common::smollm2_gguf;
 use crate::server::PATIENCE;
 
 /// A server that is killed where a test ends early.
-struct Serving {
-    child: Child,
-    address: String,
+pub struct Serving {
+    pub child: Child,
+    pub address: String,
 }
 
 impl Drop for Serving {
@@ -25,7 +25,7 @@ impl Drop for Serving {
 
 impl Serving {
     /// Starts on a free port and reads the line that says which.
-    fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         let mut command = attune(&["serve", "--port", "0"]);
         let command = command
             .args(arguments)
@@ -47,7 +47,7 @@ impl Serving {
     }
 
     /// One request; the answer as text.
-    fn ask(&self, request: &str) -> String {
+    pub fn ask(&self, request: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -55,7 +55,7 @@ impl Serving {
         answer
     }
 
-    fn terminate(&self) {
+    pub fn terminate(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill")
             .args(["-TERM", &pid])
@@ -65,20 +65,25 @@ impl Serving {
     }
 }
 
-fn get(path: &str) -> String {
+pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 }
 
-fn chat(user: &str, max_tokens: usize, stream: bool) -> String {
-    let body = json!({"model": "attune", "user": user, "temperature": 0, "stream": stream,
-        "max_tokens": max_tokens, "ignore_eos": true,
-        "messages": [{"role": "user", "content": "Tell me about rivers."}]})
-    .to_string();
+/// A request with a JSON body.
+pub fn post(path: &str, body: &Value) -> String {
+    let body = body.to_string();
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+pub fn chat(user: &str, max_tokens: usize, stream: bool) -> String {
+    let body = json!({"model": "attune", "user": user, "temperature": 0, "stream": stream,
+        "max_tokens": max_tokens, "ignore_eos": true,
+        "messages": [{"role": "user", "content": "Tell me about rivers."}]});
+    post("/v1/chat/completions", &body)
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub fn tiny_llama() -> String {
     oracles().join("tiny/llama").to_str().unwrap().to_owned()
 }
 
-fn succeeds(arguments: &[&str]) -> String {
+pub fn succeeds(arguments: &[&str]) -> String {
     let output = attune(arguments).output().unwrap();
     let (stdout, stderr) = texts(&output);
     assert!(output.status.success(), "{arguments:?}: {stderr}");
@@ -34,7 +34,7 @@ fn succeeds(arguments: &[&str]) -> String {
 }
 
 /// What the binary says where it fails.
-fn fails(arguments: &[&str]) -> String {
+pub fn fails(arguments: &[&str]) -> String {
     failed(&attune(arguments).output().unwrap())
 }
 

@@ -13,3 +13,4 @@ mod same;
 mod sequences;
 mod server;
 mod soft;
+mod wheel;

@@ -86,6 +86,7 @@ impl Bench {
         let config = TrainConfig::new(&raw).unwrap();
         let place = Place {
             out: config.out,
+            against: config.against,
             resume: config.resume,
             max_memory: config.max_memory,
             stop,

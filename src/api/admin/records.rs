@@ -1,16 +1,17 @@
-//! `GET /v1/admin/snapshot` and `GET /v1/admin/decisions`.
+//! `GET /v1/admin/snapshot`, `GET` and `POST /v1/admin/decisions`.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 
 use crate::api::error::ApiError;
-use crate::api::extract::Admin;
-use crate::api::types::admin::DecisionList;
+use crate::api::extract::{Admin, JsonBody};
+use crate::api::types::admin::{DecisionList, DecisionObject};
+use crate::api::types::admin_request::DecisionRequest;
 use crate::api::types::error::ErrorResponse;
 use crate::app::state::AppState;
 use crate::app::{admin, snapshot};
@@ -49,6 +50,33 @@ pub(in crate::api) async fn snapshot(
     ];
     let body = Body::from_stream(snapshot.into_chunks(state));
     Ok((headers, body).into_response())
+}
+
+/// Record a decision
+///
+/// What `attune loop` says of a version that it trained, and why. With `promoted`, the alias moves from
+/// `current` to `candidate`, an installed version, in the same step: there is no promotion without its
+/// reason, and no reason for one that did not happen.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/decisions",
+    tag = "admin",
+    request_body = DecisionRequest,
+    responses(
+        (status = 201, description = "Recorded, and durable", body = DecisionObject),
+        (status = 409, description = "The alias names another version than `current`; nothing is recorded", body = ErrorResponse),
+        (status = "4XX", description = "No such version", body = ErrorResponse),
+        (status = 503, description = "The store cannot write", body = ErrorResponse),
+    )
+)]
+pub(in crate::api) async fn create_decision(
+    State(state): State<Arc<AppState>>,
+    _: Admin,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<DecisionObject>), ApiError> {
+    let decision = DecisionRequest::parse(body)?;
+    let record = admin::decide(&state, decision).await?;
+    Ok((StatusCode::CREATED, Json(record.into())))
 }
 
 /// What was decided about trained versions

@@ -1,6 +1,7 @@
 //! What each call does.
 
 use super::*;
+use crate::ids::RecordId;
 
 #[test]
 fn users() {
@@ -86,6 +87,42 @@ fn an_alias_moves_only_from_where_the_caller_saw_it() {
         "moving it to where it is changes nothing"
     );
     assert_eq!(store.aliases().unwrap(), [expected]);
+}
+
+#[test]
+fn a_decision_and_its_promotion_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store);
+    let decision = |n: u8, current: u8, candidate: u8, promoted| DecisionRecord {
+        id: RecordId::new(format!("dec_{n}")).unwrap(),
+        created_unix_ms: 40,
+        alias: alias("attune"),
+        current: Some(version(current)),
+        candidate: Some(version(candidate)),
+        promoted,
+        reason: "why".to_owned(),
+        snapshot: None,
+        evaluation: None,
+    };
+    let stale = store.decide(&decision(1, 1, 2, true)).unwrap_err();
+    assert!(matches!(stale, CasError::Conflict { .. }), "{stale}");
+    let missing = store.decide(&decision(2, 2, 3, true)).unwrap_err();
+    assert!(
+        matches!(missing, CasError::NotInstalled { .. }),
+        "{missing}"
+    );
+    assert_eq!(store.decisions().unwrap(), []);
+    let moved = store.decide(&decision(3, 2, 1, true)).unwrap();
+    assert_eq!(moved, store.alias(&alias("attune")).unwrap());
+    assert_eq!(moved.unwrap().version, version(1));
+    // To where it is: recorded all the same.
+    assert!(store.decide(&decision(4, 1, 1, true)).unwrap().is_some());
+    assert_eq!(store.decide(&decision(5, 2, 9, false)).unwrap(), None);
+    let recorded = store.decisions().unwrap();
+    let ids: Vec<&str> = recorded.iter().map(|d| d.id.as_str()).collect();
+    assert_eq!(ids, ["dec_3", "dec_4", "dec_5"]);
+    assert!(store.verify().unwrap().is_clean());
 }
 
 #[test]

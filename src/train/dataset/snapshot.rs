@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::error::DatasetError;
 use super::intake::Intake;
 use super::pair::{Pair, Prompt};
@@ -48,7 +50,15 @@ pub(super) fn read(
     Ok(())
 }
 
+/// Pairs of one person about one conversation share texts, so that they stay together.
 fn as_read(pair: SnapshotPair, source: Source) -> Pair {
+    let mut conversation = Sha256::new();
+    for turn in &pair.messages {
+        for text in [&turn.role, &turn.content] {
+            conversation.update((text.len() as u64).to_le_bytes());
+            conversation.update(text);
+        }
+    }
     let message = |turn: Turn| ChatMessage {
         role: turn.role,
         content: turn.content,
@@ -59,7 +69,7 @@ fn as_read(pair: SnapshotPair, source: Source) -> Pair {
         user_info: pair.user_info,
         chosen: pair.chosen,
         rejected: pair.rejected,
-        interaction: None,
+        interaction: Some(hex::encode(conversation.finalize())),
         group: None,
         part: None,
         source,

@@ -17,6 +17,7 @@ use crate::ids::UserKey;
 pub struct SplitConfig {
     holdout: f64,
     unseen_users: f64,
+    test: f64,
     seed: u64,
 }
 
@@ -24,7 +25,7 @@ pub struct SplitConfig {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{field} must be at least 0 and below 1, but it is {value}; 0.1 holds out a tenth")]
 pub struct ShareError {
-    /// `holdout` or `unseen_users`.
+    /// `holdout`, `unseen_users` or `test`.
     pub field: &'static str,
     /// What it is.
     pub value: f64,
@@ -37,20 +38,33 @@ impl SplitConfig {
     /// # Errors
     /// A share below 0, or 1 and above.
     pub fn new(holdout: f64, unseen_users: f64, seed: u64) -> Result<Self, ShareError> {
-        for (field, value) in [("holdout", holdout), ("unseen_users", unseen_users)] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(ShareError { field, value });
-            }
-        }
         Ok(Self {
-            holdout,
-            unseen_users,
+            holdout: checked("holdout", holdout)?,
+            unseen_users: checked("unseen_users", unseen_users)?,
+            test: 0.0,
             seed,
         })
     }
+
+    /// Sets the share of groups aside that nothing is trained on or selected by. A group is set aside or
+    /// not by itself, whatever else there is: more data leaves it where it is.
+    ///
+    /// # Errors
+    /// A share below 0, or 1 and above.
+    pub fn with_test(mut self, share: f64) -> Result<Self, ShareError> {
+        self.test = checked("test", share)?;
+        Ok(self)
+    }
 }
 
-/// Indices into the pairs; each is in one of the three lists. The order within a list does not
+fn checked(field: &'static str, value: f64) -> Result<f64, ShareError> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(value),
+        false => Err(ShareError { field, value }),
+    }
+}
+
+/// Indices into the pairs; each is in one of the four lists. The order within a list does not
 /// depend on the order of the pairs, so that training is the same for shuffled files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Split {
@@ -60,6 +74,8 @@ pub struct Split {
     pub held_out: Vec<usize>,
     /// Of users who are not trained on.
     pub unseen: Vec<usize>,
+    /// Set aside for the last evaluation, of whomever.
+    pub test: Vec<usize>,
     /// What came of it.
     pub counts: SplitCounts,
 }
@@ -87,12 +103,16 @@ pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
         match pair.part {
             Some(part) => split.list(part).push(i),
             None => {
-                let groups = users.entry(pair.user.as_ref()).or_default();
                 let group = match &pair.interaction {
                     Some(interaction) => GroupKey::Interaction(interaction),
                     None => GroupKey::Pair(digests[i]),
                 };
-                groups.entry(group).or_default().push(i);
+                if ranks.is_below(config.test, pair.user.as_ref(), group.bytes()) {
+                    split.test.push(i);
+                } else {
+                    let groups = users.entry(pair.user.as_ref()).or_default();
+                    groups.entry(group).or_default().push(i);
+                }
             }
         }
     }
@@ -105,7 +125,14 @@ pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
         }
     }
     // Digests differ, since repeats are left out when files are read.
-    for list in [&mut split.train, &mut split.held_out, &mut split.unseen] {
+    let Split {
+        train,
+        held_out,
+        unseen,
+        test,
+        ..
+    } = &mut split;
+    for list in [train, held_out, unseen, test] {
         list.sort_by_key(|&i| (digests[i], i));
     }
     split.count(pairs, &users);
@@ -207,6 +234,13 @@ impl Ranks {
             hash.update(text);
         }
         hash.finalize().into()
+    }
+
+    /// Whether a group is among a `share` of all that could be.
+    fn is_below(&self, share: f64, user: Option<&UserKey>, key: &[u8]) -> bool {
+        let rank = self.of("test", user, key);
+        let first = u64::from_be_bytes(std::array::from_fn(|i| rank[i]));
+        (first as f64) < share * 2f64.powi(64)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::train::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evalua
 use crate::train::files::replace;
 use crate::train::publish::{contents, publish_only, Description};
 use crate::train::report::{report, EVAL_FILE};
+use crate::train::rival;
 use crate::train::scoring::{base_pairs, scored_pairs};
 use crate::train::TrainError;
 
@@ -62,12 +63,12 @@ fn describe(run: &Run, training: Value) -> Description {
 }
 
 fn evaluation(run: &Run, adapter: &TrainedAdapter) -> Result<Option<Evaluation>, TrainError> {
-    if run.prepared.held_out.is_empty() {
+    let pairs = run.prepared.judged();
+    if pairs.is_empty() {
         return Ok(None);
     }
-    let rows = run.score(adapter)?;
-    let scored = scored_pairs(&run.prepared.held_out, &rows);
-    let base = base_pairs(&run.prepared.held_out);
+    let scored = scored_pairs(pairs, &run.score(adapter, pairs)?);
+    let base = base_pairs(pairs);
     let bootstrap = Bootstrap {
         seed: run.settings.seed,
         ..Bootstrap::default()
@@ -77,6 +78,11 @@ fn evaluation(run: &Run, adapter: &TrainedAdapter) -> Result<Option<Evaluation>,
     evaluation
         .against
         .push(compare(&scored, "base", &base, bootstrap).map_err(unfit)?);
+    for dir in &run.place.against {
+        let other = rival::scored(dir, run.base, pairs, &run.settings.objective)?;
+        let comparison = compare(&scored, rival::name(dir), &other, bootstrap);
+        evaluation.against.push(comparison.map_err(unfit)?);
+    }
     Ok(Some(evaluation))
 }
 

@@ -10,6 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Place<'a> {
     /// Its directory.
     pub out: PathBuf,
+    /// Bundles that the version is compared with, on the same pairs.
+    pub against: Vec<PathBuf>,
     /// Go on from the checkpoint there.
     pub resume: bool,
     /// Bytes.

@@ -184,7 +184,7 @@ impl<'a> Steps<'a> {
         if self.run.prepared.held_out.is_empty() {
             return self.save(BEST_FILE);
         }
-        let rows = self.run.score(&self.adapter)?;
+        let rows = self.run.score(&self.adapter, &self.run.prepared.held_out)?;
         let mut means = Means::default();
         rows.iter().for_each(|row| means.add(row));
         let step = self.start.progress.step;

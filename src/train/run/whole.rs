@@ -18,7 +18,7 @@ use crate::train::memory::{plan, MemoryPlan};
 use crate::train::metrics::RowResult;
 use crate::train::pairs::IdPair;
 use crate::train::policy::Policy;
-use crate::train::prepare::{prepare, Prepared};
+use crate::train::prepare::{prepare, HeldOutPair, Prepared};
 use crate::train::scoring::{add_reference, score};
 use crate::train::settings::Settings;
 use crate::train::TrainError;
@@ -87,11 +87,13 @@ impl Run<'_> {
         let reference = Policy::reference(&self.base.decoder, self.prepared.front.bos);
         let bar = self.place.bar("reference");
         let Prepared {
-            train, held_out, ..
+            train,
+            held_out,
+            test,
+            ..
         } = &mut self.prepared;
-        let pairs = train
-            .iter_mut()
-            .chain(held_out.iter_mut().map(|p| &mut p.pair));
+        let held_out = held_out.iter_mut().chain(test).map(|p| &mut p.pair);
+        let pairs = train.iter_mut().chain(held_out);
         add_reference(&reference, pairs, self.memory.pack_rows, |done, of| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
@@ -100,10 +102,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The held-out pairs under `adapter`.
-    pub(super) fn score(&self, adapter: &TrainedAdapter) -> Result<Vec<RowResult>, TrainError> {
+    /// Pairs that were not trained on, under `adapter`.
+    pub(super) fn score(
+        &self,
+        adapter: &TrainedAdapter,
+        pairs: &[HeldOutPair],
+    ) -> Result<Vec<RowResult>, TrainError> {
         let policy = self.policy(adapter)?;
-        let (objective, pairs) = (&self.settings.objective, &self.prepared.held_out);
+        let objective = &self.settings.objective;
         let bar = self.place.bar("evaluation");
         let rows = score(
             &policy,
@@ -132,7 +138,7 @@ impl Run<'_> {
 impl Prepared {
     /// Rows of the longest pair: its beginning and both responses.
     fn longest_pair(&self) -> usize {
-        let held_out = self.held_out.iter().map(|p| &p.pair);
+        let held_out = self.held_out.iter().chain(&self.test).map(|p| &p.pair);
         let rows = |pair: &IdPair| {
             let front = usize::from(self.front.bos.is_some()) + self.front.n_user_tokens;
             front + pair.prompt.len() + pair.chosen.len() + pair.rejected.len()

@@ -65,9 +65,11 @@ fn groups(pairs: &[Pair], list: &[usize]) -> HashMap<Option<UserKey>, BTreeSet<S
 
 proptest! {
     #[test]
-    fn each_pair_is_in_one_list(pairs in some_pairs(), config in some_config()) {
-        let split = split(&pairs, &config);
-        let mut all = [split.train, split.held_out, split.unseen].concat();
+    fn each_pair_is_in_one_list(
+        pairs in some_pairs(), config in some_config(), test in 0.0..0.99f64,
+    ) {
+        let split = split(&pairs, &config.with_test(test).unwrap());
+        let mut all = [split.train, split.held_out, split.unseen, split.test].concat();
         all.sort_unstable();
         prop_assert_eq!(all, (0..pairs.len()).collect::<Vec<_>>());
     }
@@ -80,6 +82,24 @@ proptest! {
         let (a, b) = (split(&pairs, &config), split(&shuffled, &config));
         prop_assert_eq!(texts(&pairs, &a), texts(&shuffled, &b));
         prop_assert_eq!(a.counts, b.counts);
+    }
+
+    /// What was never trained on stays so, whatever comes in later.
+    #[test]
+    fn more_data_moves_nothing_into_or_out_of_the_test(
+        pairs in some_pairs(), n in 0..60usize, config in some_config(), test in 0.0..0.99f64,
+    ) {
+        let config = config.with_test(test).unwrap();
+        let before = &pairs[..n.min(pairs.len())];
+        let set_aside = |pairs: &[Pair]| -> BTreeSet<String> {
+            let split = split(pairs, &config);
+            split.test.iter().map(|&i| pairs[i].chosen.clone()).collect()
+        };
+        let after: BTreeSet<String> = set_aside(&pairs)
+            .into_iter()
+            .filter(|text| before.iter().any(|pair| pair.chosen == *text))
+            .collect();
+        prop_assert_eq!(set_aside(before), after);
     }
 
     #[test]
@@ -127,6 +147,21 @@ fn the_seed_matters_and_the_share_is_kept() {
 }
 
 #[test]
+fn the_test_has_its_share_and_nothing_else_does() {
+    let pairs: Vec<Pair> = (0..1000).map(|i| pair(Some(0), None, i)).collect();
+    let config = SplitConfig::new(0.5, 0.0, 3).unwrap();
+    let with = |share| split(&pairs, &config.with_test(share).unwrap());
+    assert!(with(0.0).test.is_empty());
+    let split = with(0.2);
+    assert!(
+        (160..240).contains(&split.test.len()),
+        "{}",
+        split.test.len()
+    );
+    assert_eq!(split.held_out.len(), (1000 - split.test.len()).div_ceil(2));
+}
+
+#[test]
 fn a_user_with_one_group_is_trained_on_and_counted() {
     let pairs = [
         pair(Some(0), Some(1), 0),
@@ -160,5 +195,7 @@ fn shares_are_checked() {
             SplitConfig::new(0.0, bad, 0).unwrap_err().field,
             "unseen_users"
         );
+        let config = SplitConfig::new(0.0, 0.0, 0).unwrap();
+        assert_eq!(config.with_test(bad).unwrap_err().field, "test");
     }
 }

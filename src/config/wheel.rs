@@ -1,0 +1,67 @@
+//! What was typed to `attune loop`, checked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::raw::Loop;
+use super::resolved::{data_dir, ConfigError};
+use super::training::{problem, share, with_file, TrainConfig};
+use crate::ids::Alias;
+
+/// Of a loop's runs where nothing says more: nobody outvotes the others, and a tenth of the pairs chooses
+/// the state, another fifth compares it.
+const MAX_USER_PAIRS: usize = 500;
+const CLIP_USER_PAIRS: f64 = 50.0;
+const HOLDOUT: f64 = 0.1;
+const TEST: f64 = 0.2;
+
+/// What `attune loop` needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoopConfig {
+    /// What decides how versions are trained. The snapshot is added for each turn.
+    pub train: TrainConfig,
+    /// The alias.
+    pub alias: Alias,
+    /// The smallest difference that promotes.
+    pub margin: f64,
+    /// Time from the end of a turn to the next; `None`: there is one turn.
+    pub every: Option<Duration>,
+}
+
+impl LoopConfig {
+    /// Checks what was typed. `places`: where a turn in a data directory has its snapshot and its run.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, by its flag.
+    pub fn new(
+        raw: &Loop,
+        places: impl FnOnce(&Path) -> [PathBuf; 2],
+    ) -> Result<Self, ConfigError> {
+        let typed = &raw.train;
+        let taken = [
+            ("--out", typed.out.is_some()),
+            ("--snapshot", typed.snapshot.is_some()),
+            ("--resume", typed.resume),
+            ("--against", !typed.against.is_empty()),
+        ];
+        if let Some((flag, _)) = taken.into_iter().find(|(_, given)| *given) {
+            return Err(problem(flag, "a loop sets this by itself; leave it out"));
+        }
+        let alias = Alias::new(raw.alias.clone());
+        let [snapshot, run] = places(&data_dir(&raw.data)?);
+        let mut train = with_file(typed)?;
+        train.config = None;
+        train.out = Some(run);
+        train.snapshot = Some(snapshot);
+        train.max_user_pairs.get_or_insert(MAX_USER_PAIRS);
+        train.clip_user_pairs.get_or_insert(CLIP_USER_PAIRS);
+        train.holdout.get_or_insert(HOLDOUT);
+        train.test.get_or_insert(TEST);
+        Ok(Self {
+            train: TrainConfig::new(&train)?,
+            alias: alias.map_err(|e| problem("--alias", e.to_string()))?,
+            margin: share("--margin", raw.margin)?,
+            every: (!raw.once).then(|| Duration::from_secs(raw.every.clamp(1, 366 * 86_400))),
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! Another version on the pairs that a version is scored on.
+
+use std::path::Path;
+
+use super::commands::PACK_ROWS;
+use super::evaluate::ScoredPair;
+use super::load::{load, Loaded};
+use super::loss::Objective;
+use super::pack::Front;
+use super::policy::Policy;
+use super::prepare::HeldOutPair;
+use super::run::BUNDLE_DIR;
+use super::scoring::{score, scored_pairs};
+use super::TrainError;
+use crate::base_model::BaseModel;
+
+/// `pairs` under the bundle in `dir`, each person with the row that they have there. The groups stay
+/// those of the version that is compared.
+///
+/// # Errors
+/// A bundle that cannot be used with `base`; a failure of the tensor library.
+pub fn scored(
+    dir: &Path,
+    base: &BaseModel,
+    pairs: &[HeldOutPair],
+    objective: &Objective,
+) -> Result<Vec<ScoredPair>, TrainError> {
+    let other = load(dir, base)?;
+    let with_row = |pair: &HeldOutPair| {
+        let row = pair.user.as_ref().and_then(|user| other.rows.get(user));
+        let mut pair = pair.clone();
+        pair.pair.user = row.copied().unwrap_or(0);
+        pair
+    };
+    let pairs: Vec<HeldOutPair> = pairs.iter().map(with_row).collect();
+    under(&other, base, &pairs, objective)
+}
+
+/// `pairs`, whose rows are those of `loaded`, under it.
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn under(
+    loaded: &Loaded,
+    base: &BaseModel,
+    pairs: &[HeldOutPair],
+    objective: &Objective,
+) -> Result<Vec<ScoredPair>, TrainError> {
+    let policy = Policy {
+        decoder: &base.decoder,
+        front: Front {
+            bos: base.tokenizer.added_bos(),
+            n_user_tokens: loaded.n_user_tokens(),
+        },
+        lora: Some(loaded.adapter.lora_variables(None)?),
+        user_model: loaded.adapter.user_model()?,
+    };
+    let rows = score(&policy, objective, pairs, PACK_ROWS, |_, _| {})?;
+    Ok(scored_pairs(pairs, &rows))
+}
+
+/// A bundle's name in a comparison: the run's directory where there is one.
+pub fn name(dir: &Path) -> String {
+    let parts: Vec<_> = dir.iter().map(|p| p.to_string_lossy()).collect();
+    let run = parts.iter().rev().find(|part| *part != BUNDLE_DIR);
+    run.map_or_else(|| "other".into(), |part| part.to_string())
+}

@@ -1,0 +1,86 @@
+//! What stops a turn. Nothing was promoted then.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::adapter::AdapterError;
+use crate::app::versions::VersionsError;
+use crate::model::error::ModelError;
+use crate::store::StoreError;
+use crate::train::TrainError;
+
+/// Why a turn ended before its decision.
+#[derive(Debug, thiserror::Error)]
+pub enum WheelError {
+    /// Another loop works on this data directory.
+    #[error("another `attune loop` is turning {}; one at a time", .0.display())]
+    Busy(PathBuf),
+    /// There is nothing to turn.
+    #[error("{} holds no store: name the server's --data-dir", .0.display())]
+    NoStore(PathBuf),
+    /// A server has the store open and did not leave word where it listens.
+    #[error(
+        "another process holds {}, and {source} where it says how to reach it: give --url",
+        .data_dir.display()
+    )]
+    Unreachable {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Why its address is not known.
+        source: io::Error,
+    },
+    /// The server cannot be reached, or breaks off.
+    #[error("{url}: {reason}")]
+    Http {
+        /// What was asked for.
+        url: String,
+        /// What the client says.
+        reason: String,
+    },
+    /// The server says no.
+    #[error("{url}: {status}, {message}")]
+    Refused {
+        /// What was asked for.
+        url: String,
+        /// The status code.
+        status: u16,
+        /// The server's message.
+        message: String,
+    },
+    /// The alias was moved while the turn went on: what was compared is not what answers now.
+    #[error("{0}")]
+    Conflict(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Versions of a data directory without a server.
+    #[error(transparent)]
+    Versions(#[from] VersionsError),
+    /// A bundle.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// The base model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Files.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl WheelError {
+    /// For `map_err`.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

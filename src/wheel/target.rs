@@ -1,0 +1,114 @@
+//! The data directory that is turned: of a server that runs, or of none.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::client::Client;
+use super::WheelError;
+use crate::adapter::publish;
+use crate::app::address;
+use crate::app::boot::now_unix_ms;
+use crate::app::decisions::Decision;
+use crate::app::versions::{Versions, VersionsError};
+use crate::store::{AdapterSource, CasError, StoreError};
+
+/// A data directory, and how its server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The folder from which its server installs.
+    pub bundles: PathBuf,
+    /// The server's URL; `None`: the server's own word, if one runs.
+    pub url: Option<String>,
+    /// A key with the role `admin`, if the server has keys.
+    pub key: Option<String>,
+}
+
+/// Who has the store. Asked anew for each step: a server may start or stop while a version is trained.
+enum Holder {
+    Server(Client),
+    Nobody(Box<Versions>),
+}
+
+impl Target {
+    /// Writes a snapshot of the store to `out`.
+    ///
+    /// # Errors
+    /// A server or a store that cannot be used; a disk that fails.
+    pub fn snapshot(&self, out: &Path) -> Result<(), WheelError> {
+        match self.holder()? {
+            Holder::Server(client) => client.snapshot(out),
+            Holder::Nobody(versions) => {
+                let file = File::create(out).map_err(WheelError::io(out))?;
+                let mut file = BufWriter::new(file);
+                versions.store().export(&mut file)?;
+                file.flush().map_err(WheelError::io(out))
+            }
+        }
+    }
+
+    /// Installs the bundle in `dir`.
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot); a bundle that cannot be used.
+    pub fn install(&self, dir: &Path) -> Result<(), WheelError> {
+        match self.holder()? {
+            Holder::Server(client) => {
+                fs::create_dir_all(&self.bundles).map_err(WheelError::io(&self.bundles))?;
+                let version = publish::copy(dir, &self.bundles)?;
+                let installed = client.install(version.as_str());
+                // The server has a copy of its own, or refused this one.
+                let removed = publish::remove(&self.bundles, &version);
+                installed?;
+                Ok(removed?)
+            }
+            Holder::Nobody(versions) => {
+                versions.install(dir, AdapterSource::Trained, now_unix_ms())?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Records a decision, and carries it out: both or neither.
+    ///
+    /// # Errors
+    /// [`WheelError::Conflict`]: the alias is not where the decision says; as above.
+    pub fn decide(&self, decision: &Decision) -> Result<(), WheelError> {
+        match self.holder()? {
+            Holder::Server(client) => client.decide(decision),
+            Holder::Nobody(versions) => {
+                let record = decision.clone().into_record(now_unix_ms());
+                match versions.store().decide(&record) {
+                    Ok(_) => Ok(()),
+                    Err(error @ CasError::Conflict { .. }) => {
+                        Err(WheelError::Conflict(error.to_string()))
+                    }
+                    Err(error) => Err(VersionsError::from(error).into()),
+                }
+            }
+        }
+    }
+
+    fn holder(&self) -> Result<Holder, WheelError> {
+        if let Some(url) = &self.url {
+            return Ok(Holder::Server(Client::new(url, self.key.clone())));
+        }
+        if !self.data_dir.join("store").is_dir() {
+            return Err(WheelError::NoStore(self.data_dir.clone()));
+        }
+        match Versions::open(&self.data_dir, now_unix_ms()) {
+            Ok(versions) => Ok(Holder::Nobody(Box::new(versions))),
+            Err(StoreError::Locked { .. }) => {
+                let url = address::last(&self.data_dir);
+                let url = url.map_err(|source| WheelError::Unreachable {
+                    data_dir: self.data_dir.clone(),
+                    source,
+                })?;
+                Ok(Holder::Server(Client::new(&url, self.key.clone())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One turn, from the snapshot to the decision.
+
+use std::fmt;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::{json, Value};
+
+use super::target::Target;
+use super::verdict::{verdict, Rule, Verdict, BASE};
+use super::work_dir::WorkDir;
+use super::WheelError;
+use crate::adapter::bundle::{self, bundle_dir};
+use crate::app::decisions::Decision;
+use crate::base_model::load::locate;
+use crate::ids::{AdapterVersion, Alias};
+use crate::store::TrainingSet;
+use crate::train::run::{run, Outcome, Place, BUNDLE_DIR};
+use crate::train::settings::Settings;
+use crate::train::TrainError;
+
+/// What a turn is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// Where.
+    pub target: Target,
+    /// The alias that is turned.
+    pub alias: Alias,
+    /// How to train; the turn's snapshot is among its data.
+    pub settings: Settings,
+    /// Bytes that training may take.
+    pub max_memory: usize,
+    /// What a candidate has to do.
+    pub rule: Rule,
+    /// Pairs that have to be new since the last decision.
+    pub min_pairs: usize,
+    /// Where runs are kept; `None`: not at all.
+    pub keep_runs: Option<PathBuf>,
+    /// Show a progress bar.
+    pub progress: bool,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TurnOutcome {
+    /// There is too little new to learn from; nothing was trained or recorded.
+    NothingNew {
+        /// Pairs that are new since the last decision.
+        new: usize,
+        /// Pairs in all.
+        pairs: usize,
+    },
+    /// The alias names what it named; the decision says why.
+    Kept {
+        /// The version that was made, if one was.
+        candidate: Option<AdapterVersion>,
+        /// Why.
+        reason: String,
+    },
+    /// The alias names the new version.
+    Promoted {
+        /// The version.
+        version: AdapterVersion,
+        /// Why.
+        reason: String,
+    },
+    /// It was told to stop; nothing was recorded.
+    Stopped,
+}
+
+impl fmt::Display for TurnOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::NothingNew { new, pairs } => {
+                write!(f, "nothing to learn yet: {new} of {pairs} pairs are new")
+            }
+            Self::Kept {
+                candidate: Some(version),
+                reason,
+            } => write!(f, "version {} was not promoted; {reason}", version.short()),
+            Self::Kept { reason, .. } => write!(f, "no version was made; {reason}"),
+            Self::Promoted { version, reason } => {
+                write!(f, "promoted {version}; {reason}")
+            }
+            Self::Stopped => write!(f, "stopped; nothing was changed"),
+        }
+    }
+}
+
+/// Turns the wheel once.
+///
+/// # Errors
+/// What stopped it before a decision; the alias is where it was.
+pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
+    let work = WorkDir::take(&turn.target.data_dir)?;
+    let learned_from = LearnedFrom::take(turn)?;
+    let Pairs { new, all, .. } = learned_from.pairs;
+    if new < turn.min_pairs {
+        return Ok(TurnOutcome::NothingNew { new, pairs: all });
+    }
+    let rival = rival(turn, learned_from.current.as_ref())?;
+    let place = Place {
+        out: WorkDir::run_in(&turn.target.data_dir),
+        against: rival.iter().cloned().collect(),
+        resume: false,
+        max_memory: turn.max_memory,
+        stop,
+        progress: turn.progress,
+    };
+    let (version, evaluation) = match run(&turn.settings, &place) {
+        Ok(Outcome::Published {
+            version,
+            evaluation,
+        }) => (version, evaluation),
+        Ok(Outcome::Stopped { .. }) => return Ok(TurnOutcome::Stopped),
+        // What people sent leaves nothing to train on: worth knowing, and no reason to fail for ever.
+        Err(TrainError::Unfit(why)) => return learned_from.nothing(turn, why),
+        Err(error) => return Err(error.into()),
+    };
+    let name = match &rival {
+        Some(dir) => crate::train::rival::name(dir),
+        None => BASE.to_owned(),
+    };
+    let verdict = verdict(evaluation.as_deref(), &name, &turn.rule);
+    let outcome = learned_from.carry_out(turn, version.clone(), verdict)?;
+    if let Some(kept) = &turn.keep_runs {
+        work.keep_run(kept, version.as_str())?;
+    }
+    Ok(outcome)
+}
+
+/// The bundle of the version that answers now; none where the bare model does, or a version for another
+/// base model is promoted, which cannot answer.
+fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Option<PathBuf>, WheelError> {
+    let Some(version) = current else {
+        return Ok(None);
+    };
+    let dir = bundle_dir(&turn.target.data_dir.join("adapters"), version);
+    let made_for = bundle::verify(&dir)?.manifest.base.sha256;
+    let base = locate(&turn.settings.base)?.sha256()?;
+    Ok((made_for == base).then_some(dir))
+}
+
+/// What a turn begins with, all of one moment.
+struct LearnedFrom {
+    snapshot: String,
+    current: Option<AdapterVersion>,
+    pairs: Pairs,
+}
+
+/// Of the pairs in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pairs {
+    all: usize,
+    new: usize,
+    newest_unix_ms: u64,
+}
+
+impl Pairs {
+    /// `since`: the newest pair that the last decision knew.
+    fn count(set: &TrainingSet, since: Option<u64>) -> Self {
+        let times = set.pairs.iter().map(|pair| pair.created_unix_ms);
+        let is_new = |time: &u64| since.is_none_or(|since| *time > since);
+        Self {
+            all: set.pairs.len(),
+            new: times.clone().filter(is_new).count(),
+            newest_unix_ms: times.max().unwrap_or(0),
+        }
+    }
+}
+
+impl LearnedFrom {
+    fn take(turn: &Turn) -> Result<Self, WheelError> {
+        let path = WorkDir::snapshot_in(&turn.target.data_dir);
+        turn.target.snapshot(&path)?;
+        let file = File::open(&path).map_err(WheelError::io(&path))?;
+        let set = TrainingSet::read(&mut BufReader::new(file))?;
+        let of_alias = set.decisions.iter().rev().filter(|d| d.alias == turn.alias);
+        let known = of_alias.into_iter().find_map(|decision| {
+            let numbers: Value = serde_json::from_str(decision.evaluation.as_deref()?).ok()?;
+            numbers["pairs"]["newest_unix_ms"].as_u64()
+        });
+        Ok(Self {
+            pairs: Pairs::count(&set, known),
+            current: set.aliases.get(&turn.alias).cloned(),
+            snapshot: set.sha256,
+        })
+    }
+
+    /// Installs what is to answer, and records the decision with it.
+    fn carry_out(
+        self,
+        turn: &Turn,
+        version: AdapterVersion,
+        verdict: Verdict,
+    ) -> Result<TurnOutcome, WheelError> {
+        let reason = verdict.reason;
+        let mut decision = self.decision(turn, reason.clone(), verdict.numbers, true);
+        decision.candidate = Some(version.clone());
+        let kept = |reason| TurnOutcome::Kept {
+            candidate: Some(version.clone()),
+            reason,
+        };
+        if !verdict.promote {
+            turn.target.decide(&decision)?;
+            return Ok(kept(reason));
+        }
+        let run = WorkDir::run_in(&turn.target.data_dir);
+        turn.target
+            .install(&bundle_dir(&run.join(BUNDLE_DIR), &version))?;
+        decision.promoted = true;
+        match turn.target.decide(&decision) {
+            Ok(()) => Ok(TurnOutcome::Promoted { version, reason }),
+            Err(WheelError::Conflict(why)) => {
+                let reason =
+                    format!("kept, as somebody moved the alias meanwhile ({why}); {reason}");
+                decision.promoted = false;
+                decision.reason.clone_from(&reason);
+                turn.target.decide(&decision)?;
+                Ok(kept(reason))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records that nothing was made.
+    fn nothing(self, turn: &Turn, why: String) -> Result<TurnOutcome, WheelError> {
+        let decision = self.decision(turn, why.clone(), json!({}), false);
+        turn.target.decide(&decision)?;
+        Ok(TurnOutcome::Kept {
+            candidate: None,
+            reason: why,
+        })
+    }
+
+    /// `learned`: the next turn needs newer pairs than these.
+    fn decision(&self, turn: &Turn, reason: String, mut numbers: Value, learned: bool) -> Decision {
+        let pairs = self.pairs;
+        numbers["pairs"] = json!({"all": pairs.all, "new": pairs.new});
+        if learned {
+            numbers["pairs"]["newest_unix_ms"] = json!(pairs.newest_unix_ms);
+        }
+        Decision {
+            alias: turn.alias.clone(),
+            current: self.current.clone(),
+            candidate: None,
+            promoted: false,
+            reason,
+            snapshot: Some(self.snapshot.clone()),
+            evaluation: Some(numbers.to_string()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `attune loop` on the real model: from preferences over HTTP to the version that answers.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{json, Value};
+
+use crate::binary::{chat, get, post, Serving};
+use crate::cli::{fails, succeeds, tiny_llama};
+use crate::common::smollm2_gguf;
+
+/// Two people who like what the model finds unlikely: a long answer.
+fn prefer(serving: &Serving, from: usize, to: usize) {
+    for n in from..to {
+        let body = json!({
+            "user": format!("person-{}", n % 2),
+            "messages": [{"role": "user", "content": format!("What is {n}?")}],
+            "chosen": format!("{n} is a number, and a fine one to think about for a while."),
+            "rejected": "A number.",
+        });
+        let answer = serving.ask(&post("/v1/preferences", &body));
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+}
+
+fn json_of(answer: &str) -> Value {
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+fn decisions(serving: &Serving) -> Vec<Value> {
+    let list = json_of(&serving.ask(&get("/v1/admin/decisions")));
+    list["data"].as_array().unwrap().clone()
+}
+
+/// The arguments of a turn that is over soon.
+fn turn<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let quick = "--min-test-pairs 1 --batch-size 4 --n-user-tokens 2 --lora-rank 2 --warmup 0 \
+                 --lr 1e-3 --user-lr 1e-2 --test 0.3 --log-every 1";
+    let mut arguments = vec!["loop", "--once", "--data-dir", data];
+    arguments.extend(quick.split_whitespace());
+    arguments.extend(more);
+    arguments
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
+}
+
+#[test]
+fn the_wheel_turns_on_the_real_model() {
+    smollm2_gguf();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let text = data.to_str().unwrap();
+    let said = fails(&turn(text, &["--max-steps", "1"]));
+    assert!(said.contains("--data-dir"), "{said}");
+    let arguments = ["--data-dir", text, "--kv-memory", "64MiB", "--no-demo"];
+    let mut serving = Serving::start(&arguments);
+
+    // What is better than the bare model answers, and the reason is recorded.
+    prefer(&serving, 0, 20);
+    let said = succeeds(&turn(text, &["--max-steps", "6"]));
+    assert!(said.starts_with("promoted "), "{said}");
+    let answer = serving.ask(&chat("person-1", 2, false));
+    let decided = decisions(&serving);
+    let version = decided[0]["candidate"].as_str().unwrap().to_owned();
+    assert!(said.contains(&version), "{said}");
+    assert!(
+        answer.contains(&version) && answer.contains("\"user_row\":\"user\""),
+        "{answer}"
+    );
+    let expected = json!({"all": 20, "new": 20});
+    let pairs = &decided[0]["evaluation"]["pairs"];
+    assert_eq!(
+        (&pairs["all"], &pairs["new"]),
+        (&expected["all"], &expected["new"])
+    );
+    assert_eq!(
+        (&decided[0]["promoted"], &decided[0]["current"]),
+        (&json!(true), &Value::Null)
+    );
+
+    // Nothing new is no reason to train; a step too small for the margin changes nothing.
+    let said = succeeds(&turn(text, &["--max-steps", "1"]));
+    assert!(said.contains("0 of 20 pairs are new"), "{said}");
+    assert_eq!(decisions(&serving).len(), 1);
+    prefer(&serving, 20, 21);
+    let said = succeeds(&turn(text, &["--max-steps", "1", "--margin", "0.99"]));
+    assert!(
+        said.contains("was not promoted; kept, as it is not better by 0.990"),
+        "{said}"
+    );
+    let decided = decisions(&serving);
+    assert_eq!(decided.len(), 2);
+    assert_eq!(
+        (
+            &decided[1]["promoted"],
+            &decided[1]["evaluation"]["pairs"]["new"]
+        ),
+        (&json!(false), &json!(1))
+    );
+    assert_eq!(decided[1]["current"], version);
+    let installed = json_of(&serving.ask(&get("/v1/admin/adapters")));
+    assert_eq!(
+        installed["data"].as_array().unwrap().len(),
+        1,
+        "{installed}"
+    );
+
+    // Nothing of anybody is left where the turns worked.
+    assert!(is_empty(&data.join("bundles")) && is_empty(&data.join("loop/turn")));
+
+    // Without a server the store itself is turned.
+    serving.terminate();
+    serving.child.wait().unwrap();
+    let said = succeeds(&turn(
+        text,
+        &["--max-steps", "1", "--min-pairs", "0", "--margin", "0.99"],
+    ));
+    assert!(said.contains("was not promoted"), "{said}");
+    let verified = succeeds(&["store", "verify", "--data-dir", text]);
+    assert!(verified.contains("decisions: 3 records"), "{verified}");
+}
+
+#[test]
+fn what_a_loop_cannot_use_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    for (arguments, named) in [
+        (vec!["--margin", "NaN"], "--margin"),
+        (vec!["--margin", "1"], "--margin"),
+        (vec!["--alias", "a b"], "--alias"),
+        (vec!["--out", "x"], "--out"),
+        (vec!["--snapshot", "x"], "--snapshot"),
+        (vec!["--resume"], "--resume"),
+        (vec!["--lr", "inf"], "--lr"),
+        (vec!["--config", "not-there.toml"], "--config"),
+    ] {
+        let said = fails(&[&["loop", "--once", "--data-dir", data], &arguments[..]].concat());
+        assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+    assert!(is_empty(dir.path()), "a mistake leaves nothing behind");
+}
+
+/// A store that is held by a process that left no address; a server that is not there.
+#[test]
+fn a_server_that_cannot_be_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let text = data.to_str().unwrap();
+    let model = tiny_llama();
+    let serving = Serving::start(&["--data-dir", text, "--model", &model, "--kv-memory", "4MiB"]);
+    fs::remove_file(data.join("address")).unwrap();
+    let said = fails(&turn(text, &["--base", &model]));
+    assert!(said.contains("--url"), "{said}");
+    let url = format!("http://{}/v1", serving.address);
+    let said = succeeds(&turn(text, &["--base", &model, "--url", &url]));
+    assert!(said.contains("0 of 0 pairs are new"), "{said}");
+    let page = format!("http://{}/nothing", serving.address);
+    let said = fails(&turn(text, &["--base", &model, "--url", &page]));
+    assert!(said.contains("/nothing/v1/admin/snapshot: 404"), "{said}");
+}
