@@ -1,7 +1,7 @@
 """Writes a PEFT checkpoint for SmolLM2-135M as the authors of P-RLHF save theirs, with random values:
 LoRA on q, k, v and an individual user model. For load tests: each user has rows of their own.
 
-Usage: peft_checkpoint.py OUT_DIR [USERS=64] [ROWS=10] [RANK=8]. Needs nothing but Python.
+Usage: peft_checkpoint.py OUT_DIR [USERS=64] [ROWS=10] [RANK=8] [SEED=123]. Needs nothing but Python.
 """
 
 import array
@@ -13,8 +13,8 @@ import sys
 
 LAYERS, HIDDEN, KV = 30, 576, 192
 out = pathlib.Path(sys.argv[1])
-users, rows, rank = (int(a) for a in (sys.argv[2:] + ["64", "10", "8"][len(sys.argv) - 2 :]))
-random.seed(123)
+users, rows, rank, seed = (int(a) for a in (sys.argv[2:] + ["64", "10", "8", "123"][len(sys.argv) - 2 :]))
+random.seed(seed)
 
 
 def normal(count, deviation):

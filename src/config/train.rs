@@ -69,6 +69,13 @@ pub struct Pdpo {
     /// the shared weights.
     #[arg(long)]
     pub clip_user_pairs: Option<f64>,
+    /// All pairs with the same prompt and answers, of whomever, weigh no more than so many pairs, so that
+    /// many accounts that say the same are not heard more than a few.
+    #[arg(long)]
+    pub clip_equal_pairs: Option<f64>,
+    /// All pairs of one tenant weigh no more than so many pairs.
+    #[arg(long)]
+    pub clip_tenant_pairs: Option<f64>,
     /// The loss, with its parameters: dpo, or for example simpo:beta=2,gamma=1 [default: dpo].
     #[arg(long)]
     pub loss: Option<String>,

@@ -200,10 +200,9 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
             .max_user_pairs
             .map(|n| count("--max-user-pairs", n))
             .transpose()?,
-        clip_user_pairs: raw
-            .clip_user_pairs
-            .map(|n| within("--clip-user-pairs", n, 1e-6..=1e9))
-            .transpose()?,
+        clip_user_pairs: clip("--clip-user-pairs", raw.clip_user_pairs)?,
+        clip_equal_pairs: clip("--clip-equal-pairs", raw.clip_equal_pairs)?,
+        clip_tenant_pairs: clip("--clip-tenant-pairs", raw.clip_tenant_pairs)?,
         max_prompt: count("--max-prompt", raw.max_prompt.unwrap_or(max_length / 2))?,
         max_length,
         log_every: count("--log-every", raw.log_every.unwrap_or(10))?,
@@ -329,6 +328,10 @@ pub(super) fn share(setting: &'static str, value: f64) -> Result<f64, ConfigErro
     }
 }
 
+fn clip(setting: &'static str, value: Option<f64>) -> Result<Option<f64>, ConfigError> {
+    value.map(|n| within(setting, n, 1e-6..=1e9)).transpose()
+}
+
 fn within(
     setting: &'static str,
     value: f64,
@@ -441,6 +444,10 @@ mod tests {
             (["--lora-rank", "0"], "--lora-rank"),
             (["--batch-size", "0"], "--batch-size"),
             (["--holdout", "1"], "--holdout"),
+            (["--test", "1"], "--test"),
+            (["--clip-user-pairs", "0"], "--clip-user-pairs"),
+            (["--clip-equal-pairs", "NaN"], "--clip-equal-pairs"),
+            (["--clip-tenant-pairs", "inf"], "--clip-tenant-pairs"),
             (["--n-user-tokens", "0"], "--n-user-tokens"),
             (["--max-memory", "plenty"], "--max-memory"),
         ] {

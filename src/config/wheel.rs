@@ -8,10 +8,12 @@ use super::resolved::{data_dir, ConfigError};
 use super::training::{problem, share, with_file, TrainConfig};
 use crate::ids::Alias;
 
-/// Of a loop's runs where nothing says more: nobody outvotes the others, and a tenth of the pairs chooses
+/// Of a loop's runs where nothing says more: neither a person nor many accounts
+/// that say the same outvote the others; a tenth of the pairs chooses
 /// the state, another fifth compares it.
 const MAX_USER_PAIRS: usize = 500;
 const CLIP_USER_PAIRS: f64 = 50.0;
+const CLIP_EQUAL_PAIRS: f64 = 20.0;
 const HOLDOUT: f64 = 0.1;
 const TEST: f64 = 0.2;
 
@@ -55,6 +57,7 @@ impl LoopConfig {
         train.snapshot = Some(snapshot);
         train.max_user_pairs.get_or_insert(MAX_USER_PAIRS);
         train.clip_user_pairs.get_or_insert(CLIP_USER_PAIRS);
+        train.clip_equal_pairs.get_or_insert(CLIP_EQUAL_PAIRS);
         train.holdout.get_or_insert(HOLDOUT);
         train.test.get_or_insert(TEST);
         Ok(Self {

@@ -117,7 +117,7 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
             held_out: held_out.1,
             test: test_counts,
         },
-        train: weighed(&data.pairs, train, &rows, settings.clip_user_pairs),
+        train: weighed(&data.pairs, train, &rows, settings),
         held_out: held_out.0,
         test,
         users: rows.into_keys().collect(),
@@ -213,30 +213,45 @@ fn keep_newest(pairs: &mut Vec<Pair>, n: usize) -> u64 {
     (before - pairs.len()) as u64
 }
 
-/// Pairs to train on. With `clip`, all pairs of one user together weigh no more than so many.
+/// Pairs to train on, none of which weighs more than the settings allow.
 fn weighed(
     pairs: &[Pair],
     encoded: EncodedPairs,
     rows: &BTreeMap<UserKey, usize>,
-    clip: Option<f64>,
+    settings: &Settings,
 ) -> Vec<IdPair> {
-    let users: Vec<Option<&UserKey>> = encoded
-        .pairs
-        .iter()
-        .map(|(i, _)| pairs[*i].user.as_ref())
-        .collect();
-    let mut counts: HashMap<&UserKey, f64> = HashMap::new();
-    for user in users.iter().flatten() {
-        *counts.entry(user).or_default() += 1.0;
+    let sources: Vec<&Pair> = encoded.pairs.iter().map(|(i, _)| &pairs[*i]).collect();
+    let mut weights = vec![1.0; sources.len()];
+    if let Some(most) = settings.clip_equal_pairs {
+        let texts = sources.iter().map(|pair| pair.texts_digest());
+        clip(&mut weights, texts, most);
+    }
+    if let Some(most) = settings.clip_user_pairs {
+        let users = sources.iter().map(|pair| pair.user.as_ref());
+        clip(&mut weights, users, most);
+    }
+    if let Some(most) = settings.clip_tenant_pairs {
+        let tenant = |pair: &&Pair| pair.user.as_ref().map(|user| user.tenant.clone());
+        clip(&mut weights, sources.iter().map(tenant), most);
     }
     let mut train = id_pairs(pairs, encoded, rows);
-    if let Some(clip) = clip {
-        for (pair, user) in train.iter_mut().zip(&users) {
-            let count = user.map_or(1.0, |user| counts[user]);
-            pair.weight = (clip / count).min(1.0);
-        }
+    for (pair, weight) in train.iter_mut().zip(weights) {
+        pair.weight = weight;
     }
     train
+}
+
+/// Scales weights down so that those of one key weigh no more than `most` together. (Nobody is one
+/// person here: who gives no name is not heard more than who does.)
+fn clip<K: Ord>(weights: &mut [f64], keys: impl Iterator<Item = K>, most: f64) {
+    let keys: Vec<K> = keys.collect();
+    let mut sums: BTreeMap<&K, f64> = BTreeMap::new();
+    for (key, weight) in keys.iter().zip(&*weights) {
+        *sums.entry(key).or_default() += weight;
+    }
+    for (key, weight) in keys.iter().zip(weights) {
+        *weight *= (most / sums[key]).min(1.0);
+    }
 }
 
 /// Rows 1 ..= N in the order of the users' names; none where there is no user model.
@@ -351,19 +366,34 @@ mod tests {
     }
 
     #[test]
-    fn nobody_weighs_more_than_the_clip() {
+    fn nothing_weighs_more_than_its_clip() {
+        let weights = |keys: &[Option<&str>], most| {
+            let mut weights = vec![1.0; keys.len()];
+            clip(&mut weights, keys.iter().copied(), most);
+            weights
+        };
         let users = [Some("a"), Some("a"), Some("b"), Some("a"), Some("a"), None];
-        let pairs: Vec<Pair> = users.iter().zip(0..).map(|(u, n)| pair(*u, n)).collect();
-        let encoded = || EncodedPairs {
-            pairs: (0..pairs.len()).map(|i| (i, Default::default())).collect(),
-            counts: EncodeCounts::default(),
+        assert_eq!(weights(&users, 2.0), [0.5, 0.5, 1.0, 0.5, 0.5, 1.0]);
+        assert_eq!(weights(&users, 0.5), [0.125, 0.125, 0.5, 0.125, 0.125, 0.5]);
+        assert_eq!(weights(&users, 9.0), [1.0; 6]);
+        // A second clip sees what the first one left.
+        let mut twice = weights(&users, 2.0);
+        clip(&mut twice, [Some(0); 6].into_iter(), 2.0);
+        assert!((twice.iter().sum::<f64>() - 2.0).abs() < 1e-12);
+        assert_eq!(twice[0] / twice[2], 0.5);
+    }
+
+    /// A thousand accounts that send one pair are worth what a few are.
+    #[test]
+    fn equal_pairs_of_many_people_are_known_as_equal() {
+        let of = |user, n| pair(Some(user), n).texts_digest();
+        assert_eq!(of("a", 1), of("b", 1));
+        assert_ne!(of("a", 1), of("a", 2));
+        let turned = Pair {
+            chosen: "no".into(),
+            rejected: "1".into(),
+            ..pair(Some("a"), 1)
         };
-        let weights = |clip| -> Vec<f64> {
-            let train = weighed(&pairs, encoded(), &BTreeMap::new(), clip);
-            train.iter().map(|p| p.weight).collect()
-        };
-        assert_eq!(weights(Some(2.0)), [0.5, 0.5, 1.0, 0.5, 0.5, 1.0]);
-        assert_eq!(weights(Some(0.5)), [0.125, 0.125, 0.5, 0.125, 0.125, 0.5]);
-        assert_eq!(weights(None), [1.0; 6]);
+        assert_ne!(turned.texts_digest(), of("a", 1));
     }
 }

@@ -67,6 +67,12 @@ pub struct Settings {
     /// What all pairs of one user weigh together, at most, in pairs.
     #[serde(default)]
     pub clip_user_pairs: Option<f64>,
+    /// What all pairs with the same prompt and answers weigh together, at most, in pairs.
+    #[serde(default)]
+    pub clip_equal_pairs: Option<f64>,
+    /// What all pairs of one tenant weigh together, at most, in pairs.
+    #[serde(default)]
+    pub clip_tenant_pairs: Option<f64>,
     /// Longest prompt that is kept of a pair that is too long.
     pub max_prompt: usize,
     /// Longest prompt and response.

@@ -1,4 +1,4 @@
-//! Kill -9: every acknowledged write survives, exactly as it was acknowledged.
+//! Kill -9, and a disk that fills up: every acknowledged write survives, exactly as it was acknowledged.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -78,8 +78,20 @@ fn acknowledge(what: &str, n: u64) {
         .unwrap();
 }
 
-fn start(dir: &Path, first: u64) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+/// `room`: the child's files may grow by so many KiB, as on a disk that is nearly full.
+fn start(dir: &Path, first: u64, room: Option<u64>) -> Child {
+    // In units of 512 bytes; a process that ignores the signal sees an error.
+    let limit = room.map_or("unlimited".to_owned(), |kib| {
+        (largest_file(dir) / 512 + 2 * kib).to_string()
+    });
+    Command::new("sh")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"",
+            "sh",
+            &limit,
+        ])
+        .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "store::tests::crash::child",
@@ -94,6 +106,19 @@ fn start(dir: &Path, first: u64) -> Child {
         .unwrap()
 }
 
+/// Bytes of the largest file in or below `dir`.
+fn largest_file(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(entry_is) if entry_is.is_dir() => largest_file(&entry.path()),
+        Ok(entry_is) => entry_is.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).max().unwrap_or(0)
+}
+
 /// What a child acknowledged.
 #[derive(Default)]
 struct Acknowledged {
@@ -102,8 +127,15 @@ struct Acknowledged {
     promotions: u64,
 }
 
-/// Lets the child acknowledge `until` writes, and kills it.
-fn kill_after(child: &mut Child, until: u64) -> Acknowledged {
+impl Acknowledged {
+    fn count(&self) -> u64 {
+        // Promotions are few and numbered from the first child on.
+        (self.users.len() + self.preferences.len()) as u64
+    }
+}
+
+/// Lets the child acknowledge `until` writes, and kills it. One whose disk is full may end before.
+fn kill_after(child: &mut Child, until: u64, may_end: bool) -> Acknowledged {
     let (mut acknowledged, mut seen) = (Acknowledged::default(), 0);
     // Lines that were written before the kill are read after it.
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
@@ -124,7 +156,10 @@ fn kill_after(child: &mut Child, until: u64) -> Acknowledged {
         }
     }
     let status = child.wait().unwrap();
-    assert!(seen >= until, "the child died by itself: {status}");
+    assert!(
+        seen >= until || may_end,
+        "the child died by itself: {status}"
+    );
     acknowledged
 }
 
@@ -147,16 +182,20 @@ fn check_preferences(store: &Store, acknowledged: &[u64], on_the_way: u64) {
 }
 
 #[test]
-fn acknowledged_writes_survive_kill_9() {
+fn acknowledged_writes_survive_kill_9_and_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = rand::rngs::StdRng::seed_from_u64(4);
     let (mut acknowledged, mut preferences) = (Vec::new(), Vec::new());
-    let mut promotions = 0;
+    let (mut promotions, mut filled_up) = (0, 0);
     let kills = std::env::var(MORE_KILLS).map_or(KILLS, |text| text.parse().unwrap());
     for kill in 0..kills {
         let first = kill * 1_000_000;
-        let mut child = start(dir.path(), first);
-        let new = kill_after(&mut child, random.random_range(1..90));
+        // Each third child has little room, and time enough to use it up; mostly it dies of that.
+        let room = (kill % 3 == 2).then(|| random.random_range(8..200));
+        let mut child = start(dir.path(), first, room);
+        let until = random.random_range(if room.is_some() { 100..900 } else { 1..90 });
+        let new = kill_after(&mut child, until, room.is_some());
+        filled_up += u64::from(room.is_some() && new.count() < until);
         acknowledged.extend(new.users);
         preferences.extend(&new.preferences);
         promotions = promotions.max(new.promotions);
@@ -193,4 +232,5 @@ fn acknowledged_writes_survive_kill_9() {
     let least = kills as usize;
     assert!(acknowledged.len() > least && preferences.len() > 2 * least);
     assert!(promotions > kills);
+    assert!(filled_up >= kills / 6, "{filled_up} disks were full");
 }

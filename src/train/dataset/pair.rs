@@ -71,29 +71,47 @@ impl Pair {
         self.digest_of(&self.rejected, &self.chosen)
     }
 
+    /// A digest of what was asked and answered, whoever prefers.
+    pub(in crate::train) fn texts_digest(&self) -> [u8; 32] {
+        let mut digest = TextsDigest(Sha256::new());
+        self.add_texts(&mut digest, &self.chosen, &self.rejected);
+        digest.0.finalize().into()
+    }
+
     fn digest_of(&self, chosen: &str, rejected: &str) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        let mut add = |text: Option<&str>| {
-            // A length before each text, so that no two lists of texts run together; none and an
-            // empty one differ.
-            hash.update(text.map_or(u64::MAX, |t| t.len() as u64).to_le_bytes());
-            hash.update(text.unwrap_or_default());
-        };
-        add(self.user.as_ref().map(|key| key.tenant.as_str()));
-        add(self.user.as_ref().map(|key| key.user.as_str()));
-        add(self.user_info.as_deref());
-        add(Some(chosen));
-        add(Some(rejected));
+        let mut digest = TextsDigest(Sha256::new());
+        digest.add(self.user.as_ref().map(|key| key.tenant.as_str()));
+        digest.add(self.user.as_ref().map(|key| key.user.as_str()));
+        digest.add(self.user_info.as_deref());
+        self.add_texts(&mut digest, chosen, rejected);
+        digest.0.finalize().into()
+    }
+
+    fn add_texts(&self, digest: &mut TextsDigest, chosen: &str, rejected: &str) {
+        digest.add(Some(chosen));
+        digest.add(Some(rejected));
         match &self.prompt {
-            Prompt::Text(text) => add(Some(text)),
+            Prompt::Text(text) => digest.add(Some(text)),
             Prompt::Messages(messages) => {
-                add(None);
+                digest.add(None);
                 for message in messages {
-                    add(Some(&message.role));
-                    add(Some(&message.content));
+                    digest.add(Some(&message.role));
+                    digest.add(Some(&message.content));
                 }
             }
         }
-        hash.finalize().into()
+    }
+}
+
+/// A digest of a list of texts.
+struct TextsDigest(Sha256);
+
+impl TextsDigest {
+    fn add(&mut self, text: Option<&str>) {
+        // A length before each text, so that no two lists of texts run together; none and an empty one
+        // differ.
+        let length = text.map_or(u64::MAX, |t| t.len() as u64);
+        self.0.update(length.to_le_bytes());
+        self.0.update(text.unwrap_or_default());
     }
 }
