@@ -61,7 +61,9 @@ pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), TelemetryError> 
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would say so on standard error, which is what failed, and panic where that fails, too.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

@@ -17,6 +17,10 @@ use super::tensors::encode;
 use crate::ids::AdapterVersion;
 use crate::model::config::ModelConfig;
 
+/// Directories on their way in and out; nobody lists them.
+const INCOMING: &str = ".incoming-";
+const RETIRED: &str = ".retired-";
+
 /// A bundle that was read whole and fits a base model. Nothing was written yet.
 #[derive(Debug)]
 pub struct Checked {
@@ -90,10 +94,31 @@ pub fn remove(parent: &Path, version: &AdapterVersion) -> Result<(), AdapterErro
     if matches!(fs::symlink_metadata(&dir), Err(e) if e.kind() == ErrorKind::NotFound) {
         return Ok(());
     }
-    let doomed = hidden_dir(parent, ".retired-")?;
+    let doomed = hidden_dir(parent, RETIRED)?;
     fs::rename(&dir, doomed.path().join(version.as_str())).map_err(AdapterError::io(&dir))?;
     doomed.close().map_err(AdapterError::io(&dir))?;
     sync_dir(parent)
+}
+
+/// Removes what a process that was killed left half written or half removed in `parent`. Only for whoever
+/// is the only one to publish there.
+///
+/// # Errors
+/// A failing disk.
+pub fn sweep(parent: &Path) -> Result<(), AdapterError> {
+    let entries = match fs::read_dir(parent) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(AdapterError::io(parent))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(AdapterError::io(parent))?;
+        let name = entry.file_name();
+        let hidden = [INCOMING, RETIRED].map(|prefix| name.to_string_lossy().starts_with(prefix));
+        if hidden.contains(&true) {
+            fs::remove_dir_all(entry.path()).map_err(AdapterError::io(&entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 fn publish(parent: &Path, files: Files) -> Result<AdapterVersion, AdapterError> {
@@ -121,7 +146,7 @@ fn publish(parent: &Path, files: Files) -> Result<AdapterVersion, AdapterError> 
 /// Writes the files where no listing sees them. Dropping the directory removes it.
 fn stage(parent: &Path, files: &Files) -> Result<TempDir, AdapterError> {
     fs::create_dir_all(parent).map_err(AdapterError::io(parent))?;
-    let dir = hidden_dir(parent, ".incoming-")?;
+    let dir = hidden_dir(parent, INCOMING)?;
     write_synced(&dir.path().join(MANIFEST_FILE), &files.manifest)?;
     write_synced(&dir.path().join(WEIGHTS_FILE), &files.weights)?;
     sync_dir(dir.path())?;

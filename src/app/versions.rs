@@ -114,9 +114,14 @@ impl Versions {
     /// The store is locked by another process, damaged, newer than this program, or the disk fails.
     pub fn open(data_dir: &Path, now_unix_ms: u64) -> Result<Self, StoreError> {
         let store = Store::open(&data_dir.join("store"), now_unix_ms)?;
+        let adapters = data_dir.join("adapters");
+        // The store's lock is held: nobody else publishes here.
+        if let Err(error) = publish::sweep(&adapters) {
+            tracing::warn!(%error, "what a killed process left is still there");
+        }
         Ok(Self {
             store,
-            adapters: data_dir.join("adapters"),
+            adapters,
             data_dir: data_dir.to_owned(),
         })
     }

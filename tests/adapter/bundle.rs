@@ -7,7 +7,7 @@ use attune::adapter::bundle::{bundle_dir, list, read, verify, Adapter, BundleCon
 use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
 use attune::adapter::hash::content_version;
 use attune::adapter::plan::{lora_name, user_model_name};
-use attune::adapter::publish::{copy, write};
+use attune::adapter::publish::{copy, sweep, write};
 use attune::adapter::registry::AdapterRegistry;
 use attune::adapter::tensors::encode;
 use attune::adapter::AdapterError;
@@ -140,6 +140,24 @@ fn versions_are_listed_and_copied() {
     assert_eq!(verified.version, version);
     assert!(copy(&parent.path().join(empty), other.path()).is_err());
     assert_eq!(list(other.path()).unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_and_nothing_else() {
+    let parent = TempDir::new().unwrap();
+    sweep(&parent.path().join("not there")).unwrap();
+    let version = write(parent.path(), &small_contents()).unwrap();
+    for left in [".incoming-a1", ".retired-b2", ".other", "notes"] {
+        fs::create_dir(parent.path().join(left)).unwrap();
+        fs::write(parent.path().join(left).join("x"), "y").unwrap();
+    }
+    sweep(parent.path()).unwrap();
+    let left = fs::read_dir(parent.path()).unwrap();
+    let mut left: Vec<String> = left
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [".other", version.as_str(), "notes"]);
 }
 
 #[test]

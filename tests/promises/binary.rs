@@ -26,11 +26,15 @@ impl Drop for Serving {
 impl Serving {
     /// Starts on a free port and reads the line that says which.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, Stdio::null())
+    }
+
+    fn start_with(arguments: &[&str], stderr: Stdio) -> Self {
         let mut command = attune(&["serve", "--port", "0"]);
         let command = command
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(stderr);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -123,6 +127,31 @@ fn sigterm_lets_answers_finish() {
         version(&again.ask(&chat("bob", 1, false))),
         version(&answer)
     );
+}
+
+/// Log lines that cannot be written are lost, and nothing else is.
+#[test]
+fn a_log_that_nobody_reads_fails_no_request() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let data = data_dir.path().join("data");
+    let arguments = [
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--model",
+        &tiny_llama(),
+        "--kv-memory",
+        "4MiB",
+    ];
+    let mut serving = Serving::start_with(&arguments, Stdio::piped());
+    drop(serving.child.stderr.take());
+    for _ in 0..3 {
+        let answer = serving.ask(&get("/v1/models"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let answer = serving.ask(&get("/nothing"));
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    }
+    serving.terminate();
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
