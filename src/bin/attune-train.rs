@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use attune::config::train::{Pdpo, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
+use attune::train::entangle::command::{entangle, EntangleRequest};
 use attune::train::run::{run, Outcome, Place};
 use attune::train::sample::sample;
 use attune::train::{commands, report};
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
             .and_then(|text| print(&text)),
         TrainCommand::Sample(raw) => pool(raw.threads)
             .and_then(|()| Ok(sample(&raw.into())?))
+            .and_then(|text| print(&text)),
+        TrainCommand::Entangle(raw) => pool(raw.threads)
+            .and_then(|()| Ok(entangle(&EntangleRequest::new(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Report { run } => report::report(&run)
             .context("no report was written")

@@ -29,6 +29,8 @@ pub enum TrainCommand {
     FitUsers(Box<FitUsers>),
     /// Answer one prompt for several users, side by side.
     Sample(Sample),
+    /// Measure how the gradients of chosen and rejected responses pull at each other.
+    Entangle(Entangle),
     /// Write RUN/report.html anew.
     Report {
         /// The run's directory.
@@ -82,6 +84,18 @@ pub struct Pdpo {
     /// The loss's beta [default: 0.5 for dpo, else the loss's own].
     #[arg(long)]
     pub beta: Option<f64>,
+    /// Which tokens of a pair count: all, or only those that are not on a longest common subsequence of
+    /// the two responses (lcs) [default: none].
+    #[arg(long, value_enum)]
+    pub mask: Option<MaskName>,
+    /// Let each pair's gradients of chosen and of rejected count by their direction only, so that neither
+    /// outweighs the other. Takes about twice the time.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub normalized: Option<bool>,
+    /// Measure the gradients of so many pairs with each evaluation: gradients.jsonl, and curves in the
+    /// report [default: 0].
+    #[arg(long)]
+    pub diagnose_gradients: Option<usize>,
     /// Share of the loss as each user sees a pair, the rest is as the generic user sees it; 0 trains
     /// a plain LoRA without user model [default: 0.5].
     #[arg(long)]
@@ -233,6 +247,57 @@ pub struct Eval {
     #[arg(long, default_value_t = 1024)]
     pub max_length: usize,
     /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 123)]
+    pub seed: u64,
+    /// CPU threads; 0 is one a core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// Names of masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskName {
+    /// All tokens count.
+    None,
+    /// Those that the two responses do not share.
+    Lcs,
+}
+
+/// `attune-train entangle`.
+#[derive(Debug, Clone, Args)]
+pub struct Entangle {
+    /// The base model.
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub base: String,
+    /// The bundle at which gradients are taken; without it, the bare base with a fresh LoRA.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// Pairs.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub data: Vec<PathBuf>,
+    /// How many of them are measured, the first ones.
+    #[arg(long, default_value_t = 64)]
+    pub pairs: usize,
+    /// A loss, with its parameters; may be given several times [default: dpo, simpo, cpo, dpop, orpo].
+    #[arg(long)]
+    pub loss: Vec<String>,
+    /// Which tokens of a pair count.
+    #[arg(long, value_enum, default_value_t = MaskName::None)]
+    pub mask: MaskName,
+    /// How many of the pairs get a heat map of their tokens' cosines.
+    #[arg(long, default_value_t = 5)]
+    pub heat_maps: usize,
+    /// Directory that gets entangle.json and the heat maps.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Longest prompt that is kept of a pair that is too long, in tokens.
+    #[arg(long, default_value_t = 512)]
+    pub max_prompt: usize,
+    /// Longest prompt and response, in tokens.
+    #[arg(long, default_value_t = 1024)]
+    pub max_length: usize,
+    /// Seed of a fresh LoRA.
     #[arg(long, default_value_t = 123)]
     pub seed: u64,
     /// CPU threads; 0 is one a core.

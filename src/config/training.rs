@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::resolved::{available_threads, parse_bytes, ConfigError};
-use super::train::{Eval, FitUsers, Pdpo, Sample, UserModelName};
+use super::train::{Entangle, Eval, FitUsers, MaskName, Pdpo, Sample, UserModelName};
 use crate::model::lora::Projection;
 use crate::train::commands::{EvalRequest, FitRequest};
+use crate::train::entangle::command::EntangleRequest;
+use crate::train::entangle::mask::Mask;
 use crate::train::init::{Init, LoraShape};
 use crate::train::loss::Objective;
 use crate::train::mixture::Mixture;
@@ -92,6 +94,46 @@ impl From<FitUsers> for FitRequest {
     }
 }
 
+impl From<MaskName> for Mask {
+    fn from(name: MaskName) -> Self {
+        match name {
+            MaskName::None => Self::None,
+            MaskName::Lcs => Self::Lcs,
+        }
+    }
+}
+
+impl EntangleRequest {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A loss that there is not.
+    pub fn new(raw: Entangle) -> Result<Self, ConfigError> {
+        let usual = ["dpo", "simpo", "cpo", "dpop", "orpo"].map(str::to_owned);
+        let losses = if raw.loss.is_empty() {
+            usual.to_vec()
+        } else {
+            raw.loss
+        };
+        let parsed = losses.iter().map(|text| text.parse());
+        let losses: Result<Vec<Objective>, _> = parsed.collect();
+        Ok(Self {
+            losses: losses.map_err(|e| problem("--loss", e.to_string()))?,
+            base: raw.base,
+            bundle: raw.bundle,
+            lora: lora(&Pdpo::default())?,
+            data: raw.data,
+            pairs: count("--pairs", raw.pairs)?,
+            mask: raw.mask.into(),
+            heat_maps: raw.heat_maps,
+            out: raw.out,
+            max_prompt: raw.max_prompt,
+            max_length: raw.max_length,
+            seed: raw.seed,
+        })
+    }
+}
+
 impl From<Sample> for SampleRequest {
     fn from(raw: Sample) -> Self {
         Self {
@@ -166,6 +208,8 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
             .unwrap_or_else(|| "smollm2-135m-instruct".into()),
         data,
         objective: objective(raw)?,
+        mask: raw.mask.map_or(Mask::None, Mask::from),
+        normalized: normalized(raw)?,
         alpha,
         user_model: user_model(raw, alpha)?,
         lora: lora(raw)?,
@@ -207,10 +251,21 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
         max_length,
         log_every: count("--log-every", raw.log_every.unwrap_or(10))?,
         eval_every: count("--eval-every", raw.eval_every.unwrap_or(100))?,
+        diagnose_gradients: raw.diagnose_gradients.unwrap_or(0).min(MAX_COUNT),
         patience: raw.patience.map(|n| count("--patience", n)).transpose()?,
         seed: raw.seed.unwrap_or(123),
         name: raw.name.clone(),
     })
+}
+
+/// The gradients that are measured first must be those of the step.
+fn normalized(raw: &Pdpo) -> Result<bool, ConfigError> {
+    let normalized = raw.normalized.unwrap_or(false);
+    if normalized && raw.lora_dropout.unwrap_or(0.0) > 0.0 {
+        let text = "has no effect that can be relied on with --lora-dropout; give one of them";
+        return Err(problem("--normalized", text));
+    }
+    Ok(normalized)
 }
 
 /// The loss of `--loss`, with `--beta` where it is given; DPO's beta is 0.5 where nothing says more,

@@ -80,6 +80,7 @@ pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
         objective,
         // The generic user is frozen.
         mixture: Mixture::INDIVIDUAL,
+        normalized: false,
         pack_rows: PACK_ROWS,
         activations: Activations::Keep,
     };

@@ -4,6 +4,7 @@
 //! mixture weighs these rows, and the objective is any function of a row's log-probabilities.
 
 use super::adapter::TrainedAdapter;
+use super::entangle::gradients::Probe;
 use super::loss::{Objective, PairLogps};
 use super::metrics::RowResult;
 use super::mixture::Mixture;
@@ -25,6 +26,10 @@ pub struct Learner<'a> {
     pub objective: Objective,
     /// The shares of individual and generic rows.
     pub mixture: Mixture,
+    /// Whether each row's two gradients count by their direction only, see
+    /// [`Entanglement::normalizing`](super::entangle::measure::Entanglement::normalizing). Takes a way
+    /// back for each of them first.
+    pub normalized: bool,
     /// Packed rows of one pass, at most; a single pair may have more.
     pub pack_rows: usize,
     /// Whether blocks run a second time on the way back.
@@ -51,8 +56,15 @@ pub struct Row<'a> {
     pub user: Option<usize>,
 }
 
-/// A row with its weight in the loss.
-type Weighed<'a> = (Row<'a>, f64);
+/// A row on its way into the loss.
+#[derive(Debug, Clone, Copy)]
+struct Weighed<'a> {
+    row: Row<'a>,
+    /// Its weight.
+    weight: f64,
+    /// What its slopes of chosen and rejected are multiplied with.
+    factors: [f64; 2],
+}
 
 impl Learner<'_> {
     /// Loss and gradients of `batch`, each pair as its user and as the generic user sees it.
@@ -88,8 +100,11 @@ impl Learner<'_> {
         rows: &[Row<'b>],
         dropout: Option<LoraDropout>,
     ) -> Result<BatchResult, TrainError> {
+        let mut rows = self.weigh(rows);
+        if self.normalized {
+            self.normalize(adapter, &mut rows)?;
+        }
         adapter.zero_gradients();
-        let rows = self.weigh(rows);
         let user_model = adapter.user_model()?;
         let mut policy = Policy {
             decoder: self.decoder,
@@ -102,7 +117,7 @@ impl Learner<'_> {
             rows: Vec::new(),
             packed_rows: 0,
         };
-        let completions = |(row, _): &Weighed<'b>| self.completions(row.pair, row.user);
+        let completions = |w: &Weighed<'b>| self.completions(w.row.pair, w.row.user);
         for range in cut(&rows, self.pack_rows, self.front, completions) {
             if let Some(dropout) = dropout {
                 let seed = dropout.seed.wrapping_add(range.start as u64);
@@ -115,17 +130,41 @@ impl Learner<'_> {
 
     /// The rows that have a weight, those of one user and prompt side by side.
     fn weigh<'b>(&self, rows: &[Row<'b>]) -> Vec<Weighed<'b>> {
+        let weighed = |(row, weight): (&Row<'b>, f64)| Weighed {
+            row: *row,
+            weight: weight * row.pair.weight,
+            factors: [1.0; 2],
+        };
         if rows.iter().all(|row| row.user.is_none()) {
-            let weight = |row: &Row| row.pair.weight / rows.len() as f64;
-            return rows.iter().map(|row| (*row, weight(row))).collect();
+            let weights = std::iter::repeat(1.0 / rows.len() as f64);
+            return rows.iter().zip(weights).map(weighed).collect();
         }
         let generic: Vec<bool> = rows.iter().map(|row| row.user == Some(0)).collect();
         let weights = self.mixture.weights(&generic);
-        let weights = rows.iter().zip(weights).map(|(row, w)| w * row.pair.weight);
-        let mut weighed: Vec<Weighed> = rows.iter().copied().zip(weights).collect();
-        weighed.retain(|(row, _)| self.mixture.needed(row.user == Some(0)));
-        weighed.sort_by(|(a, _), (b, _)| (a.user, &a.pair.prompt).cmp(&(b.user, &b.pair.prompt)));
+        let mut weighed: Vec<Weighed> = rows.iter().zip(weights).map(weighed).collect();
+        weighed.retain(|w| self.mixture.needed(w.row.user == Some(0)));
+        let key = |w: &Weighed<'b>| (w.row.user, &w.row.pair.prompt[..]);
+        weighed.sort_by(|a, b| key(a).cmp(&key(b)));
         weighed
+    }
+
+    fn normalize(
+        &self,
+        adapter: &mut TrainedAdapter,
+        rows: &mut [Weighed],
+    ) -> Result<(), TrainError> {
+        let probe = Probe {
+            decoder: self.decoder,
+            front: self.front,
+            activations: self.activations,
+        };
+        let policy = probe.policy(adapter)?;
+        for Weighed { row, factors, .. } in rows {
+            let pair = row.pair.completions(row.user);
+            let found = probe.pair(&policy, adapter, &pair)?;
+            *factors = found.measure().normalizing();
+        }
+        Ok(())
     }
 
     /// What of a pair the objective looks at.
@@ -156,19 +195,20 @@ impl Learner<'_> {
         };
         let places: Vec<Vec<usize>> = rows
             .iter()
-            .map(|(row, _)| {
+            .map(|Weighed { row, .. }| {
                 let of_row = self.completions(row.pair, row.user).into_iter();
                 of_row.map(&mut place).collect()
             })
             .collect();
         let slopes = |sums: &[f64]| -> Result<Vec<f64>, TrainError> {
             let mut slopes = vec![0.0; sums.len()];
-            for ((row, weight), places) in rows.iter().zip(&places) {
-                let scored = self.score(row, places, sums)?;
-                result.loss += weight * scored.loss.value;
+            for (weighed, places) in rows.iter().zip(&places) {
+                let scored = self.score(&weighed.row, places, sums)?;
+                result.loss += weighed.weight * scored.loss.value;
                 let by_side = [scored.loss.d_chosen, scored.loss.d_rejected];
-                for (place, slope) in places.iter().zip(by_side) {
-                    slopes[*place] += weight * slope;
+                let by_side = by_side.into_iter().zip(weighed.factors);
+                for (place, (slope, factor)) in places.iter().zip(by_side) {
+                    slopes[*place] += weighed.weight * factor * slope;
                 }
                 result.rows.push(scored);
             }
@@ -181,13 +221,14 @@ impl Learner<'_> {
     fn score(&self, row: &Row, places: &[usize], sums: &[f64]) -> Result<RowResult, TrainError> {
         let sum = |side: usize| places.get(side).map_or(0.0, |place| sums[*place]);
         let [ref_chosen, ref_rejected] = row.pair.reference;
+        let [n_chosen, n_rejected] = row.pair.lengths();
         let logps = PairLogps {
             chosen: sum(0),
             rejected: sum(1),
             ref_chosen,
             ref_rejected,
-            n_chosen: row.pair.chosen.len(),
-            n_rejected: row.pair.rejected.len(),
+            n_chosen,
+            n_rejected,
         };
         let loss = self.objective.loss(&logps);
         if !(loss.value.is_finite() && loss.d_chosen.is_finite() && loss.d_rejected.is_finite()) {

@@ -10,6 +10,7 @@
 //! | [`learner`], [`policy`], [`mod@reference`] | a batch becomes gradients; log-probabilities and the way back |
 //! | [`adapter`], [`parameters`], [`init`], [`load`] | what is trained, and where it starts |
 //! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
+//! | [`entangle`] | how the gradients of chosen and rejected pull at each other |
 //! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |
 //! | [`scoring`], [`rival`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
@@ -18,6 +19,7 @@ pub mod checkpoint;
 pub mod commands;
 pub mod dataset;
 pub mod encode;
+pub mod entangle;
 pub mod error;
 pub mod evaluate;
 pub mod files;

@@ -10,8 +10,8 @@ use std::ops::Range;
 use crate::model::input::{ForwardInput, SequenceSpan};
 use crate::model::kernels::packed_attention::SpanContext;
 
-/// A response to a prompt, as a user row sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A response to a prompt, as a user row sees it. In order, those of one user and prompt are neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Completion<'a> {
     /// The user row whose soft prompt is in front, 0 for the generic user; `None`: no soft prompt.
     pub user: Option<usize>,
@@ -19,6 +19,8 @@ pub struct Completion<'a> {
     pub prompt: &'a [u32],
     /// Response ids with the end-of-turn token; not empty.
     pub response: &'a [u32],
+    /// Which of its tokens count; `None`: all.
+    pub kept: Option<&'a [bool]>,
 }
 
 /// What stands in front of every prompt.
@@ -39,6 +41,8 @@ pub struct Pack {
     pub contexts: Vec<SpanContext>,
     /// The scored tokens of all completions, one after the other.
     pub targets: Vec<u32>,
+    /// Which of them count.
+    pub kept: Vec<bool>,
     /// Each completion's part of [`Self::targets`].
     pub segments: Vec<Range<usize>>,
     /// Distinct user rows, in the order in which their soft prompts are learned rows.
@@ -71,6 +75,7 @@ impl Pack {
             input: ForwardInput::default(),
             contexts: Vec::new(),
             targets: Vec::new(),
+            kept: Vec::new(),
             segments: Vec::new(),
             users: Vec::new(),
             shown_at: Vec::new(),
@@ -82,7 +87,7 @@ impl Pack {
                 .entry(key)
                 .or_insert_with(|| pack.begin(completion, front))
                 .clone();
-            pack.respond(completion.response, beginning);
+            pack.respond(completion, beginning);
         }
         pack
     }
@@ -112,7 +117,8 @@ impl Pack {
         self.span(start..self.n_rows(), None)
     }
 
-    fn respond(&mut self, response: &[u32], beginning: Range<usize>) {
+    fn respond(&mut self, completion: &Completion, beginning: Range<usize>) {
+        let response = completion.response;
         let start = self.n_rows();
         let (rows, first_target) = (response_rows(response), self.targets.len());
         self.input.token_ids.extend(&response[..rows]);
@@ -120,6 +126,10 @@ impl Pack {
         self.input.logit_rows.push(beginning.end - 1);
         self.input.logit_rows.extend(start..start + rows);
         self.targets.extend(response);
+        match completion.kept {
+            Some(kept) => self.kept.extend(kept),
+            None => self.kept.resize(self.targets.len(), true),
+        }
         self.segments.push(first_target..self.targets.len());
         if rows > 0 {
             self.span(start..start + rows, Some(beginning));
@@ -200,6 +210,7 @@ mod tests {
             user,
             prompt,
             response,
+            kept: None,
         }
     }
 
@@ -223,6 +234,7 @@ mod tests {
         assert_eq!(pack.targets, [20, 21, 2, 2, 20, 2, 22, 2]);
         assert_eq!(pack.input.logit_rows, [4, 5, 6, 4, 9, 10, 4, 11]);
         assert_eq!(pack.segments, [0..3, 3..4, 4..6, 6..8]);
+        assert_eq!(pack.kept, [true; 8]);
         let spans: Vec<_> = pack
             .input
             .spans

@@ -17,15 +17,28 @@ pub struct IdPair {
     pub weight: f64,
     /// The reference policy's log-probability sums of chosen and rejected; 0 until they are computed.
     pub reference: [f64; 2],
+    /// Which tokens of chosen and of rejected count; `None`: all.
+    pub kept: Option<[Vec<bool>; 2]>,
 }
 
 impl IdPair {
     /// Chosen and rejected as `user` sees them.
     pub fn completions(&self, user: Option<usize>) -> [Completion<'_>; 2] {
-        [&self.chosen, &self.rejected].map(|response| Completion {
+        [0, 1].map(|side| Completion {
             user,
             prompt: &self.prompt,
-            response,
+            response: [&self.chosen, &self.rejected][side],
+            kept: self.kept.as_ref().map(|kept| &kept[side][..]),
         })
+    }
+
+    /// Tokens of chosen and of rejected that count.
+    pub fn lengths(&self) -> [usize; 2] {
+        match &self.kept {
+            None => [self.chosen.len(), self.rejected.len()],
+            Some(kept) => kept
+                .each_ref()
+                .map(|kept| kept.iter().filter(|k| **k).count()),
+        }
     }
 }

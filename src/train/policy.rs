@@ -68,7 +68,7 @@ impl<'a> Policy<'a> {
         let values = self
             .decoder
             .log_probs(&x, &pack.input, pack.targets.clone())?;
-        sums(&pack, &values)
+        Ok(Scored::new(&pack, &values)?.sums())
     }
 
     /// The forward pass of `completions`, `slopes` of their sums, and the backward pass: adds to the
@@ -82,6 +82,22 @@ impl<'a> Policy<'a> {
         completions: &[Completion],
         activations: Activations,
         slopes: impl FnOnce(&[f64]) -> std::result::Result<Vec<f64>, E>,
+    ) -> std::result::Result<usize, E> {
+        self.learn_tokens(adapter, completions, activations, |scored| {
+            Ok(scored.spread(&slopes(&scored.sums())?))
+        })
+    }
+
+    /// The same with a slope for each token of [`Pack::targets`].
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    pub fn learn_tokens<E: From<candle_core::Error>>(
+        &self,
+        adapter: &mut TrainedAdapter,
+        completions: &[Completion],
+        activations: Activations,
+        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<usize, E> {
         let (mut pack, prompts) = self.pack(completions)?;
         let prompts = prompts.map(|p| Var::from_tensor(&p)).transpose()?;
@@ -141,21 +157,20 @@ struct Way<'a, 'b> {
 impl Way<'_, '_> {
     fn keeping<E: From<candle_core::Error>>(
         &mut self,
-        slopes: impl FnOnce(&[f64]) -> std::result::Result<Vec<f64>, E>,
+        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<(), E> {
         let mut x = self.policy.decoder.embed(&self.pack.input)?;
         for layer in 0..self.n_layers() {
             x = self.block(layer, &x)?;
         }
-        let (values, sums) = self.head(&x)?;
-        let slopes = self.token_slopes(&slopes(&sums)?)?;
+        let (values, slopes) = self.head(&x, slopes)?;
         self.back(&values, &slopes, None)?;
         Ok(())
     }
 
     fn recomputing<E: From<candle_core::Error>>(
         &mut self,
-        slopes: impl FnOnce(&[f64]) -> std::result::Result<Vec<f64>, E>,
+        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<(), E> {
         let embedded = self.policy.decoder.embed(&self.pack.input)?;
         let mut entering = vec![embedded.detach()];
@@ -165,8 +180,7 @@ impl Way<'_, '_> {
         }
         let variable = |x: Option<Tensor>| Var::from_tensor(&x.unwrap_or(embedded.detach()));
         let last = variable(entering.pop())?;
-        let (values, sums) = self.head(&last)?;
-        let slopes = self.token_slopes(&slopes(&sums)?)?;
+        let (values, slopes) = self.head(&last, slopes)?;
         let mut gradient = self.back(&values, &slopes, Some(&last))?;
         for layer in (0..self.n_layers()).rev() {
             let Some(g) = gradient.take() else {
@@ -191,24 +205,17 @@ impl Way<'_, '_> {
         decoder.block(layer, x, &self.pass, &mut self.attention)
     }
 
-    /// Token log-probabilities, and their sums by completion.
-    fn head(&self, x: &Tensor) -> Result<(Tensor, Vec<f64>)> {
+    /// Token log-probabilities, and the slope of the loss at each.
+    fn head<E: From<candle_core::Error>>(
+        &self,
+        x: &Tensor,
+        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
+    ) -> std::result::Result<(Tensor, Tensor), E> {
         let targets = self.pack.targets.clone();
-        let values = self
-            .policy
-            .decoder
-            .log_probs(x, &self.pack.input, targets)?;
-        let sums = sums(self.pack, &values)?;
-        Ok((values, sums))
-    }
-
-    /// Each completion's slope at all of its tokens.
-    fn token_slopes(&self, slopes: &[f64]) -> Result<Tensor> {
-        let mut values = vec![0f32; self.pack.targets.len()];
-        for (segment, slope) in self.pack.segments.iter().zip(slopes) {
-            values[segment.clone()].fill(*slope as f32);
-        }
-        Tensor::new(values, &Device::Cpu)
+        let decoder = self.policy.decoder;
+        let values = decoder.log_probs(x, &self.pack.input, targets)?;
+        let slopes = slopes(&Scored::new(self.pack, &values)?)?;
+        Ok((values, Tensor::new(slopes, &Device::Cpu)?))
     }
 
     /// From y, whose gradient is `gradient`, to the parameters, and to `entering` if it is there.
@@ -240,14 +247,43 @@ impl Way<'_, '_> {
     }
 }
 
-/// Sums of token log-probabilities by completion.
-fn sums(pack: &Pack, values: &Tensor) -> Result<Vec<f64>> {
-    let values = values.to_vec1::<f32>()?;
-    let sum = |segment: &std::ops::Range<usize>| {
-        let tokens = values[segment.clone()].iter();
-        tokens.map(|v| f64::from(*v)).sum()
-    };
-    Ok(pack.segments.iter().map(sum).collect())
+/// Token log-probabilities of a pack.
+#[derive(Debug)]
+pub struct Scored<'a> {
+    pack: &'a Pack,
+    /// One for each of [`Pack::targets`].
+    pub values: Vec<f32>,
+}
+
+impl<'a> Scored<'a> {
+    fn new(pack: &'a Pack, values: &Tensor) -> Result<Self> {
+        let values = values.to_vec1::<f32>()?;
+        Ok(Self { pack, values })
+    }
+
+    /// Each completion's sum, over the tokens that count.
+    pub fn sums(&self) -> Vec<f64> {
+        let sum = |segment: &std::ops::Range<usize>| {
+            let kept = &self.pack.kept[segment.clone()];
+            let tokens = self.values[segment.clone()].iter().zip(kept);
+            tokens
+                .filter(|(_, k)| **k)
+                .map(|(v, _)| f64::from(*v))
+                .sum()
+        };
+        self.pack.segments.iter().map(sum).collect()
+    }
+
+    /// Each completion's slope at all of its tokens that count.
+    pub fn spread(&self, slopes: &[f64]) -> Vec<f32> {
+        let mut values = vec![0f32; self.pack.targets.len()];
+        for (segment, slope) in self.pack.segments.iter().zip(slopes) {
+            for at in segment.clone().filter(|at| self.pack.kept[*at]) {
+                values[at] = *slope as f32;
+            }
+        }
+        values
+    }
 }
 
 fn add(sum: &mut [f32], more: &Tensor) -> Result<()> {

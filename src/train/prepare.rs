@@ -213,7 +213,8 @@ fn keep_newest(pairs: &mut Vec<Pair>, n: usize) -> u64 {
     (before - pairs.len()) as u64
 }
 
-/// Pairs to train on, none of which weighs more than the settings allow.
+/// Pairs to train on, with the tokens that count; none weighs more than the settings allow. (Evaluations
+/// see all tokens.)
 fn weighed(
     pairs: &[Pair],
     encoded: EncodedPairs,
@@ -237,6 +238,7 @@ fn weighed(
     let mut train = id_pairs(pairs, encoded, rows);
     for (pair, weight) in train.iter_mut().zip(weights) {
         pair.weight = weight;
+        pair.kept = settings.mask.kept(&pair.chosen, &pair.rejected);
     }
     train
 }
@@ -314,6 +316,7 @@ fn id_pairs(pairs: &[Pair], encoded: EncodedPairs, rows: &BTreeMap<UserKey, usiz
             rejected: ids.rejected,
             weight: 1.0,
             reference: [0.0; 2],
+            kept: None,
         }
     };
     encoded.pairs.into_iter().map(id_pair).collect()

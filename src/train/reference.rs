@@ -18,7 +18,7 @@ pub fn log_probs(
 ) -> candle_core::Result<Vec<f64>> {
     let mut distinct: Vec<Completion> = completions.to_vec();
     // Those of one user and prompt side by side: they share its rows.
-    distinct.sort_by(|a, b| (a.user, a.prompt, a.response).cmp(&(b.user, b.prompt, b.response)));
+    distinct.sort_unstable();
     distinct.dedup();
     let mut values: HashMap<Completion, f64> = HashMap::with_capacity(distinct.len());
     for range in cut(&distinct, pack_rows, policy.front, |c| vec![*c]) {

@@ -52,13 +52,14 @@ pub fn score(
     let completions: Vec<_> = completions.collect();
     let values = reference::log_probs(policy, &completions, pack_rows, progress)?;
     let result = |(pair, values): (&HeldOutPair, &[f64])| {
+        let [n_chosen, n_rejected] = pair.pair.lengths();
         let logps = PairLogps {
             chosen: values[0],
             rejected: values[1],
             ref_chosen: pair.pair.reference[0],
             ref_rejected: pair.pair.reference[1],
-            n_chosen: pair.pair.chosen.len(),
-            n_rejected: pair.pair.rejected.len(),
+            n_chosen,
+            n_rejected,
         };
         RowResult {
             user: pair.pair.user,

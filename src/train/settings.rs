@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::entangle::mask::Mask;
 use super::init::{Init, LoraShape};
 use super::loss::Objective;
 use super::mixture::Mixture;
@@ -20,6 +21,12 @@ pub struct Settings {
     pub data: Vec<PathBuf>,
     /// The loss of a row.
     pub objective: Objective,
+    /// Which tokens of a pair count.
+    #[serde(default)]
+    pub mask: Mask,
+    /// Whether each pair's two gradients count by their direction only.
+    #[serde(default)]
+    pub normalized: bool,
     /// The share of individual rows.
     pub alpha: f64,
     /// The user model; none trains a plain LoRA.
@@ -81,6 +88,9 @@ pub struct Settings {
     pub log_every: usize,
     /// Steps between evaluations.
     pub eval_every: usize,
+    /// Pairs whose gradients are measured with each evaluation.
+    #[serde(default)]
+    pub diagnose_gradients: usize,
     /// Evaluations without a better one before the run stops.
     pub patience: Option<usize>,
     /// Seed of everything that is drawn.

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod entanglement;
 mod gguf;
 mod losses;
 mod prlhf;

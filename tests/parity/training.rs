@@ -29,15 +29,15 @@ const SUM: f64 = 1e-3;
 const GRADIENT: f64 = 1e-3;
 
 /// One folder of the oracles.
-struct Golden {
+pub struct Golden {
     folder: &'static str,
     json: Value,
-    base: BaseModel,
-    adapter: TrainedAdapter,
+    pub base: BaseModel,
+    pub adapter: TrainedAdapter,
 }
 
 impl Golden {
-    fn read(folder: &'static str) -> Self {
+    pub fn read(folder: &'static str) -> Self {
         let json = oracle_json(&format!("prlhf/{folder}/prlhf.json"));
         let path = oracles().join("tiny/llama");
         let path = path.to_str().unwrap();
@@ -79,6 +79,7 @@ impl Golden {
             rejected: ids_of(&row["rejected_ids"]),
             weight: 1.0,
             reference: ["ref_chosen_logp", "ref_rejected_logp"].map(|k| row[k].as_f64().unwrap()),
+            kept: None,
         };
         rows.iter().map(pair).collect()
     }
@@ -98,6 +99,7 @@ impl Golden {
             },
             objective,
             mixture: Mixture::new(run["alpha"].as_f64().unwrap()).unwrap(),
+            normalized: false,
             pack_rows,
             activations,
         }

@@ -4,6 +4,7 @@
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;
+mod entangle;
 mod personal;
 mod resume;
 mod versions;

@@ -17,12 +17,12 @@ use serde_json::Value;
 use crate::common::oracles;
 use crate::{never, published, Bench};
 
-fn base() -> BaseModel {
+pub fn base() -> BaseModel {
     let path = oracles().join("tiny/llama");
     base_model::load(path.to_str().unwrap(), LinearFormat::Differentiable).unwrap()
 }
 
-fn fresh(base: &BaseModel, kind: UserModelKind) -> TrainedAdapter {
+pub fn fresh(base: &BaseModel, kind: UserModelKind) -> TrainedAdapter {
     let lora = LoraShape {
         rank: 2,
         alpha: 4.0,
@@ -57,6 +57,7 @@ fn learner<'a>(base: &'a BaseModel, alpha: f64) -> Learner<'a> {
         },
         objective: "dpo:beta=0.3".parse().unwrap(),
         mixture: Mixture::new(alpha).unwrap(),
+        normalized: false,
         pack_rows: 64,
         activations: Activations::Keep,
     }
@@ -75,6 +76,7 @@ fn pair(user: usize, seed: u32) -> IdPair {
         rejected: ids(2 + seed % 3, 11),
         weight: 1.0,
         reference: [-12.0, -11.0],
+        kept: None,
     }
 }
 

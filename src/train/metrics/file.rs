@@ -1,4 +1,4 @@
-//! `metrics.jsonl` on disk: whole lines, appended.
+//! `metrics.jsonl` and its like on disk: whole lines, appended.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The name of the file in a run's directory.
+/// The name of the usual file in a run's directory.
 pub const FILE_NAME: &str = "metrics.jsonl";
 
 /// Why metrics cannot be written.
@@ -54,8 +54,8 @@ impl MetricsFile {
     ///
     /// # Errors
     /// The file exists, or the directory cannot be written.
-    pub fn create(run_dir: &Path) -> Result<Self, MetricsError> {
-        let path = run_dir.join(FILE_NAME);
+    pub fn create(run_dir: &Path, name: &str) -> Result<Self, MetricsError> {
+        let path = run_dir.join(name);
         match OpenOptions::new().append(true).create_new(true).open(&path) {
             Ok(file) => Ok(Self { path, file }),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -71,15 +71,15 @@ impl MetricsFile {
     ///
     /// # Errors
     /// A line that is no line of metrics, or a directory that cannot be written. The file is as it was.
-    pub fn resume(run_dir: &Path, step: u64) -> Result<Self, MetricsError> {
-        let path = run_dir.join(FILE_NAME);
+    pub fn resume(run_dir: &Path, name: &str, step: u64) -> Result<Self, MetricsError> {
+        let path = run_dir.join(name);
         let io = |source| MetricsError::Io {
             path: path.clone(),
             source,
         };
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(run_dir),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(run_dir, name),
             Err(source) => return Err(io(source)),
         };
         let kept = length_until(&text, step).map_err(|(line, reason)| MetricsError::Foreign {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn lines_are_appended_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = MetricsFile::create(directory.path()).unwrap();
+        let mut file = MetricsFile::create(directory.path(), FILE_NAME).unwrap();
         file.append(&line(1)).unwrap();
         file.append(&line(2)).unwrap();
         assert_eq!(steps(directory.path()), [1, 2]);
@@ -166,22 +166,22 @@ mod tests {
     #[test]
     fn a_new_run_does_not_write_into_another() {
         let directory = tempfile::tempdir().unwrap();
-        MetricsFile::create(directory.path()).unwrap();
-        let err = MetricsFile::create(directory.path()).unwrap_err();
+        MetricsFile::create(directory.path(), FILE_NAME).unwrap();
+        let err = MetricsFile::create(directory.path(), FILE_NAME).unwrap_err();
         assert!(matches!(err, MetricsError::Exists { .. }), "{err}");
     }
 
     #[test]
     fn a_resumed_run_goes_on_after_its_checkpoint() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = MetricsFile::create(directory.path()).unwrap();
+        let mut file = MetricsFile::create(directory.path(), FILE_NAME).unwrap();
         for step in [10, 20, 20, 30] {
             file.append(&line(step)).unwrap();
         }
         // The process died while it wrote.
         file.file.write_all(b"{\"step\": 3").unwrap();
         drop(file);
-        let mut file = MetricsFile::resume(directory.path(), 20).unwrap();
+        let mut file = MetricsFile::resume(directory.path(), FILE_NAME, 20).unwrap();
         assert_eq!(steps(directory.path()), [10, 20, 20]);
         file.append(&line(21)).unwrap();
         assert_eq!(steps(directory.path()), [10, 20, 20, 21]);
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_run_that_wrote_nothing_yet_can_be_resumed() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = MetricsFile::resume(directory.path(), 5).unwrap();
+        let mut file = MetricsFile::resume(directory.path(), FILE_NAME, 5).unwrap();
         file.append(&line(6)).unwrap();
         assert_eq!(steps(directory.path()), [6]);
     }
@@ -200,7 +200,7 @@ mod tests {
         for content in ["{\"step\": 1}\nhello\n", "{\"step\": 1}\n{\"loss\": 1}\n"] {
             let directory = tempfile::tempdir().unwrap();
             fs::write(directory.path().join(FILE_NAME), content).unwrap();
-            let err = MetricsFile::resume(directory.path(), 1).unwrap_err();
+            let err = MetricsFile::resume(directory.path(), FILE_NAME, 1).unwrap_err();
             assert!(
                 matches!(err, MetricsError::Foreign { line: 2, .. }),
                 "{err}"

@@ -16,6 +16,7 @@
 //! | `logps/chosen`, `logps/rejected` | all rows |
 //! | `rewards/user_07_accuracies`, `logps/user_07_accuracies`, `.._chosen`, `.._rejected` | rows of user row 7; 00 is the generic user |
 //! | `rewards/user_each_accuracies`, `logps/user_each_..` | rows of every user but the generic one |
+//! | `gradients/cosine`, `.._condition`, `.._case_ideal`, .. | pairs whose gradients were measured, see `entangle::diagnose` |
 //!
 //! A number that is none (a run that diverged) is `null`.
 

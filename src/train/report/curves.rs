@@ -64,6 +64,27 @@ const KINDS: &[Kind] = &[
         ],
     },
     Kind {
+        title: "Gradients of chosen and rejected: cosine",
+        y: None,
+        series: [Some(("measured pairs", "gradients/cosine")), None],
+    },
+    Kind {
+        title: "Share of measured pairs by what a step does",
+        y: Some((-0.02, 1.02)),
+        series: [
+            Some(("chosen up, rejected down", "gradients/case_ideal")),
+            Some(("both down", "gradients/case_both_fall")),
+        ],
+    },
+    Kind {
+        title: "Log-probabilities of measured pairs",
+        y: None,
+        series: [
+            Some(("chosen", "gradients/logps_chosen")),
+            Some(("rejected", "gradients/logps_rejected")),
+        ],
+    },
+    Kind {
         title: "Learning rate",
         y: None,
         series: [Some(("learning rate", "learning_rate")), None],

@@ -9,7 +9,9 @@ use super::Place;
 use crate::base_model::BaseModel;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::checkpoint::{self, Progress};
+use crate::train::entangle::diagnose::FILE_NAME as GRADIENTS;
 use crate::train::files::replace;
+use crate::train::metrics::file::FILE_NAME as METRICS;
 use crate::train::metrics::MetricsFile;
 use crate::train::optimizer::OptimizerState;
 use crate::train::prepare::Prepared;
@@ -23,6 +25,8 @@ pub(super) struct Start {
     pub(super) optimizer: OptimizerState,
     pub(super) progress: Progress,
     pub(super) metrics: MetricsFile,
+    /// Where measured gradients go.
+    pub(super) gradients: Option<MetricsFile>,
 }
 
 impl Start {
@@ -31,16 +35,20 @@ impl Start {
         place: &Place,
         description: &Value,
         adapter: &mut TrainedAdapter,
+        diagnosed: bool,
     ) -> Result<Self, TrainError> {
         let run_file = place.out.join(RUN_FILE);
         let checkpoint = place.out.join(checkpoint::FILE_NAME);
         if !place.resume {
-            let metrics = MetricsFile::create(&place.out)?;
+            let metrics = MetricsFile::create(&place.out, METRICS)?;
+            let gradients = || MetricsFile::create(&place.out, GRADIENTS);
+            let gradients = diagnosed.then(gradients).transpose()?;
             replace(&run_file, &pretty(description))?;
             return Ok(Self {
                 optimizer: OptimizerState::new(&adapter.parameters),
                 progress: Progress::default(),
                 metrics,
+                gradients,
             });
         }
         same_run(&run_file, description)?;
@@ -52,11 +60,12 @@ impl Start {
                 Progress::default(),
             )
         };
-        let metrics = MetricsFile::resume(&place.out, progress.step as u64)?;
+        let resume = |name| MetricsFile::resume(&place.out, name, progress.step as u64);
         Ok(Self {
+            metrics: resume(METRICS)?,
+            gradients: diagnosed.then(|| resume(GRADIENTS)).transpose()?,
             optimizer,
             progress,
-            metrics,
         })
     }
 }

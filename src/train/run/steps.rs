@@ -11,6 +11,8 @@ use super::whole::Run;
 use crate::model::lora::LoraDropout;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::checkpoint;
+use crate::train::entangle::diagnose::{self, Diagnosis};
+use crate::train::entangle::gradients::Probe;
 use crate::train::learner::Learner;
 use crate::train::metrics::{eval_line, train_line, Means, RowResult, StepFacts};
 use crate::train::optimizer::{AdamW, Rates};
@@ -73,6 +75,7 @@ impl<'a> Steps<'a> {
                 front: run.prepared.front,
                 objective: settings.objective,
                 mixture: settings.mixture(),
+                normalized: settings.normalized,
                 pack_rows: run.memory.pack_rows,
                 activations: run.memory.activations,
             },
@@ -90,6 +93,9 @@ impl<'a> Steps<'a> {
     /// All steps that are left; `Some(step)` if the run was told to stop after that one.
     pub(super) fn all(&mut self) -> Result<Option<usize>, TrainError> {
         let settings = self.run.settings;
+        if self.start.progress.step == 0 {
+            self.diagnose()?;
+        }
         while self.start.progress.step < self.total {
             let facts = self.step()?;
             let done = self.start.progress.step;
@@ -102,6 +108,7 @@ impl<'a> Steps<'a> {
             }
             if done.is_multiple_of(settings.eval_every) || last {
                 self.evaluate()?;
+                self.diagnose()?;
                 self.since.clock = Instant::now();
             }
             // On a line of metrics, so that a resumed run writes the same lines.
@@ -204,6 +211,34 @@ impl<'a> Steps<'a> {
         progress.best_loss = loss;
         progress.evaluations_since_best = 0;
         self.save(BEST_FILE)
+    }
+
+    /// Measures the gradients of some pairs, where the settings ask for it. Parameters stay as they are.
+    fn diagnose(&mut self) -> Result<(), TrainError> {
+        let (settings, step) = (self.run.settings, self.start.progress.step);
+        let Some(file) = &mut self.start.gradients else {
+            return Ok(());
+        };
+        let diagnosis = Diagnosis {
+            probe: Probe {
+                decoder: self.learner.decoder,
+                front: self.learner.front,
+                activations: self.learner.activations,
+            },
+            objective: settings.objective,
+            normalized: settings.normalized,
+        };
+        let mut measured = Vec::new();
+        let pairs = self.run.prepared.train.iter();
+        for (number, pair) in pairs.take(settings.diagnose_gradients).enumerate() {
+            let user = self.adapter.users.is_some().then_some(pair.user);
+            let found = diagnosis.measure(&mut self.adapter, pair, user)?;
+            file.append(&diagnose::line(step, number, user, &found))?;
+            measured.push(found);
+        }
+        let line = diagnose::means(step, self.order.epochs(step), &measured);
+        self.start.metrics.append(&line)?;
+        Ok(())
     }
 
     fn out_of_patience(&self, settings: &Settings) -> bool {

@@ -51,7 +51,8 @@ pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
     let mut adapter = fresh_adapter(settings, &prepared, &base)?;
     let description = describe(settings, &prepared, &base);
     // Before anything is computed: a directory of another run, or a checkpoint that does not fit.
-    let start = Start::find(place, &description, &mut adapter)?;
+    let diagnosed = settings.diagnose_gradients > 0;
+    let start = Start::find(place, &description, &mut adapter, diagnosed)?;
     let trained = adapter.parameters.iter().map(|p| p.values.len()).sum();
     let longest = prepared.longest_pair();
     let memory = plan(base.decoder.config(), trained, longest, place.max_memory)?;

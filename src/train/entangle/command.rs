@@ -1,0 +1,212 @@
+//! `attune-train entangle`: the gradients of a file's pairs, and what each of several losses would do.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::diagnose::{shares, Diagnosis, Measured};
+use super::gradients::Probe;
+use super::heat_map::HeatMap;
+use super::mask::Mask;
+use super::measure::Case;
+use crate::base_model::{self, BaseModel};
+use crate::model::linear::LinearFormat;
+use crate::train::adapter::TrainedAdapter;
+use crate::train::commands::PACK_ROWS;
+use crate::train::dataset;
+use crate::train::init::{self, Init, LoraShape};
+use crate::train::load::load;
+use crate::train::loss::Objective;
+use crate::train::pack::Front;
+use crate::train::pairs::IdPair;
+use crate::train::policy::{Activations, Policy};
+use crate::train::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
+use crate::train::scoring::add_reference;
+use crate::train::TrainError;
+
+/// What `attune-train entangle` is asked.
+#[derive(Debug, Clone)]
+pub struct EntangleRequest {
+    /// The base model.
+    pub base: String,
+    /// Where gradients are taken; `None`: at the bare base with a fresh LoRA.
+    pub bundle: Option<PathBuf>,
+    /// The LoRA without a bundle.
+    pub lora: LoraShape,
+    /// Pairs.
+    pub data: Vec<PathBuf>,
+    /// How many of them are measured, the first ones.
+    pub pairs: usize,
+    /// The losses.
+    pub losses: Vec<Objective>,
+    /// Which tokens count.
+    pub mask: Mask,
+    /// How many of the pairs get a heat map.
+    pub heat_maps: usize,
+    /// Where `entangle.json` and the heat maps go; `None`: nothing is written.
+    pub out: Option<PathBuf>,
+    /// Longest prompt that is kept of a pair that is too long.
+    pub max_prompt: usize,
+    /// Longest prompt and response.
+    pub max_length: usize,
+    /// Seed of a fresh LoRA.
+    pub seed: u64,
+}
+
+/// What is known of one loss.
+#[derive(Debug, Serialize)]
+struct OfLoss {
+    loss: String,
+    normalized: bool,
+    /// (case, share of pairs).
+    shares: Vec<(Case, f64)>,
+    pairs: Vec<Measured>,
+}
+
+/// Measures pairs, and says which share of them each loss puts in which case.
+///
+/// # Errors
+/// A bundle or data that cannot be used; a disk that fails.
+pub fn entangle(request: &EntangleRequest) -> Result<String, TrainError> {
+    let base = base_model::load(&request.base, LinearFormat::Differentiable)?;
+    let (mut adapter, pairs) = begin(request, &base)?;
+    let front = Front {
+        bos: base.tokenizer.added_bos(),
+        n_user_tokens: adapter.users.as_ref().map_or(0, |u| u.n_user_tokens),
+    };
+    let mut found = Vec::new();
+    for normalized in [false, true] {
+        for objective in &request.losses {
+            let diagnosis = Diagnosis {
+                probe: probe(&base, front),
+                objective: *objective,
+                normalized,
+            };
+            found.push(of_loss(&diagnosis, &mut adapter, &pairs)?);
+        }
+    }
+    let probe = probe(&base, front);
+    if let Some(out) = &request.out {
+        fs::create_dir_all(out).map_err(TrainError::io(out))?;
+        let path = out.join("entangle.json");
+        let json = serde_json::to_vec_pretty(&found).unwrap_or_default();
+        fs::write(&path, json).map_err(TrainError::io(&path))?;
+        for (i, pair) in pairs.iter().take(request.heat_maps).enumerate() {
+            let map = heat_map(&probe, &base, &mut adapter, pair)?;
+            let path = out.join(format!("heat-map-{i}.svg"));
+            let svg = map.svg().map_err(TrainError::Unfit)?;
+            fs::write(&path, svg).map_err(TrainError::io(&path))?;
+        }
+    }
+    Ok(table(&found, pairs.len()))
+}
+
+fn probe(base: &BaseModel, front: Front) -> Probe<'_> {
+    Probe {
+        decoder: &base.decoder,
+        front,
+        activations: Activations::Keep,
+    }
+}
+
+/// The adapter, all of it trained, and the pairs with their references.
+fn begin(
+    request: &EntangleRequest,
+    base: &BaseModel,
+) -> Result<(TrainedAdapter, Vec<HeldOutPair>), TrainError> {
+    let (mut adapter, rows) = match &request.bundle {
+        Some(dir) => load(dir, base).map(|loaded| (loaded.adapter, loaded.rows))?,
+        None => {
+            let (lora, seed) = (&request.lora, request.seed);
+            let adapter = init::adapter(&base.decoder, lora, None, Init::Zero, seed)?;
+            (adapter, Default::default())
+        }
+    };
+    for parameter in &mut adapter.parameters {
+        parameter.trained = 0..parameter.values.len();
+    }
+    let data = dataset::read(&request.data)?;
+    let encoder = encoder(base, request.max_prompt, request.max_length)?;
+    let indices: Vec<usize> = (0..data.pairs.len().min(request.pairs)).collect();
+    let (mut pairs, counts) = evaluation_pairs(&encoder, &data.pairs, &indices, &rows)?;
+    check_context(counts.longest, base)?;
+    for HeldOutPair { pair, .. } in &mut pairs {
+        pair.kept = request.mask.kept(&pair.chosen, &pair.rejected);
+    }
+    let reference = Policy::reference(&base.decoder, base.tokenizer.added_bos());
+    let ids = pairs.iter_mut().map(|p| &mut p.pair);
+    add_reference(&reference, ids, PACK_ROWS, |_, _| {})?;
+    Ok((adapter, pairs))
+}
+
+fn of_loss(
+    diagnosis: &Diagnosis,
+    adapter: &mut TrainedAdapter,
+    pairs: &[HeldOutPair],
+) -> Result<OfLoss, TrainError> {
+    let measured = pairs.iter().map(|HeldOutPair { pair, .. }| {
+        let user = adapter.users.is_some().then_some(pair.user);
+        diagnosis.measure(adapter, pair, user)
+    });
+    let pairs: Vec<Measured> = measured.collect::<Result<_, _>>()?;
+    Ok(OfLoss {
+        loss: diagnosis.objective.to_string(),
+        normalized: diagnosis.normalized,
+        shares: shares(pairs.iter().map(|m| m.case)).into_iter().collect(),
+        pairs,
+    })
+}
+
+fn heat_map(
+    probe: &Probe,
+    base: &BaseModel,
+    adapter: &mut TrainedAdapter,
+    HeldOutPair { pair, .. }: &HeldOutPair,
+) -> Result<HeatMap, TrainError> {
+    let policy = probe.policy(adapter)?;
+    let user = adapter.users.is_some().then_some(pair.user);
+    let [chosen, rejected] = pair.completions(user);
+    let of_chosen = probe.tokens(&policy, adapter, chosen)?;
+    let of_rejected = probe.tokens(&policy, adapter, rejected)?;
+    let texts = |IdPair {
+                     chosen, rejected, ..
+                 }: &IdPair| {
+        [chosen, rejected].map(|ids| {
+            let bytes = |id: &u32| base.tokenizer.token_bytes(*id);
+            let text = |id: &u32| String::from_utf8_lossy(&bytes(id)).into_owned();
+            ids.iter().map(text).collect()
+        })
+    };
+    Ok(HeatMap::new(texts(pair), [&of_chosen, &of_rejected]))
+}
+
+fn table(found: &[OfLoss], pairs: usize) -> String {
+    // Writing to a String cannot fail.
+    let mut text = format!("{pairs} pairs; share of them by what a small step does\n");
+    let _ = write!(text, "{:<44}", "");
+    for case in Case::ALL {
+        let _ = write!(text, " {:>27}", case.name());
+    }
+    text.push('\n');
+    for OfLoss {
+        loss,
+        normalized,
+        shares,
+        ..
+    } in found
+    {
+        let name = if *normalized {
+            format!("{loss}, normalized")
+        } else {
+            loss.clone()
+        };
+        let _ = write!(text, "{name:<44}");
+        for (_, share) in shares {
+            let _ = write!(text, " {share:>27.3}");
+        }
+        text.push('\n');
+    }
+    text
+}

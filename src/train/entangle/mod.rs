@@ -1,0 +1,18 @@
+//! Gradient entanglement (arXiv 2410.13828): a margin loss ties what happens to the chosen response to
+//! what happens to the rejected one, by the inner product of their gradients.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`measure`] | norms and inner product of a pair: the condition, the case, the predicted change |
+//! | [`gradients`] | the gradients themselves, and the change that a step really brings |
+//! | [`heat_map`] | cosines of the gradients of single tokens, as numbers and as a picture |
+//! | [`mask`] | which tokens count: sparse token masking |
+//! | [`diagnose`] | some pairs of a run, measured every now and then |
+//! | [`command`] | `attune-train entangle`: pairs of a file, measured for several losses |
+
+pub mod command;
+pub mod diagnose;
+pub mod gradients;
+pub mod heat_map;
+pub mod mask;
+pub mod measure;
