@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-
 use crate::arrivals;
 use crate::scenario::{Load, LoadKind, Scenario};
+use crate::seeds::{rng, Purpose};
 use crate::trace::TraceRow;
 use crate::users::UserPool;
 
@@ -208,24 +206,6 @@ impl Level<'_> {
             max_tokens,
         }
     }
-}
-
-/// Keeps the random choices of different parts of a run apart.
-#[derive(Clone, Copy)]
-enum Purpose {
-    Arrivals = 1,
-    Measured = 2,
-    Warmup = 3,
-}
-
-/// One generator per request, so that a request does not depend on which client sent it, or when.
-fn rng(seed: u64, purpose: Purpose, ordinal: usize, index: usize) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    let words = [seed, purpose as u64, ordinal as u64, index as u64];
-    for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
 }
 
 #[cfg(test)]

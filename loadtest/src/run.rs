@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use crate::client::Client;
+use crate::http::Http;
 use crate::outcome::{ErrorKind, Failure};
 use crate::plan::{self, Drive, Level};
 use crate::progress::Progress;
@@ -39,7 +40,7 @@ pub async fn run(
 ) -> anyhow::Result<Report> {
     let url = options.target.url().to_owned();
     let client = Client::new(options.target, scenario.request.clone())?;
-    let models = check_server(&client, &url).await?;
+    let models = check_server(client.http(), &url).await?;
     let started_at = now();
     let stop = stop.shared();
     let mut levels = Vec::new();
@@ -64,9 +65,12 @@ pub async fn run(
 
 /// The server's models. A server without this route is fine; one that is not there, or does not
 /// want us, would only give a table of errors.
-async fn check_server(client: &Client, url: &str) -> anyhow::Result<Vec<String>> {
-    match client.models().await {
-        Ok(models) => Ok(models),
+pub(crate) async fn check_server(http: &Http, url: &str) -> anyhow::Result<Vec<String>> {
+    match http.models().await {
+        Ok(models) => {
+            let ids = models.iter().filter_map(|model| model["id"].as_str());
+            Ok(ids.map(str::to_owned).collect())
+        }
         Err(Failure {
             kind: ErrorKind::Connect,
             message,
@@ -115,7 +119,8 @@ async fn run_level(
     }
 }
 
-fn now() -> String {
+/// The time, in seconds, as RFC 3339.
+pub(crate) fn now() -> String {
     let now = Timestamp::now();
     now.round(jiff::Unit::Second).unwrap_or(now).to_string()
 }
