@@ -112,6 +112,9 @@ pub struct Overrides {
     /// `users.personalised` of every pool
     #[arg(long, value_name = "BOOL")]
     pub personalised: Option<bool>,
+    /// `preferences.writers`, e.g. 0,1,16
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub writers: Option<Vec<usize>>,
     /// `request.max_tokens`
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
@@ -148,6 +151,10 @@ impl Overrides {
                 nonce,
                 ..Default::default()
             });
+        }
+        if self.writers.is_some() {
+            let preferences = raw.preferences.get_or_insert_default();
+            set(&mut preferences.writers, &self.writers);
         }
         let request = &mut raw.request;
         set(&mut request.model, &self.model);
@@ -257,6 +264,7 @@ mod tests {
             "--warmup=1",
             "--repeats=2",
             "--temperature=1",
+            "--writers=0,16",
         ];
         let scenario = with(&flags).unwrap();
         assert_eq!((scenario.seed, scenario.repeats), (7, 2));
@@ -271,6 +279,7 @@ mod tests {
         };
         assert_eq!((concurrency, requests_per_client), (vec![2, 4], None));
         assert_eq!(scenario.users[0].label, "uniform-3");
+        assert_eq!(scenario.preferences.unwrap().writers, [0, 16]);
         let request = scenario.request;
         assert_eq!((request.model.as_str(), request.max_tokens), ("m", 11));
         assert!(request.ignore_eos && !request.stream);

@@ -19,6 +19,7 @@
 //! | [`client`] | one request and its clock |
 //! | [`outcome`] | what one request came to, errors by kind |
 //! | [`runner`], [`progress`] | closed and open loops, the bar on the terminal |
+//! | [`writers`] | preferences that are sent while a level runs |
 //! | [`recorder`], [`stats`], [`report`], [`table`], [`compare`] | from outcomes to numbers to text |
 
 pub mod arrivals;
@@ -43,3 +44,4 @@ pub mod target;
 pub mod trace;
 pub mod users;
 pub mod wire;
+pub mod writers;

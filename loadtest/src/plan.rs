@@ -22,6 +22,8 @@ pub struct Level<'a> {
     pub drive: Drive,
     /// At most this many measured requests.
     pub requests: usize,
+    /// So many send preferences meanwhile.
+    pub writers: usize,
     scenario: &'a Scenario,
     trace: &'a [TraceRow],
 }
@@ -56,18 +58,27 @@ pub struct Planned {
     pub max_tokens: usize,
 }
 
-/// All levels in the order in which they run: repeats, then loads, then pools, so that the pools
+/// All levels in the order in which they run: repeats, loads, writers, then pools, so that the pools
 /// that are to be compared alternate.
 pub fn levels(scenario: &Scenario) -> Vec<Level<'_>> {
     let mut levels = Vec::new();
     for repeat in 0..scenario.repeats {
         for step in 0..steps(&scenario.load) {
-            for pool in &scenario.users {
-                levels.push(level(scenario, pool, step, repeat, levels.len()));
+            for &writers in writer_levels(scenario) {
+                for pool in &scenario.users {
+                    let level = level(scenario, pool, step, repeat, levels.len());
+                    levels.push(level.with_writers(writers));
+                }
             }
         }
     }
     levels
+}
+
+/// Without `[preferences]` nobody writes, in one level.
+fn writer_levels(scenario: &Scenario) -> &[usize] {
+    let preferences = scenario.preferences.as_ref();
+    preferences.map_or(&[0], |preferences| &preferences.writers)
 }
 
 fn steps(load: &Load) -> usize {
@@ -150,12 +161,22 @@ fn level<'a>(
         pool,
         drive,
         requests,
+        writers: 0,
         scenario,
         trace,
     }
 }
 
 impl Level<'_> {
+    /// The level with background writers; its label says so where levels differ in that.
+    fn with_writers(mut self, writers: usize) -> Self {
+        self.writers = writers;
+        if self.scenario.preferences.is_some() {
+            self.label.push_str(&format!(" w={writers}"));
+        }
+        self
+    }
+
     /// The measured request number `index`.
     pub fn request(&self, index: usize) -> Planned {
         self.make(

@@ -12,6 +12,8 @@ pub enum Purpose {
     Measured = 2,
     /// A warm-up request.
     Warmup = 3,
+    /// A preference of a background writer.
+    Write = 4,
 }
 
 /// One generator per choice (for example: level 2, request 7), so that what is chosen does not

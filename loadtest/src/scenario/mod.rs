@@ -6,6 +6,7 @@
 
 mod check;
 mod load;
+mod preferences;
 mod raw;
 mod resolve;
 
@@ -15,7 +16,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use check::{Limits, LIMITS};
-pub use raw::{RawLoad, RawPrompts, RawRequest, RawScenario, RawUsers};
+pub use preferences::Preferences;
+pub use raw::{RawLoad, RawPreferences, RawPrompts, RawRequest, RawScenario, RawUsers};
 pub use resolve::resolve;
 
 use crate::arrivals::ArrivalProcess;
@@ -73,6 +75,9 @@ pub struct Scenario {
     pub prompts: Prompts,
     /// What every request has in common.
     pub request: RequestShape,
+    /// Who sends preferences meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferences: Option<Preferences>,
 }
 
 /// When requests are sent. Every level ends at `requests` or `duration`, whichever is first.

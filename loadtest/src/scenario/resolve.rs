@@ -43,6 +43,11 @@ pub fn resolve(raw: &RawScenario) -> Result<Scenario, ScenarioError> {
         users,
         prompts: check.prompts(raw.prompts.as_ref(), is_trace)?,
         request: check.request(&raw.request)?,
+        preferences: raw
+            .preferences
+            .as_ref()
+            .map(|preferences| check.preferences(preferences))
+            .transpose()?,
     })
 }
 

@@ -109,6 +109,16 @@ async fn every_shipped_scenario_runs() {
             1,
         ),
         ("trace-azure.toml", &["--time-scale=1000"], 1),
+        (
+            "preferences-beside-chat.toml",
+            &[
+                "--requests=16",
+                "--warmup=0",
+                "--max-tokens=1",
+                "--writers=0,4",
+            ],
+            2,
+        ),
     ];
     for (scenario, more, levels) in cases {
         let folder = tempfile::tempdir().unwrap();

@@ -17,6 +17,8 @@ use serde_json::{json, Value};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use crate::fake_preferences::{self as preferences, Preferences};
+
 /// Before the first token of a streamed answer.
 pub const TTFT: Duration = Duration::from_millis(30);
 /// Before each further token.
@@ -46,6 +48,7 @@ pub struct Seen {
     on_request: Box<dyn Fn(usize) + Send + Sync>,
     /// `GET /v1/models` wants [`KEY`].
     locked: bool,
+    pub preferences: Preferences,
 }
 
 impl FakeServer {
@@ -66,11 +69,13 @@ impl FakeServer {
             barrier: Barrier::new(together),
             on_request: Box::new(on_request),
             locked,
+            preferences: Preferences::default(),
         });
         let router = Router::new()
             .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(chat))
             .route("/v1/completions", post(completions))
+            .route("/v1/preferences", post(preferences::create))
             .with_state(seen.clone())
             .into_make_service_with_connect_info::<SocketAddr>();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -132,7 +137,7 @@ async fn answer(seen: Arc<Seen>, body: Value, chat: bool) -> Response {
     }
 }
 
-fn error(status: StatusCode, code: &str) -> Response {
+pub fn error(status: StatusCode, code: &str) -> Response {
     let error = json!({"message": format!("{code}!"), "type": "t", "param": null, "code": code});
     (status, Json(json!({ "error": error }))).into_response()
 }

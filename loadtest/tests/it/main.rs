@@ -1,7 +1,9 @@
 //! Whole runs against a fake server whose delays, tokens and errors are known.
 
 mod binary;
+mod fake_preferences;
 mod fake_server;
+mod preferences;
 
 use std::future::{pending, ready};
 use std::path::Path;
