@@ -20,6 +20,7 @@
 //! | [`outcome`] | what one request came to, errors by kind |
 //! | [`runner`], [`progress`] | closed and open loops, the bar on the terminal |
 //! | [`writers`] | preferences that are sent while a level runs |
+//! | [`learn`] | another kind of run: simulated people with tastes, before and after learning |
 //! | [`recorder`], [`stats`], [`report`], [`table`], [`compare`] | from outcomes to numbers to text |
 
 pub mod arrivals;
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod client;
 pub mod compare;
 pub mod http;
+pub mod learn;
 pub mod outcome;
 pub mod plan;
 pub mod progress;

@@ -37,7 +37,7 @@ pub struct Report {
 }
 
 /// The server under load.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     /// Root URL.
     pub url: String,

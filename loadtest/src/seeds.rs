@@ -14,6 +14,12 @@ pub enum Purpose {
     Warmup = 3,
     /// A preference of a background writer.
     Write = 4,
+    /// In which order a simulated person asks the training questions.
+    Order = 5,
+    /// The `seed` of a training chat.
+    Chat = 6,
+    /// The resamples behind an interval.
+    Bootstrap = 7,
 }
 
 /// One generator per choice (for example: level 2, request 7), so that what is chosen does not

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub(crate) use check::{Check, Seconds};
 pub use check::{Limits, LIMITS};
 pub use preferences::Preferences;
 pub use raw::{RawLoad, RawPreferences, RawPrompts, RawRequest, RawScenario, RawUsers};
@@ -180,6 +181,10 @@ impl Endpoint {
     }
 }
 
-fn as_seconds<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+/// For fields that are durations.
+pub(crate) fn as_seconds<S: serde::Serializer>(
+    value: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(value.as_secs_f64())
 }
