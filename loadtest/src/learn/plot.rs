@@ -12,7 +12,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::rates::Rate;
 use super::report::{Group, LearnReport};
 
-const BEFORE: RGBColor = RGBColor(152, 163, 176);
+const BEFORE: RGBColor = RGBColor(115, 126, 140);
 const AFTER: RGBColor = RGBColor(31, 119, 180);
 const INK: RGBColor = RGBColor(36, 41, 47);
 const GREY: RGBColor = RGBColor(101, 109, 118);
@@ -78,13 +78,13 @@ fn draw(groups: &[Group], svg: &mut String) -> Drawn {
             &area,
             &group.taste,
             (x, y + 10),
-            centred(15, INK, VPos::Top),
+            centred(18, INK, VPos::Top),
         )?;
         let people = match group.people {
             1 => "1 person".to_owned(),
             people => format!("{people} people"),
         };
-        write_text(&area, &people, (x, y + 31), centred(12, GREY, VPos::Top))?;
+        write_text(&area, &people, (x, y + 32), centred(14, GREY, VPos::Top))?;
     }
     area.present()?;
     Ok(())
@@ -97,13 +97,13 @@ fn heading(area: &Area<'_>) -> Drawn {
         area,
         "How often a person's own answer beats the generic one",
         (20, 26),
-        left(19, INK),
+        left(22, INK),
     )?;
     let mut x = 20;
     for (name, colour, width) in [("before", BEFORE, 84), ("after learning", AFTER, 0)] {
         let square = Rectangle::new([(x, 51), (x + 13, 64)], colour.filled());
         area.draw(&square)?;
-        write_text(area, name, (x + 20, 58), left(13, INK))?;
+        write_text(area, name, (x + 20, 58), left(16, INK))?;
         x += width;
     }
     let note = "bars: win rate, ties half; whiskers: 95 %";
@@ -112,7 +112,7 @@ fn heading(area: &Area<'_>) -> Drawn {
         area,
         note,
         (right, 58),
-        font(12, GREY, HPos::Right, VPos::Center),
+        font(14, GREY, HPos::Right, VPos::Center),
     )
 }
 
@@ -136,7 +136,7 @@ fn grid(area: &Area<'_>, plane: &Plane<'_>, width: f64) -> Drawn {
             area,
             label,
             (x - 10, y),
-            font(13, GREY, HPos::Right, VPos::Center),
+            font(15, GREY, HPos::Right, VPos::Center),
         )?;
     }
     let (x, y) = plane.map_coordinate(&(width, 0.5));
@@ -144,7 +144,7 @@ fn grid(area: &Area<'_>, plane: &Plane<'_>, width: f64) -> Drawn {
         area,
         "even",
         (x + 6, y),
-        font(12, GREY, HPos::Left, VPos::Center),
+        font(14, GREY, HPos::Left, VPos::Center),
     )
 }
 
@@ -176,7 +176,7 @@ fn draw_bar(
         (rate.high.max(rate.mean), INK)
     };
     let (x, y) = plane.map_coordinate(&(middle, height));
-    write_text(area, &value, (x, y - 7), centred(13, colour, VPos::Bottom))
+    write_text(area, &value, (x, y - 7), centred(15, colour, VPos::Bottom))
 }
 
 fn centred(size: i32, colour: RGBColor, vertical: VPos) -> TextStyle<'static> {
@@ -239,7 +239,7 @@ mod tests {
             assert_eq!(found, 1, "{text} in {svg}");
         }
         // Four bars and the legend's square.
-        for colour in ["#98A3B0", "#1F77B4"] {
+        for colour in ["#737E8C", "#1F77B4"] {
             let bars = svg
                 .lines()
                 .filter(|line| line.contains("<rect") && line.contains(colour));

@@ -45,6 +45,10 @@ pub async fn create(
     let mut bodies = here.bodies.lock().unwrap();
     // Stricter than a real server, which merges only under one key.
     let known = bodies.contains(&body);
+    let chosen = &body["chosen"];
+    if chosen.is_object() && !seen.learner.prefer(chosen) {
+        return error(StatusCode::NOT_FOUND, "completion_not_found");
+    }
     bodies.push(body);
     here.keys.lock().unwrap().push(key);
     let status = if known {

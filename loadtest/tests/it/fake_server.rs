@@ -17,6 +17,7 @@ use serde_json::{json, Value};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use crate::fake_learner::Learner;
 use crate::fake_preferences::{self as preferences, Preferences};
 
 /// Before the first token of a streamed answer.
@@ -49,6 +50,7 @@ pub struct Seen {
     /// `GET /v1/models` wants [`KEY`].
     locked: bool,
     pub preferences: Preferences,
+    pub learner: Learner,
 }
 
 impl FakeServer {
@@ -70,6 +72,7 @@ impl FakeServer {
             on_request: Box::new(on_request),
             locked,
             preferences: Preferences::default(),
+            learner: Learner::default(),
         });
         let router = Router::new()
             .route("/v1/models", get(models))
@@ -96,7 +99,12 @@ async fn models(State(seen): State<Arc<Seen>>, headers: HeaderMap) -> Response {
     if seen.locked && given != Some(expected.as_bytes()) {
         return error(StatusCode::UNAUTHORIZED, "invalid_api_key");
     }
-    Json(json!({"object": "list", "data": [{"id": "attune"}, {"id": "base"}]})).into_response()
+    let mut learner = json!({"id": "learner"});
+    if seen.learner.listed.load(Ordering::SeqCst) {
+        learner["adapter_version"] = seen.learner.version().into();
+    }
+    let data = json!([{"id": "attune"}, {"id": "base"}, learner]);
+    Json(json!({"object": "list", "data": data})).into_response()
 }
 
 async fn chat(
@@ -131,6 +139,7 @@ async fn answer(seen: Arc<Seen>, body: Value, chat: bool) -> Response {
         "every-third-fails" if number % 3 == 0 => error(StatusCode::TOO_MANY_REQUESTS, "rate"),
         "html" => (StatusCode::BAD_GATEWAY, "<html>bad gateway</html>").into_response(),
         "never" => std::future::pending().await,
+        "learner" => seen.learner.answer(&body),
         "garbage" => "data: not json\n\n".into_response(),
         _ if body["stream"] == true => sse(&model, tokens, chat),
         _ => whole(tokens, chat),
