@@ -97,9 +97,11 @@ fn notes(report: &LearnReport, text: &mut String) {
     errors("preferences", &lessons.preference_errors, text);
 }
 
+/// The first digits are enough to tell versions apart; the JSON has all.
 fn versions(stage: &Stage) -> String {
-    let names = stage.versions.keys().map(String::as_str);
-    names.collect::<Vec<_>>().join(", ")
+    let digits = |name: &String| name.chars().take(12).collect::<String>();
+    let names: Vec<String> = stage.versions.keys().map(digits).collect();
+    names.join(", ")
 }
 
 fn errors(what: &str, errors: &BTreeMap<String, Errors>, text: &mut String) {

@@ -108,7 +108,7 @@ fn is_list_line(line: &str) -> bool {
 
 /// Quotes, brackets and emphasis after the question mark do not count.
 fn ends_with_question(text: &str) -> bool {
-    text.trim_end_matches(|c: char| c.is_whitespace() || "\"'*_)”’".contains(c))
+    text.trim_end_matches(|c: char| c.is_whitespace() || "\"'*_)\u{201d}\u{2019}".contains(c))
         .ends_with('?')
 }
 
