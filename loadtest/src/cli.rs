@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::learn::scenario::RawLearn;
 use crate::scenario::{RawPrompts, RawScenario, RawUsers};
 
 /// A black-box load generator for OpenAI-compatible servers on this machine.
@@ -20,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a scenario and print its table.
     Run(Box<RunArgs>),
+    /// Let simulated people with hidden tastes chat, and measure whether the server learns them.
+    Learn(Box<LearnArgs>),
     /// Print two reports side by side.
     Compare {
         /// Report of `run --json`.
@@ -61,6 +64,84 @@ pub struct RunArgs {
     /// What overrides the scenario file.
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+/// Flags of `learn`.
+#[derive(Debug, Args)]
+pub struct LearnArgs {
+    /// The scenario file, for example loadtest/scenarios/learn.toml.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: PathBuf,
+    /// Root of the server; only addresses of this machine are accepted.
+    #[arg(long, env = "LOADTEST_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Sent as bearer token; never written to the report. It needs the roles inference and feedback.
+    #[arg(
+        long,
+        env = "LOADTEST_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub api_key: Option<String>,
+    /// Trains on the preferences and promotes the result; run by sh, with LOADTEST_URL set.
+    /// Without it the program waits until the model names another version.
+    #[arg(long, value_name = "COMMAND")]
+    pub turn: Option<String>,
+    /// Also write the report as JSON, with all answers of the exams.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Also draw the win rates, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// Free text for the report: machine, server flags, commit.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// No progress bar.
+    #[arg(long)]
+    pub quiet: bool,
+    /// What overrides the scenario file.
+    #[command(flatten)]
+    pub overrides: LearnOverrides,
+}
+
+/// Flags of `learn` that override a field of the scenario file.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Override the scenario")]
+pub struct LearnOverrides {
+    /// `model`
+    #[arg(long)]
+    pub model: Option<String>,
+    /// `seed`: who asks what in which order, the seeds of chats, and the intervals
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// `chats_per_user`
+    #[arg(long, value_name = "N")]
+    pub chats_per_user: Option<usize>,
+    /// `max_tokens`
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// `concurrency`
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<usize>,
+    /// `user_name`, e.g. second-{i}: people whom the server does not know yet
+    #[arg(long, value_name = "TEMPLATE")]
+    pub user_name: Option<String>,
+    /// `turn_timeout`, e.g. 2h
+    #[arg(long, value_name = "TIME")]
+    pub turn_timeout: Option<String>,
+}
+
+impl LearnOverrides {
+    /// Writes the given flags over a scenario as typed.
+    pub fn apply(&self, raw: &mut RawLearn) {
+        set(&mut raw.model, &self.model);
+        set(&mut raw.seed, &self.seed);
+        set(&mut raw.chats_per_user, &self.chats_per_user);
+        set(&mut raw.max_tokens, &self.max_tokens);
+        set(&mut raw.concurrency, &self.concurrency);
+        set(&mut raw.user_name, &self.user_name);
+        set(&mut raw.turn_timeout, &self.turn_timeout);
+    }
 }
 
 /// Flags that override a field of the scenario file.
@@ -112,6 +193,9 @@ pub struct Overrides {
     /// `users.personalised` of every pool
     #[arg(long, value_name = "BOOL")]
     pub personalised: Option<bool>,
+    /// `preferences.writers`, e.g. 0,1,16
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub writers: Option<Vec<usize>>,
     /// `request.max_tokens`
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
@@ -148,6 +232,10 @@ impl Overrides {
                 nonce,
                 ..Default::default()
             });
+        }
+        if self.writers.is_some() {
+            let preferences = raw.preferences.get_or_insert_default();
+            set(&mut preferences.writers, &self.writers);
         }
         let request = &mut raw.request;
         set(&mut request.model, &self.model);
@@ -257,6 +345,7 @@ mod tests {
             "--warmup=1",
             "--repeats=2",
             "--temperature=1",
+            "--writers=0,16",
         ];
         let scenario = with(&flags).unwrap();
         assert_eq!((scenario.seed, scenario.repeats), (7, 2));
@@ -271,6 +360,7 @@ mod tests {
         };
         assert_eq!((concurrency, requests_per_client), (vec![2, 4], None));
         assert_eq!(scenario.users[0].label, "uniform-3");
+        assert_eq!(scenario.preferences.unwrap().writers, [0, 16]);
         let request = scenario.request;
         assert_eq!((request.model.as_str(), request.max_tokens), ("m", 11));
         assert!(request.ignore_eos && !request.stream);

@@ -7,6 +7,7 @@ use reqwest::header::HeaderMap;
 use reqwest::Response;
 use serde_json::Value;
 
+use crate::http::{chain, failure, whole_json, Http};
 use crate::outcome::{ErrorKind, Failure, Outcome, Success};
 use crate::plan::Planned;
 use crate::scenario::RequestShape;
@@ -14,21 +15,14 @@ use crate::sse::SseParser;
 use crate::target::Target;
 use crate::wire::{error_code, request_body, Answer, Usage};
 
-/// A body that is read whole may have this many bytes: an answer of 131,072 tokens fits.
-const MAX_BODY: usize = 16 << 20;
 /// How long the end of a body may come after `[DONE]`.
 const MAX_DRAIN: Duration = Duration::from_secs(1);
-/// So much of an error text is kept.
-const MAX_MESSAGE: usize = 300;
 
 /// Sends requests of one shape to one server.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    target: Target,
+    http: Http,
     shape: RequestShape,
-    /// `Target::route` of the shape's endpoint, made once.
-    url: String,
 }
 
 /// When a request's latency clock starts.
@@ -46,14 +40,8 @@ impl Client {
     /// # Errors
     /// The HTTP client cannot be built.
     pub fn new(target: Target, shape: RequestShape) -> reqwest::Result<Self> {
-        let http = target.http_client(shape.keep_alive)?;
-        let url = target.route(shape.endpoint.path());
-        Ok(Self {
-            http,
-            target,
-            shape,
-            url,
-        })
+        let http = Http::new(target, shape.keep_alive)?;
+        Ok(Self { http, shape })
     }
 
     /// Sends one request and waits for its end. Never fails: failures are outcomes.
@@ -79,32 +67,15 @@ impl Client {
         }
     }
 
-    /// The ids of `GET /v1/models`.
-    ///
-    /// # Errors
-    /// The server does not answer, or not with a list of models.
-    pub async fn models(&self) -> Result<Vec<String>, Failure> {
-        let request = self
-            .http
-            .get(self.target.route("v1/models"))
-            .timeout(Duration::from_secs(10));
-        let response = self
-            .authorized(request)
-            .send()
-            .await
-            .map_err(send_failure)?;
-        let body = whole_json(accepted(response).await?).await?;
-        let models = body["data"].as_array().into_iter().flatten();
-        Ok(models
-            .filter_map(|model| model["id"].as_str())
-            .map(str::to_owned)
-            .collect())
+    /// How this client reaches the server.
+    pub fn http(&self) -> &Http {
+        &self.http
     }
 
     /// The answer, and when it was complete.
     async fn exchange(&self, body: &Value, start: Instant) -> Result<Timed, Failure> {
-        let request = self.authorized(self.http.post(&self.url)).json(body);
-        let response = accepted(request.send().await.map_err(send_failure)?).await?;
+        let request = self.http.post(self.shape.endpoint.path()).json(body);
+        let response = self.http.send(request).await?;
         let adapter_version = header(response.headers(), "x-attune-adapter-version");
         let (success, end) = if self.shape.stream {
             let mut bytes = response.bytes_stream();
@@ -125,13 +96,6 @@ impl Client {
             },
             end,
         ))
-    }
-
-    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match self.target.api_key() {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
     }
 }
 
@@ -213,78 +177,8 @@ fn with_usage(success: Success, usage: Option<Usage>, chunks: u64) -> Success {
     }
 }
 
-/// The response if its status is 2xx, else a failure with the code of its envelope.
-async fn accepted(response: Response) -> Result<Response, Failure> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let bytes = whole_body(response).await?;
-    let (code, message) = match serde_json::from_slice::<Value>(&bytes) {
-        Ok(body) => error_code(&body),
-        Err(_) => ("-".to_owned(), String::from_utf8_lossy(&bytes).into_owned()),
-    };
-    Err(failure(
-        ErrorKind::Http {
-            status: status.as_u16(),
-            code,
-        },
-        message,
-    ))
-}
-
-async fn whole_json(response: Response) -> Result<Value, Failure> {
-    let bytes = whole_body(response).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| failure(ErrorKind::Body, format!("answer is not JSON: {error}")))
-}
-
-async fn whole_body(mut response: Response) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    loop {
-        let chunk = response.chunk().await;
-        let Some(chunk) = chunk.map_err(|error| failure(ErrorKind::Body, chain(&error)))? else {
-            return Ok(bytes);
-        };
-        if bytes.len() + chunk.len() > MAX_BODY {
-            return Err(failure(
-                ErrorKind::Body,
-                format!("answer is over {MAX_BODY} bytes"),
-            ));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-}
-
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
-fn send_failure(error: reqwest::Error) -> Failure {
-    let kind = if error.is_connect() {
-        ErrorKind::Connect
-    } else if error.is_timeout() {
-        ErrorKind::Timeout
-    } else {
-        ErrorKind::Send
-    };
-    failure(kind, chain(&error))
-}
-
-/// An error with its causes: reqwest's own text stops before the interesting part.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}
-
-fn failure(kind: ErrorKind, message: String) -> Failure {
-    let message = message.chars().take(MAX_MESSAGE).collect();
-    Failure { kind, message }
 }
 
 #[cfg(test)]

@@ -103,6 +103,12 @@ fn metrics(level: &LevelReport) -> Vec<(String, Option<f64>)> {
         rows.push((format!("{name} ms p90"), of(|summary| summary.p90)));
         rows.push((format!("{name} ms p99"), of(|summary| summary.p99)));
     }
+    let writes = level.preferences.as_ref();
+    let of = |pick: fn(&Summary) -> f64| writes.and_then(|w| w.latency_ms.as_ref()).map(pick);
+    rows.push(("prefs/s".to_owned(), writes.map(|writes| writes.per_s)));
+    rows.push(("pref ms p50".to_owned(), of(|summary| summary.p50)));
+    rows.push(("pref ms p99".to_owned(), of(|summary| summary.p99)));
+    rows.push(("pref ms max".to_owned(), of(|summary| summary.max)));
     rows
 }
 
@@ -123,6 +129,7 @@ mod tests {
                 users: String::new(),
                 warmup_failed: 0,
                 numbers,
+                preferences: None,
             }
         };
         Report {

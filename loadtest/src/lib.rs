@@ -11,18 +11,24 @@
 //! | [`scenario`] | the TOML file: as typed (`raw`), checked (`resolve`) |
 //! | [`target`] | where to send: loopback only |
 //! | [`users`], [`prompts`], [`trace`], [`arrivals`] | what varies between requests |
+//! | [`seeds`] | random choices that follow from the scenario's seed |
 //! | [`plan`] | the levels of a scenario and the requests of a level |
 //! | [`wire`] | request bodies and stream chunks of the OpenAI protocol |
 //! | [`sse`] | server-sent events |
+//! | [`http`] | plain requests: key, statuses, whole bodies |
 //! | [`client`] | one request and its clock |
 //! | [`outcome`] | what one request came to, errors by kind |
 //! | [`runner`], [`progress`] | closed and open loops, the bar on the terminal |
+//! | [`writers`] | preferences that are sent while a level runs |
+//! | [`learn`] | another kind of run: simulated people with tastes, before and after learning |
 //! | [`recorder`], [`stats`], [`report`], [`table`], [`compare`] | from outcomes to numbers to text |
 
 pub mod arrivals;
 pub mod cli;
 pub mod client;
 pub mod compare;
+pub mod http;
+pub mod learn;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
@@ -32,6 +38,7 @@ pub mod report;
 pub mod run;
 pub mod runner;
 pub mod scenario;
+pub mod seeds;
 pub mod sse;
 pub mod stats;
 pub mod table;
@@ -39,3 +46,4 @@ pub mod target;
 pub mod trace;
 pub mod users;
 pub mod wire;
+pub mod writers;

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-
 use crate::arrivals;
 use crate::scenario::{Load, LoadKind, Scenario};
+use crate::seeds::{rng, Purpose};
 use crate::trace::TraceRow;
 use crate::users::UserPool;
 
@@ -24,6 +22,8 @@ pub struct Level<'a> {
     pub drive: Drive,
     /// At most this many measured requests.
     pub requests: usize,
+    /// So many send preferences meanwhile.
+    pub writers: usize,
     scenario: &'a Scenario,
     trace: &'a [TraceRow],
 }
@@ -58,18 +58,27 @@ pub struct Planned {
     pub max_tokens: usize,
 }
 
-/// All levels in the order in which they run: repeats, then loads, then pools, so that the pools
+/// All levels in the order in which they run: repeats, loads, writers, then pools, so that the pools
 /// that are to be compared alternate.
 pub fn levels(scenario: &Scenario) -> Vec<Level<'_>> {
     let mut levels = Vec::new();
     for repeat in 0..scenario.repeats {
         for step in 0..steps(&scenario.load) {
-            for pool in &scenario.users {
-                levels.push(level(scenario, pool, step, repeat, levels.len()));
+            for &writers in writer_levels(scenario) {
+                for pool in &scenario.users {
+                    let level = level(scenario, pool, step, repeat, levels.len());
+                    levels.push(level.with_writers(writers));
+                }
             }
         }
     }
     levels
+}
+
+/// Without `[preferences]` nobody writes, in one level.
+fn writer_levels(scenario: &Scenario) -> &[usize] {
+    let preferences = scenario.preferences.as_ref();
+    preferences.map_or(&[0], |preferences| &preferences.writers)
 }
 
 fn steps(load: &Load) -> usize {
@@ -152,12 +161,22 @@ fn level<'a>(
         pool,
         drive,
         requests,
+        writers: 0,
         scenario,
         trace,
     }
 }
 
 impl Level<'_> {
+    /// The level with background writers; its label says so where levels differ in that.
+    fn with_writers(mut self, writers: usize) -> Self {
+        self.writers = writers;
+        if self.scenario.preferences.is_some() {
+            self.label.push_str(&format!(" w={writers}"));
+        }
+        self
+    }
+
     /// The measured request number `index`.
     pub fn request(&self, index: usize) -> Planned {
         self.make(
@@ -208,24 +227,6 @@ impl Level<'_> {
             max_tokens,
         }
     }
-}
-
-/// Keeps the random choices of different parts of a run apart.
-#[derive(Clone, Copy)]
-enum Purpose {
-    Arrivals = 1,
-    Measured = 2,
-    Warmup = 3,
-}
-
-/// One generator per request, so that a request does not depend on which client sent it, or when.
-fn rng(seed: u64, purpose: Purpose, ordinal: usize, index: usize) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    let words = [seed, purpose as u64, ordinal as u64, index as u64];
-    for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
 }
 
 #[cfg(test)]

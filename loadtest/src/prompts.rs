@@ -139,7 +139,8 @@ impl Prompts {
     }
 }
 
-fn synthetic(words: usize, rng: &mut impl Rng) -> String {
+/// So many random common words.
+pub(crate) fn synthetic(words: usize, rng: &mut impl Rng) -> String {
     let mut text = String::with_capacity(words * 6);
     for position in 0..words {
         if position > 0 {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::stats::LevelNumbers;
+use crate::writers::WriterNumbers;
 
 /// Version of the JSON layout; readers refuse others.
 pub const SCHEMA: u32 = 1;
@@ -36,7 +37,7 @@ pub struct Report {
 }
 
 /// The server under load.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     /// Root URL.
     pub url: String,
@@ -56,14 +57,18 @@ pub struct LevelReport {
     /// The numbers.
     #[serde(flatten)]
     pub numbers: LevelNumbers,
+    /// The background writers, if the level had any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferences: Option<WriterNumbers>,
 }
 
 impl Report {
-    /// Failed requests, and scheduled ones that were not sent, of all levels.
+    /// Failed requests, scheduled ones that were not sent, and failed preferences of all levels.
     pub fn unanswered(&self) -> u64 {
+        let writes = |level: &LevelReport| level.preferences.as_ref().map_or(0, |p| p.failed);
         self.levels
             .iter()
-            .map(|level| level.numbers.failed + level.numbers.not_sent)
+            .map(|level| level.numbers.failed + level.numbers.not_sent + writes(level))
             .sum()
     }
 

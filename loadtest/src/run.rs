@@ -5,8 +5,10 @@ use std::future::Future;
 use anyhow::{bail, Context};
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use crate::client::Client;
+use crate::http::Http;
 use crate::outcome::{ErrorKind, Failure};
 use crate::plan::{self, Drive, Level};
 use crate::progress::Progress;
@@ -15,6 +17,7 @@ use crate::runner;
 use crate::scenario::Scenario;
 use crate::stats::Collector;
 use crate::target::Target;
+use crate::writers::{WriterNumbers, Writers};
 
 /// What a run needs beside the scenario.
 pub struct Options {
@@ -38,8 +41,10 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<Report> {
     let url = options.target.url().to_owned();
+    // A writer keeps its connection: at hundreds a second, new ones would soon use up all ports.
+    let writers = Http::new(options.target.clone(), true)?;
     let client = Client::new(options.target, scenario.request.clone())?;
-    let models = check_server(&client, &url).await?;
+    let models = check_server(client.http(), &url).await?;
     let started_at = now();
     let stop = stop.shared();
     let mut levels = Vec::new();
@@ -47,7 +52,8 @@ pub async fn run(
         if stop.peek().is_some() {
             break;
         }
-        levels.push(run_level(&client, scenario, &level, options.quiet, &stop).await);
+        let quiet = options.quiet;
+        levels.push(run_level(&client, &writers, scenario, &level, quiet, &stop).await);
     }
     Ok(Report {
         schema: SCHEMA,
@@ -64,9 +70,12 @@ pub async fn run(
 
 /// The server's models. A server without this route is fine; one that is not there, or does not
 /// want us, would only give a table of errors.
-async fn check_server(client: &Client, url: &str) -> anyhow::Result<Vec<String>> {
-    match client.models().await {
-        Ok(models) => Ok(models),
+pub(crate) async fn check_server(http: &Http, url: &str) -> anyhow::Result<Vec<String>> {
+    match http.models().await {
+        Ok(models) => {
+            let ids = models.iter().filter_map(|model| model["id"].as_str());
+            Ok(ids.map(str::to_owned).collect())
+        }
         Err(Failure {
             kind: ErrorKind::Connect,
             message,
@@ -89,6 +98,7 @@ async fn check_server(client: &Client, url: &str) -> anyhow::Result<Vec<String>>
 
 async fn run_level(
     client: &Client,
+    writers: &Http,
     scenario: &Scenario,
     level: &Level<'_>,
     quiet: bool,
@@ -98,11 +108,17 @@ async fn run_level(
     let warmup_failed = runner::warm_up(client, level, load.warmup, stop.clone()).await;
     let mut progress = Progress::new(&level.label, level.requests, quiet);
     let mut collector = Collector::new();
-    runner::measure(client, level, load.duration, stop.clone(), |outcome| {
-        progress.add(&outcome);
-        collector.add(&outcome);
-    })
-    .await;
+    let (running, ended) = oneshot::channel::<()>();
+    let measured = async {
+        let observe = |outcome| {
+            progress.add(&outcome);
+            collector.add(&outcome);
+        };
+        runner::measure(client, level, load.duration, stop.clone(), observe).await;
+        drop(running);
+    };
+    let ended = ended.map(|_| ());
+    let ((), preferences) = tokio::join!(measured, write(writers, scenario, level, ended));
     progress.finish();
     let closed_loop = matches!(level.drive, Drive::Closed { .. });
     // In a closed loop the number of requests is only a bound: the duration may come first.
@@ -112,10 +128,34 @@ async fn run_level(
         users: level.pool.label.clone(),
         warmup_failed,
         numbers: collector.finish(planned, closed_loop),
+        preferences,
     }
 }
 
-fn now() -> String {
+/// The level's background writers, until `ended`; `None` if it has none.
+async fn write(
+    http: &Http,
+    scenario: &Scenario,
+    level: &Level<'_>,
+    ended: impl Future<Output = ()>,
+) -> Option<WriterNumbers> {
+    let shape = scenario.preferences.as_ref()?;
+    if level.writers == 0 {
+        return None;
+    }
+    let writers = Writers {
+        http,
+        shape,
+        count: level.writers,
+        seed: scenario.seed,
+        ordinal: level.ordinal,
+        timeout: scenario.request.timeout,
+    };
+    Some(writers.run(ended).await)
+}
+
+/// The time, in seconds, as RFC 3339.
+pub(crate) fn now() -> String {
     let now = Timestamp::now();
     now.round(jiff::Unit::Second).unwrap_or(now).to_string()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Outcome, Success};
+use crate::outcome::{Failure, Outcome, Success};
 use crate::recorder::{Recorder, Summary};
 
 /// Failed requests of one kind.
@@ -126,12 +126,7 @@ impl Collector {
             Ok(success) => self.add_success(outcome, success),
             Err(failure) => {
                 self.failed += 1;
-                let entry = self.errors.entry(failure.kind.to_string());
-                let first = || Errors {
-                    count: 0,
-                    example: failure.message.clone(),
-                };
-                entry.or_insert_with(first).count += 1;
+                add_error(&mut self.errors, failure);
             }
         }
     }
@@ -232,6 +227,16 @@ impl Default for Collector {
     }
 }
 
+/// Counts a failure under its kind.
+pub(crate) fn add_error(errors: &mut BTreeMap<String, Errors>, failure: &Failure) {
+    let entry = errors.entry(failure.kind.to_string());
+    let first = || Errors {
+        count: 0,
+        example: failure.message.clone(),
+    };
+    entry.or_insert_with(first).count += 1;
+}
+
 fn count(map: &mut BTreeMap<String, u64>, key: Option<&String>) {
     if let Some(key) = key {
         *map.entry(key.clone()).or_default() += 1;
@@ -252,7 +257,7 @@ fn fairness<'a>(users: impl Iterator<Item = &'a UserTally>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{ErrorKind, Failure};
+    use crate::outcome::ErrorKind;
 
     fn secs(values: &[f64]) -> Vec<Duration> {
         values

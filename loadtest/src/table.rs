@@ -7,10 +7,15 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::recorder::Summary;
 use crate::report::{LevelReport, Report};
+use crate::writers::WriterNumbers;
 
 /// The table of levels, then one line for each thing that is not a plain number.
 pub fn render(report: &Report) -> String {
-    let mut table = new_table(&[
+    let with_writers = report
+        .levels
+        .iter()
+        .any(|level| level.preferences.is_some());
+    let mut header = vec![
         "level",
         "ok",
         "failed",
@@ -22,11 +27,24 @@ pub fn render(report: &Report) -> String {
         "ITL ms",
         "TPOT ms",
         "E2E ms",
-    ]);
-    for level in &report.levels {
-        table.add_row(row(level));
+    ];
+    if with_writers {
+        header.extend(["prefs/s", "pref ms"]);
     }
-    let mut text = format!("{table}\nLatencies: p50 / p90 / p99.\n");
+    let mut table = new_table(&header);
+    for level in &report.levels {
+        let mut cells = row(level);
+        if with_writers {
+            cells.extend(writer_cells(level.preferences.as_ref()));
+        }
+        table.add_row(cells);
+    }
+    let mut text = format!("{table}\nLatencies: p50 / p90 / p99");
+    text.push_str(if with_writers {
+        "; of preferences p50 / p99 / max.\n"
+    } else {
+        ".\n"
+    });
     for level in &report.levels {
         notes(level, &mut text);
     }
@@ -66,6 +84,18 @@ fn row(level: &LevelReport) -> Vec<String> {
     ]
 }
 
+/// Preferences a second and their latency.
+fn writer_cells(writers: Option<&WriterNumbers>) -> [String; 2] {
+    let Some(writers) = writers else {
+        return ["-".to_owned(), "-".to_owned()];
+    };
+    let latency = writers.latency_ms.map_or("-".to_owned(), |latency| {
+        let [p50, p99, max] = [latency.p50, latency.p99, latency.max].map(short);
+        format!("{p50} / {p99} / {max}")
+    });
+    [format!("{:.1}", writers.per_s), latency]
+}
+
 fn quantiles(summary: Option<Summary>) -> String {
     summary.map_or("-".to_owned(), |summary| {
         format!(
@@ -96,6 +126,10 @@ fn notes(level: &LevelReport, text: &mut String) {
             "{label}: {} x {kind}: {}",
             errors.count, errors.example
         );
+    }
+    for (kind, errors) in level.preferences.iter().flat_map(|writers| &writers.errors) {
+        let (count, example) = (errors.count, &errors.example);
+        let _ = writeln!(text, "{label}: preferences: {count} x {kind}: {example}");
     }
     if level.warmup_failed > 0 {
         let _ = writeln!(

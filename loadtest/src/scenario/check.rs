@@ -29,12 +29,12 @@ pub const LIMITS: Limits = Limits {
 };
 
 /// Makes errors that name the file.
-pub(super) struct Check {
-    pub(super) file: PathBuf,
+pub(crate) struct Check {
+    pub(crate) file: PathBuf,
 }
 
 impl Check {
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &self,
         field: &str,
         given: Option<&str>,
@@ -49,7 +49,7 @@ impl Check {
         })
     }
 
-    pub(super) fn range<T: PartialOrd + std::fmt::Display + Copy>(
+    pub(crate) fn range<T: PartialOrd + std::fmt::Display + Copy>(
         &self,
         field: &str,
         value: T,
@@ -63,7 +63,7 @@ impl Check {
         Err(self.field(field, format!("{value} is not between {low} and {high}")))
     }
 
-    pub(super) fn distinct<T: PartialEq + std::fmt::Display>(
+    pub(crate) fn distinct<T: PartialEq + std::fmt::Display>(
         &self,
         field: &str,
         values: &[T],
@@ -76,14 +76,14 @@ impl Check {
         Ok(())
     }
 
-    pub(super) fn not_empty(&self, field: &str, len: usize) -> Result<(), ScenarioError> {
+    pub(crate) fn not_empty(&self, field: &str, len: usize) -> Result<(), ScenarioError> {
         if len == 0 {
             return Err(self.field(field, "empty; give at least one".into()));
         }
         Ok(())
     }
 
-    pub(super) fn field(&self, field: &str, problem: String) -> ScenarioError {
+    pub(crate) fn field(&self, field: &str, problem: String) -> ScenarioError {
         ScenarioError::Field {
             file: self.file.clone(),
             field: field.to_owned(),
@@ -94,7 +94,7 @@ impl Check {
 
 /// A duration that prints as seconds.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
-pub(super) struct Seconds(pub(super) Duration);
+pub(crate) struct Seconds(pub(crate) Duration);
 
 impl std::fmt::Display for Seconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

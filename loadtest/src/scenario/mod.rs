@@ -6,6 +6,7 @@
 
 mod check;
 mod load;
+mod preferences;
 mod raw;
 mod resolve;
 
@@ -14,8 +15,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub(crate) use check::{Check, Seconds};
 pub use check::{Limits, LIMITS};
-pub use raw::{RawLoad, RawPrompts, RawRequest, RawScenario, RawUsers};
+pub use preferences::Preferences;
+pub use raw::{RawLoad, RawPreferences, RawPrompts, RawRequest, RawScenario, RawUsers};
 pub use resolve::resolve;
 
 use crate::arrivals::ArrivalProcess;
@@ -73,6 +76,9 @@ pub struct Scenario {
     pub prompts: Prompts,
     /// What every request has in common.
     pub request: RequestShape,
+    /// Who sends preferences meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferences: Option<Preferences>,
 }
 
 /// When requests are sent. Every level ends at `requests` or `duration`, whichever is first.
@@ -175,6 +181,10 @@ impl Endpoint {
     }
 }
 
-fn as_seconds<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+/// For fields that are durations.
+pub(crate) fn as_seconds<S: serde::Serializer>(
+    value: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(value.as_secs_f64())
 }

@@ -28,6 +28,8 @@ pub struct RawScenario {
     /// Default: see the fields.
     #[serde(default)]
     pub request: RawRequest,
+    /// Default: nobody sends preferences.
+    pub preferences: Option<RawPreferences>,
     /// Where the file was, for messages.
     #[serde(skip)]
     pub file: PathBuf,
@@ -96,6 +98,20 @@ pub struct RawRequest {
     pub stream: Option<bool>,
     pub keep_alive: Option<bool>,
     pub timeout: Option<String>,
+}
+
+/// `[preferences]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    missing_docs,
+    reason = "named and documented as in scenario::Preferences"
+)]
+pub struct RawPreferences {
+    pub writers: Option<Vec<usize>>,
+    pub users: Option<usize>,
+    pub words: Option<usize>,
+    pub max_per_second: Option<f64>,
 }
 
 impl RawScenario {

@@ -43,6 +43,11 @@ pub fn resolve(raw: &RawScenario) -> Result<Scenario, ScenarioError> {
         users,
         prompts: check.prompts(raw.prompts.as_ref(), is_trace)?,
         request: check.request(&raw.request)?,
+        preferences: raw
+            .preferences
+            .as_ref()
+            .map(|preferences| check.preferences(preferences))
+            .transpose()?,
     })
 }
 
@@ -296,10 +301,10 @@ mod tests {
         let mut seen = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "toml")
-            {
+            // That one is a scenario of another command.
+            let other = path.ends_with("learn.toml");
+            let toml = path.extension().is_some_and(|ending| ending == "toml");
+            if toml && !other {
                 let raw = RawScenario::read(&path).unwrap();
                 resolve(&raw).unwrap_or_else(|error| panic!("{error}"));
                 seen += 1;

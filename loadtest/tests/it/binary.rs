@@ -109,6 +109,16 @@ async fn every_shipped_scenario_runs() {
             1,
         ),
         ("trace-azure.toml", &["--time-scale=1000"], 1),
+        (
+            "preferences-beside-chat.toml",
+            &[
+                "--requests=16",
+                "--warmup=0",
+                "--max-tokens=1",
+                "--writers=0,4",
+            ],
+            2,
+        ),
     ];
     for (scenario, more, levels) in cases {
         let folder = tempfile::tempdir().unwrap();
@@ -123,6 +133,49 @@ async fn every_shipped_scenario_runs() {
         let report = Report::read(Path::new(&file)).unwrap();
         assert_eq!(report.levels.len(), levels, "{scenario}");
     }
+}
+
+#[tokio::test]
+async fn learn_prints_a_table_and_writes_report_and_plot() {
+    let server = FakeServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    *server.seen.learner.version_file.lock().unwrap() = folder.path().join("version");
+    let turn = format!("echo training; printf v2 > {}", path("version"));
+    let scenario = shipped("learn.toml").display().to_string();
+    let arguments = |turn: &str| -> Vec<String> {
+        let flags = ["learn", "--scenario", &scenario, "--url", &server.url];
+        let more = ["--model=learner", "--chats-per-user=2", "--turn", turn];
+        let files = ["--json", &path("l.json"), "--plot", &path("l.svg")];
+        let all = flags.iter().chain(&more).chain(&files);
+        all.chain(&["--api-key", KEY])
+            .map(ToString::to_string)
+            .collect()
+    };
+    let output = loadtest(arguments(&turn)).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    assert!(printed.starts_with("training\n| taste "), "{printed}");
+    assert!(printed.contains("| all "), "{printed}");
+    let json = std::fs::read_to_string(path("l.json")).unwrap();
+    assert!(
+        !json.contains(KEY) && !json.contains("printf"),
+        "neither key nor command"
+    );
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["people"].as_array().unwrap().len(), 16);
+    assert_eq!(report["scenario"]["chats_per_user"], 2);
+    assert!(std::fs::read_to_string(path("l.svg"))
+        .unwrap()
+        .starts_with("<svg "));
+
+    let output = loadtest(arguments("exit 7")).await;
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("--turn command failed (exit status: 7)"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

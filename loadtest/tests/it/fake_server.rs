@@ -17,6 +17,9 @@ use serde_json::{json, Value};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use crate::fake_learner::Learner;
+use crate::fake_preferences::{self as preferences, Preferences};
+
 /// Before the first token of a streamed answer.
 pub const TTFT: Duration = Duration::from_millis(30);
 /// Before each further token.
@@ -46,6 +49,8 @@ pub struct Seen {
     on_request: Box<dyn Fn(usize) + Send + Sync>,
     /// `GET /v1/models` wants [`KEY`].
     locked: bool,
+    pub preferences: Preferences,
+    pub learner: Learner,
 }
 
 impl FakeServer {
@@ -66,11 +71,14 @@ impl FakeServer {
             barrier: Barrier::new(together),
             on_request: Box::new(on_request),
             locked,
+            preferences: Preferences::default(),
+            learner: Learner::default(),
         });
         let router = Router::new()
             .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(chat))
             .route("/v1/completions", post(completions))
+            .route("/v1/preferences", post(preferences::create))
             .with_state(seen.clone())
             .into_make_service_with_connect_info::<SocketAddr>();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -91,7 +99,12 @@ async fn models(State(seen): State<Arc<Seen>>, headers: HeaderMap) -> Response {
     if seen.locked && given != Some(expected.as_bytes()) {
         return error(StatusCode::UNAUTHORIZED, "invalid_api_key");
     }
-    Json(json!({"object": "list", "data": [{"id": "attune"}, {"id": "base"}]})).into_response()
+    let mut learner = json!({"id": "learner"});
+    if seen.learner.listed.load(Ordering::SeqCst) {
+        learner["adapter_version"] = seen.learner.version().into();
+    }
+    let data = json!([{"id": "attune"}, {"id": "base"}, learner]);
+    Json(json!({"object": "list", "data": data})).into_response()
 }
 
 async fn chat(
@@ -126,13 +139,14 @@ async fn answer(seen: Arc<Seen>, body: Value, chat: bool) -> Response {
         "every-third-fails" if number % 3 == 0 => error(StatusCode::TOO_MANY_REQUESTS, "rate"),
         "html" => (StatusCode::BAD_GATEWAY, "<html>bad gateway</html>").into_response(),
         "never" => std::future::pending().await,
+        "learner" => seen.learner.answer(&body),
         "garbage" => "data: not json\n\n".into_response(),
         _ if body["stream"] == true => sse(&model, tokens, chat),
         _ => whole(tokens, chat),
     }
 }
 
-fn error(status: StatusCode, code: &str) -> Response {
+pub fn error(status: StatusCode, code: &str) -> Response {
     let error = json!({"message": format!("{code}!"), "type": "t", "param": null, "code": code});
     (status, Json(json!({ "error": error }))).into_response()
 }

@@ -1,7 +1,11 @@
 //! Whole runs against a fake server whose delays, tokens and errors are known.
 
 mod binary;
+mod fake_learner;
+mod fake_preferences;
 mod fake_server;
+mod learn;
+mod preferences;
 
 use std::future::{pending, ready};
 use std::path::Path;
@@ -62,7 +66,7 @@ async fn a_streamed_run_counts_tokens_times_and_users() {
     assert_eq!(level.distinct_users, 3);
     assert_eq!(level.adapter_versions["v-abc"], 6);
     assert_eq!(level.system_fingerprints["fp_1"], 6);
-    assert_eq!(report.server.models, ["attune", "base"]);
+    assert_eq!(report.server.models, ["attune", "base", "learner"]);
 
     // The server sleeps at least so long; the first, empty chunk must not count as a token.
     let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
