@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -31,7 +32,9 @@ pub async fn layer(State(state): State<Arc<AppState>>, request: Request, next: N
         watch.outcome = Outcome::Complete;
         return Response::from_parts(parts, body);
     }
-    let body = Body::new(WatchedBody { body, watch });
+    let left = parts.headers.get(CONTENT_LENGTH);
+    let left = left.and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = Body::new(WatchedBody { body, watch, left });
     Response::from_parts(parts, body)
 }
 
@@ -142,6 +145,8 @@ fn method_label(method: &Method) -> &'static str {
 struct WatchedBody {
     body: Body,
     watch: RequestWatch,
+    /// Bytes that are still to come, where the answer says how many: nobody asks for more after them.
+    left: Option<u64>,
 }
 
 impl HttpBody for WatchedBody {
@@ -154,7 +159,11 @@ impl HttpBody for WatchedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(frame) = &polled {
-            if frame.is_none() || HttpBody::is_end_stream(&self.body) {
+            if let (Some(left), Some(Ok(frame))) = (self.left, frame) {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.left = Some(left.saturating_sub(bytes));
+            }
+            if frame.is_none() || self.left == Some(0) || HttpBody::is_end_stream(&self.body) {
                 self.watch.outcome = Outcome::Complete;
             }
         }

@@ -6,11 +6,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use attune::config::train::{Pdpo, TrainCli, TrainCommand};
+use attune::config::train::{Pdpo, Tasks, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
 use attune::train::entangle::command::{entangle, EntangleRequest};
+use attune::train::expo::explain::{explain, ExplainRequest};
+use attune::train::expo::solve::{solve, SolveRequest};
 use attune::train::run::{run, Outcome, Place};
 use attune::train::sample::sample;
+use attune::train::task::family::tasks;
 use attune::train::{commands, report};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -29,6 +32,15 @@ fn main() -> ExitCode {
             .and_then(|text| print(&text)),
         TrainCommand::Entangle(raw) => pool(raw.threads)
             .and_then(|()| Ok(entangle(&EntangleRequest::new(raw)?)?))
+            .and_then(|text| print(&text)),
+        TrainCommand::Tasks(raw) => write_tasks(&raw)
+            .with_context(|| raw.out.display().to_string())
+            .and_then(|()| print(&format!("{}\n", raw.out.display()))),
+        TrainCommand::Solve(raw) => pool(raw.asking.threads)
+            .and_then(|()| Ok(solve(&SolveRequest::new(raw)?)?))
+            .and_then(|text| print(&text)),
+        TrainCommand::Explain(raw) => pool(raw.asking.threads)
+            .and_then(|()| Ok(explain(&ExplainRequest::new(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Report { run } => report::report(&run)
             .context("no report was written")
@@ -73,6 +85,16 @@ fn pdpo(raw: &Pdpo) -> Result<()> {
             "stopped after step {step}; go on with the same command and --resume\n"
         )),
     }
+}
+
+fn write_tasks(raw: &Tasks) -> Result<()> {
+    let tasks = tasks(raw.family.into(), raw.difficulty, raw.n, raw.seed);
+    let mut lines = String::new();
+    for task in tasks {
+        lines += &serde_json::to_string(&task)?;
+        lines.push('\n');
+    }
+    Ok(std::fs::write(&raw.out, lines)?)
 }
 
 /// The thread pool of all passes.

@@ -31,6 +31,12 @@ pub enum TrainCommand {
     Sample(Sample),
     /// Measure how the gradients of chosen and rejected responses pull at each other.
     Entangle(Entangle),
+    /// Make up tasks with an answer that a program can check.
+    Tasks(Tasks),
+    /// Solve tasks: pass@k.
+    Solve(Solve),
+    /// Turn tasks into preference pairs: self-explanations above wrong answers (ExP-DPO).
+    Explain(Explain),
     /// Write RUN/report.html anew.
     Report {
         /// The run's directory.
@@ -262,6 +268,103 @@ pub enum MaskName {
     None,
     /// Those that the two responses do not share.
     Lcs,
+}
+
+/// Names of task families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FamilyName {
+    /// Sums and products, from left to right.
+    Arithmetic,
+    /// Reach a number with others, each used once.
+    Countdown,
+    /// The last letters of words, joined.
+    Letters,
+}
+
+/// `attune-train tasks`.
+#[derive(Debug, Clone, Args)]
+pub struct Tasks {
+    /// What they are about.
+    #[arg(long, value_enum)]
+    pub family: FamilyName,
+    /// How hard they are, 1 to 12: steps, numbers or words.
+    #[arg(long, default_value_t = 3)]
+    pub difficulty: u32,
+    /// How many.
+    #[arg(long, default_value_t = 100)]
+    pub n: usize,
+    /// The same seed makes the same tasks.
+    #[arg(long, default_value_t = 123)]
+    pub seed: u64,
+    /// The file.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// How tasks are asked.
+#[derive(Debug, Clone, Args)]
+pub struct Asking {
+    /// The base model.
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub base: String,
+    /// A version, as its generic user; without it the bare base answers.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// Files of tasks: attune's own (question, answer, solution, verifier), GSM8K's, SVAMP's or MATH's.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub tasks: Vec<PathBuf>,
+    /// Only so many tasks, the first ones.
+    #[arg(long, default_value_t = 100)]
+    pub max_tasks: usize,
+    /// Answers to each task.
+    #[arg(long, default_value_t = 4)]
+    pub samples: usize,
+    /// 0 is greedy.
+    #[arg(long, default_value_t = 0.7)]
+    pub temperature: f32,
+    /// Tokens of an answer, at most.
+    #[arg(long, default_value_t = 160)]
+    pub max_tokens: usize,
+    /// Seed of the answers.
+    #[arg(long, default_value_t = 123)]
+    pub seed: u64,
+    /// CPU threads; 0 is one a core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// `attune-train solve`.
+#[derive(Debug, Clone, Args)]
+pub struct Solve {
+    /// How tasks are asked.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// The k of pass@k, each at most --samples.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
+    pub k: Vec<usize>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `attune-train explain`.
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// How tasks are asked.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Choose each task's own solution instead of a self-explanation.
+    #[arg(long)]
+    pub expert: bool,
+    /// Take explanations that end with another answer, too, and put the right one behind them.
+    #[arg(long)]
+    pub keep_unverified: bool,
+    /// Reject ordinary answers that are right, too.
+    #[arg(long)]
+    pub any_rejected: bool,
+    /// The file of pairs, for `pdpo --data`.
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 /// `attune-train entangle`.

@@ -10,7 +10,7 @@ use super::load::load;
 use super::loss::Objective;
 use super::policy::Policy;
 use super::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
-use super::rival;
+use super::rival::{self, Rival};
 use super::scoring::{add_reference, base_pairs};
 use super::TrainError;
 use crate::base_model::{self, BaseModel};
@@ -86,8 +86,9 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         evaluation.against.push(comparison);
     }
     for dir in &request.against {
-        let other = rival::scored(dir, &base, &pairs, &objective)?;
-        let comparison = compare(&policy, rival::name(dir), &other, bootstrap);
+        let rival = Rival::Bundle(dir.clone());
+        let other = rival.scored(&base, &pairs, &objective)?;
+        let comparison = compare(&policy, rival.name(), &other, bootstrap);
         evaluation.against.push(comparison.map_err(unfit)?);
     }
     if request.json {

@@ -11,6 +11,7 @@
 //! | [`adapter`], [`parameters`], [`init`], [`load`] | what is trained, and where it starts |
 //! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
 //! | [`entangle`] | how the gradients of chosen and rejected pull at each other |
+//! | [`task`], [`expo`] | questions whose answers a program can check; self-explanations as preferences |
 //! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |
 //! | [`scoring`], [`rival`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
@@ -22,6 +23,7 @@ pub mod encode;
 pub mod entangle;
 pub mod error;
 pub mod evaluate;
+pub mod expo;
 pub mod files;
 pub mod fit_users;
 pub mod init;
@@ -47,5 +49,6 @@ pub mod sample;
 pub mod schedule;
 pub mod scoring;
 pub mod settings;
+pub mod task;
 
 pub use error::TrainError;

@@ -1,6 +1,6 @@
 //! Another version on the pairs that a version is scored on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::commands::PACK_ROWS;
 use super::evaluate::ScoredPair;
@@ -10,16 +10,58 @@ use super::pack::Front;
 use super::policy::Policy;
 use super::prepare::HeldOutPair;
 use super::run::BUNDLE_DIR;
-use super::scoring::{score, scored_pairs};
+use super::scoring::{reference_pairs, score, scored_pairs};
 use super::TrainError;
 use crate::base_model::BaseModel;
+
+/// What a version is compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rival {
+    /// Another version, by its bundle.
+    Bundle(PathBuf),
+    /// The bare base model as the objective sees it: by a loss with a reference it prefers nothing to
+    /// anything, which is right about half of all pairs. (The comparison that is always made, called `base`,
+    /// is by likelihood.)
+    Reference,
+}
+
+impl Rival {
+    /// Its name in a comparison: of a bundle, the run's directory where there is one.
+    pub fn name(&self) -> String {
+        let Self::Bundle(dir) = self else {
+            return REFERENCE.into();
+        };
+        let parts: Vec<_> = dir.iter().map(|p| p.to_string_lossy()).collect();
+        let run = parts.iter().rev().find(|part| *part != BUNDLE_DIR);
+        run.map_or_else(|| "other".into(), |part| part.to_string())
+    }
+
+    /// `pairs` as it sees them.
+    ///
+    /// # Errors
+    /// As [`scored`].
+    pub fn scored(
+        &self,
+        base: &BaseModel,
+        pairs: &[HeldOutPair],
+        objective: &Objective,
+    ) -> Result<Vec<ScoredPair>, TrainError> {
+        match self {
+            Self::Bundle(dir) => scored(dir, base, pairs, objective),
+            Self::Reference => Ok(reference_pairs(pairs, objective)),
+        }
+    }
+}
+
+/// The name of [`Rival::Reference`].
+pub const REFERENCE: &str = "reference";
 
 /// `pairs` under the bundle in `dir`, each person with the row that they have there. The groups stay
 /// those of the version that is compared.
 ///
 /// # Errors
 /// A bundle that cannot be used with `base`; a failure of the tensor library.
-pub fn scored(
+fn scored(
     dir: &Path,
     base: &BaseModel,
     pairs: &[HeldOutPair],
@@ -57,11 +99,4 @@ pub fn under(
     };
     let rows = score(&policy, objective, pairs, PACK_ROWS, |_, _| {})?;
     Ok(scored_pairs(pairs, &rows))
-}
-
-/// A bundle's name in a comparison: the run's directory where there is one.
-pub fn name(dir: &Path) -> String {
-    let parts: Vec<_> = dir.iter().map(|p| p.to_string_lossy()).collect();
-    let run = parts.iter().rev().find(|part| *part != BUNDLE_DIR);
-    run.map_or_else(|| "other".into(), |part| part.to_string())
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::expo::rollout::encode;
 use super::load::locate_and_read;
 use super::TrainError;
 use crate::adapter::bundle::Adapter;
@@ -16,8 +17,6 @@ use crate::engine::thread::{EngineConfig, EngineHandle};
 use crate::ids::{Tenant, UserId, UserKey};
 use crate::model::kernels::packed_matmul::WeightType;
 use crate::model::linear::LinearFormat;
-use crate::text::chat_template::ChatMessage;
-use crate::text::tokenizer::SpecialTokens;
 use crate::user_model::soft_prompt::SoftPrompt;
 
 /// What `attune-train sample` is asked.
@@ -54,7 +53,7 @@ pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
     let adapter = Arc::new(locate_and_read(&request.bundle, &base)?);
     let voices = voices(request, &adapter)?;
-    let prompt = prompt(request, &base)?;
+    let prompt = encode(&base, &request.prompt)?;
     let rows = voices
         .iter()
         .map(|v| v.soft_prompt.len())
@@ -115,28 +114,6 @@ fn voices(request: &SampleRequest, adapter: &Arc<Adapter>) -> Result<Vec<Voice>,
         adapter: None,
     });
     Ok(voices)
-}
-
-/// As `/v1/chat/completions` encodes it, or `/v1/completions` for a model without a template.
-fn prompt(request: &SampleRequest, base: &BaseModel) -> Result<Arc<[u32]>, TrainError> {
-    let (tokenizer, text) = (&base.tokenizer, &request.prompt);
-    let ids = match &base.template {
-        Some(template) => {
-            let message = ChatMessage {
-                role: "user".into(),
-                content: text.clone(),
-            };
-            template.encode(tokenizer, &[message], true)
-        }
-        None => tokenizer.encode(text, SpecialTokens::AsText),
-    };
-    let ids = ids.map_err(|e| TrainError::Unfit(e.to_string()))?;
-    if ids.is_empty() {
-        return Err(TrainError::Unfit(
-            "the prompt has no token: write one".into(),
-        ));
-    }
-    Ok(ids.into())
 }
 
 fn engine(

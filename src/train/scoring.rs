@@ -52,28 +52,33 @@ pub fn score(
     let completions: Vec<_> = completions.collect();
     let values = reference::log_probs(policy, &completions, pack_rows, progress)?;
     let result = |(pair, values): (&HeldOutPair, &[f64])| {
-        let [n_chosen, n_rejected] = pair.pair.lengths();
-        let logps = PairLogps {
-            chosen: values[0],
-            rejected: values[1],
-            ref_chosen: pair.pair.reference[0],
-            ref_rejected: pair.pair.reference[1],
-            n_chosen,
-            n_rejected,
-        };
-        RowResult {
-            user: pair.pair.user,
-            loss: objective.loss(&logps),
-            chosen_reward: objective.chosen_reward(&logps),
-            rejected_reward: objective.rejected_reward(&logps),
-            logps,
-        }
+        row_result(objective, &pair.pair, [values[0], values[1]])
     };
     Ok(pairs
         .iter()
         .zip(values.chunks_exact(2))
         .map(result)
         .collect())
+}
+
+/// What an objective says of a pair whose responses have these log-probabilities.
+fn row_result(objective: &Objective, pair: &IdPair, [chosen, rejected]: [f64; 2]) -> RowResult {
+    let [n_chosen, n_rejected] = pair.lengths();
+    let logps = PairLogps {
+        chosen,
+        rejected,
+        ref_chosen: pair.reference[0],
+        ref_rejected: pair.reference[1],
+        n_chosen,
+        n_rejected,
+    };
+    RowResult {
+        user: pair.user,
+        loss: objective.loss(&logps),
+        chosen_reward: objective.chosen_reward(&logps),
+        rejected_reward: objective.rejected_reward(&logps),
+        logps,
+    }
 }
 
 /// What evaluations look at.
@@ -103,4 +108,11 @@ pub fn base_pairs(pairs: &[HeldOutPair]) -> Vec<ScoredPair> {
         }
     };
     pairs.iter().map(scored).collect()
+}
+
+/// The base itself, by the rewards of an objective.
+pub fn reference_pairs(pairs: &[HeldOutPair], objective: &Objective) -> Vec<ScoredPair> {
+    let result = |pair: &HeldOutPair| row_result(objective, &pair.pair, pair.pair.reference);
+    let rows: Vec<RowResult> = pairs.iter().map(result).collect();
+    scored_pairs(pairs, &rows)
 }

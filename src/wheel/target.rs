@@ -33,6 +33,17 @@ enum Holder {
 }
 
 impl Target {
+    /// Looks whether there is something to turn, before anything is written.
+    ///
+    /// # Errors
+    /// [`WheelError::NoStore`].
+    pub fn check(&self) -> Result<(), WheelError> {
+        if self.url.is_none() && !self.data_dir.join("store").is_dir() {
+            return Err(WheelError::NoStore(self.data_dir.clone()));
+        }
+        Ok(())
+    }
+
     /// Writes a snapshot of the store to `out`.
     ///
     /// # Errors
@@ -61,7 +72,7 @@ impl Target {
                 let installed = client.install(version.as_str());
                 // The server has a copy of its own, or refused this one.
                 let removed = publish::remove(&self.bundles, &version);
-                installed?;
+                installed.map_err(|error| self.elsewhere(error))?;
                 Ok(removed?)
             }
             Holder::Nobody(versions) => {
@@ -91,13 +102,30 @@ impl Target {
         }
     }
 
+    /// A server that does not find what was just put into the folder looks into another one.
+    fn elsewhere(&self, error: WheelError) -> WheelError {
+        match error {
+            WheelError::Refused {
+                url,
+                status: 404,
+                message,
+            } => WheelError::Refused {
+                url,
+                status: 404,
+                message: format!(
+                    "{message}; is {} the server's bundle folder? --bundles names it",
+                    self.bundles.display()
+                ),
+            },
+            error => error,
+        }
+    }
+
     fn holder(&self) -> Result<Holder, WheelError> {
         if let Some(url) = &self.url {
             return Ok(Holder::Server(Client::new(url, self.key.clone())));
         }
-        if !self.data_dir.join("store").is_dir() {
-            return Err(WheelError::NoStore(self.data_dir.clone()));
-        }
+        self.check()?;
         match Versions::open(&self.data_dir, now_unix_ms()) {
             Ok(versions) => Ok(Holder::Nobody(Box::new(versions))),
             Err(StoreError::Locked { .. }) => {

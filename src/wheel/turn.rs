@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::{json, Value};
 
 use super::target::Target;
-use super::verdict::{verdict, Rule, Verdict, BASE};
+use super::verdict::{verdict, Rule, Verdict};
 use super::work_dir::WorkDir;
 use super::WheelError;
 use crate::adapter::bundle::{self, bundle_dir};
@@ -17,6 +17,7 @@ use crate::app::decisions::Decision;
 use crate::base_model::load::locate;
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::TrainingSet;
+use crate::train::rival::Rival;
 use crate::train::run::{run, Outcome, Place, BUNDLE_DIR};
 use crate::train::settings::Settings;
 use crate::train::TrainError;
@@ -94,6 +95,7 @@ impl fmt::Display for TurnOutcome {
 /// # Errors
 /// What stopped it before a decision; the alias is where it was.
 pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
+    turn.target.check()?;
     let work = WorkDir::take(&turn.target.data_dir)?;
     let learned_from = LearnedFrom::take(turn)?;
     let Pairs { new, all, .. } = learned_from.pairs;
@@ -103,7 +105,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
     let rival = rival(turn, learned_from.current.as_ref())?;
     let place = Place {
         out: WorkDir::run_in(&turn.target.data_dir),
-        against: rival.iter().cloned().collect(),
+        against: vec![rival.clone()],
         resume: false,
         max_memory: turn.max_memory,
         stop,
@@ -119,11 +121,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
         Err(TrainError::Unfit(why)) => return learned_from.nothing(turn, why),
         Err(error) => return Err(error.into()),
     };
-    let name = match &rival {
-        Some(dir) => crate::train::rival::name(dir),
-        None => BASE.to_owned(),
-    };
-    let verdict = verdict(evaluation.as_deref(), &name, &turn.rule);
+    let verdict = verdict(evaluation.as_deref(), &rival.name(), &turn.rule);
     let outcome = learned_from.carry_out(turn, version.clone(), verdict)?;
     if let Some(kept) = &turn.keep_runs {
         work.keep_run(kept, version.as_str())?;
@@ -131,16 +129,19 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
     Ok(outcome)
 }
 
-/// The bundle of the version that answers now; none where the bare model does, or a version for another
-/// base model is promoted, which cannot answer.
-fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Option<PathBuf>, WheelError> {
+/// What answers now: a version, or the bare model. (A version for another base model is promoted, but cannot
+/// answer.)
+fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Rival, WheelError> {
     let Some(version) = current else {
-        return Ok(None);
+        return Ok(Rival::Reference);
     };
     let dir = bundle_dir(&turn.target.data_dir.join("adapters"), version);
     let made_for = bundle::verify(&dir)?.manifest.base.sha256;
     let base = locate(&turn.settings.base)?.sha256()?;
-    Ok((made_for == base).then_some(dir))
+    Ok(match made_for == base {
+        true => Rival::Bundle(dir),
+        false => Rival::Reference,
+    })
 }
 
 /// What a turn begins with, all of one moment.

@@ -3,6 +3,7 @@
 use serde_json::{json, Value};
 
 use crate::train::evaluate::{Comparison, Evaluation};
+use crate::train::rival::REFERENCE;
 
 /// What a candidate has to do.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,12 +59,12 @@ impl Rule {
                 format!("kept, as {pairs} pairs are too few to compare on, {wanted} is least");
             return (false, text);
         }
-        // Written so that a number that is none keeps what is there.
-        if !(difference.accuracy >= self.margin) {
+        // No number here is NaN: evaluations refuse them.
+        if difference.accuracy < self.margin {
             let text = format!("kept, as it is not better by {:.3}", self.margin);
             return (false, text);
         }
-        if self.sure && !(difference.interval[0] > 0.0) {
+        if self.sure && difference.interval[0] <= 0.0 {
             return (false, "kept, as it may be chance".into());
         }
         (true, format!("better by {:.3} or more", self.margin))
@@ -78,16 +79,13 @@ fn words(evaluation: &Evaluation, comparison: &Comparison) -> String {
         evaluation.overall.pairs,
         evaluation.overall.accuracy,
         match comparison.name.as_str() {
-            BASE => "the bare model",
+            REFERENCE => "the bare model",
             _ => "the current one",
         },
         comparison.evaluation.overall.accuracy,
         comparison.difference.accuracy,
     )
 }
-
-/// The name of the bare base model among comparisons.
-pub const BASE: &str = "base";
 
 /// What a decision keeps: nobody's name is in it.
 fn numbers(evaluation: &Evaluation, comparison: &Comparison, rule: &Rule) -> Value {
@@ -134,7 +132,7 @@ mod tests {
             pairs((0..n).map(|i| i < theirs)),
         );
         let mut evaluation = evaluate(&ours, Bootstrap::default()).unwrap();
-        for name in [BASE, "abc"] {
+        for name in [REFERENCE, "abc"] {
             let comparison = compare(&ours, name, &theirs, Bootstrap::default());
             evaluation.against.push(comparison.unwrap());
         }
@@ -168,12 +166,12 @@ mod tests {
             margin: 0.0,
             ..RULE
         };
-        assert!(verdict(Some(&evaluation(9, 5, 5)), BASE, &even).promote);
+        assert!(verdict(Some(&evaluation(9, 5, 5)), REFERENCE, &even).promote);
     }
 
     #[test]
     fn few_pairs_decide_nothing() {
-        let few = verdict(Some(&evaluation(3, 3, 0)), BASE, &RULE);
+        let few = verdict(Some(&evaluation(3, 3, 0)), REFERENCE, &RULE);
         assert!(!few.promote);
         assert!(
             few.reason.starts_with("kept, as 3 pairs are too few"),
@@ -194,13 +192,13 @@ mod tests {
     fn who_wants_to_be_sure_is() {
         let sure = Rule { sure: true, ..RULE };
         // Ten users, one pair each, one gained: that may be chance.
-        assert!(verdict(Some(&evaluation(10, 6, 5)), BASE, &RULE).promote);
-        let chance = verdict(Some(&evaluation(10, 6, 5)), BASE, &sure);
+        assert!(verdict(Some(&evaluation(10, 6, 5)), REFERENCE, &RULE).promote);
+        let chance = verdict(Some(&evaluation(10, 6, 5)), REFERENCE, &sure);
         assert!(
             !chance.promote && chance.reason.contains("chance"),
             "{}",
             chance.reason
         );
-        assert!(verdict(Some(&evaluation(100, 90, 20)), BASE, &sure).promote);
+        assert!(verdict(Some(&evaluation(100, 90, 20)), REFERENCE, &sure).promote);
     }
 }

@@ -6,7 +6,7 @@ use attune::train::adapter::TrainedAdapter;
 use attune::train::entangle::diagnose::pull;
 use attune::train::entangle::gradients::{PairGradients, Probe};
 use attune::train::entangle::heat_map::HeatMap;
-use attune::train::entangle::measure::Case;
+use attune::train::entangle::measure::{Case, Entanglement, Pull};
 use attune::train::loss::Objective;
 use attune::train::pack::Front;
 use attune::train::pairs::IdPair;
@@ -138,21 +138,26 @@ fn gradients_norms_and_cases() {
             if loss == "dpo_b0.1" {
                 let number = record["lora"]["dpo_case"].as_u64().unwrap() as usize;
                 assert_eq!(case, Case::ALL[number - 1], "{name}");
-                let normalized = pull.times(measured.normalizing());
-                let want = &record["lora"]["normalized_update_dpo_b0.1"];
-                let eta = want["eta"].as_f64().unwrap() / w.min(l);
-                let predicted = measured.predicted(normalized, eta);
-                for (side, name) in ["chosen", "rejected"].into_iter().enumerate() {
-                    let want = &want[format!("predicted_{name}")];
-                    close(
-                        &what,
-                        predicted[side],
-                        want,
-                        PREDICTED * predicted[side].abs(),
-                    );
-                }
+                check_normalized(name, &measured, pull, &record["lora"]);
             }
         }
+    }
+}
+
+/// The authors' normalized step is not scaled by the smaller norm.
+fn check_normalized(name: &str, measured: &Entanglement, pull: Pull, want: &Value) {
+    let want = &want["normalized_update_dpo_b0.1"];
+    let smaller = measured.norm_chosen.min(measured.norm_rejected);
+    let eta = want["eta"].as_f64().unwrap() / smaller;
+    let predicted = measured.predicted(pull.times(measured.normalizing()), eta);
+    for (side, of_side) in ["chosen", "rejected"].into_iter().enumerate() {
+        let want = &want[format!("predicted_{of_side}")];
+        close(
+            name,
+            predicted[side],
+            want,
+            PREDICTED * predicted[side].abs(),
+        );
     }
 }
 

@@ -54,7 +54,7 @@ fn the_wheel_turns_on_the_real_model() {
     let data = dir.path().join("data");
     let text = data.to_str().unwrap();
     let said = fails(&turn(text, &["--max-steps", "1"]));
-    assert!(said.contains("--data-dir"), "{said}");
+    assert!(said.contains("--data-dir") && !data.exists(), "{said}");
     let arguments = ["--data-dir", text, "--kv-memory", "64MiB", "--no-demo"];
     let mut serving = Serving::start(&arguments);
 

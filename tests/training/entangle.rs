@@ -157,7 +157,11 @@ fn a_diagnosed_run_is_the_run_itself_with_more_lines() {
         .map(|l| serde_json::from_str(l).unwrap())
         .collect();
     // Before the first step and with each evaluation, three pairs.
-    assert!(lines.len() >= 9 && lines.len() % 3 == 0, "{}", lines.len());
+    assert!(
+        lines.len() >= 9 && lines.len().is_multiple_of(3),
+        "{}",
+        lines.len()
+    );
     assert_eq!(lines[0]["step"], 0);
     for line in &lines {
         let number = |name: &str, i: usize| line[name][i].as_f64().unwrap();

@@ -5,6 +5,7 @@ mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;
 mod entangle;
+mod expo;
 mod personal;
 mod resume;
 mod versions;

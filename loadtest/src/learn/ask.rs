@@ -14,6 +14,17 @@ pub const BASE: &str = "base";
 /// What stands for it where the server does not say.
 pub const UNKNOWN: &str = "unknown";
 
+/// Two answers, and how a preference between them is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// The answers.
+    pub texts: Vec<String>,
+    /// The completion that the server keeps, if both are of one.
+    completion: Option<String>,
+    /// Makes the preference known if it is sent twice.
+    key: String,
+}
+
 /// Asks one server, as a scenario says.
 pub struct Asker<'a> {
     /// The server.
@@ -46,29 +57,71 @@ impl Asker<'_> {
         self.ask(&body, 1).await
     }
 
-    /// Two different answers, which the server keeps.
+    /// Two different answers: samples of one completion, which the server keeps, or answers in two of the
+    /// scenario's styles.
     ///
     /// # Errors
     /// No answer, or not two.
-    pub async fn two(&self, question: &str, user: &str, seed: u64) -> Result<Answer, Failure> {
+    pub async fn two(&self, question: &str, user: &str, seed: u64) -> Result<Pair, Failure> {
         let mut body = self.body(question, self.scenario.temperature);
         body["user"] = json!(user);
-        body["n"] = json!(2);
-        body["store"] = json!(true);
         body["seed"] = json!(seed);
-        self.ask(&body, 2).await
+        let styles = &self.scenario.styles;
+        if styles.is_empty() {
+            body["n"] = json!(2);
+            body["store"] = json!(true);
+            let Answer { id, texts, .. } = self.ask(&body, 2).await?;
+            return Ok(Pair {
+                texts,
+                key: format!("learn-{id}"),
+                completion: Some(id),
+            });
+        }
+        // Two that differ, in an order of their own for each chat.
+        let first = (seed % styles.len() as u64) as usize;
+        let step = 1 + (seed / styles.len() as u64) as usize % (styles.len() - 1);
+        let mut texts = Vec::new();
+        for style in [first, (first + step) % styles.len()] {
+            let question = json!({"role": "user", "content": question});
+            let mut messages: Vec<Value> =
+                styles[style].messages.iter().map(|m| json!(m)).collect();
+            messages.push(question);
+            body["messages"] = json!(messages);
+            texts.extend(self.ask(&body, 1).await?.texts);
+        }
+        Ok(Pair {
+            texts,
+            completion: None,
+            key: format!("learn-{user}-{seed}"),
+        })
     }
 
-    /// Sends back which of a completion's two answers is better.
+    /// Sends back which of the two answers to a question is better.
     ///
     /// # Errors
     /// The preference was not recorded.
-    pub async fn prefer(&self, completion: &str, chosen: usize) -> Result<(), Failure> {
-        let answer = |index: usize| json!({"completion_id": completion, "index": index});
-        let body = json!({"chosen": answer(chosen), "rejected": answer(1 - chosen)});
+    pub async fn prefer(
+        &self,
+        question: &str,
+        user: &str,
+        pair: &Pair,
+        chosen: usize,
+    ) -> Result<(), Failure> {
+        let body = match &pair.completion {
+            Some(completion) => {
+                let answer = |index: usize| json!({"completion_id": completion, "index": index});
+                json!({"chosen": answer(chosen), "rejected": answer(1 - chosen)})
+            }
+            // The style was the app's; the person asked the question alone.
+            None => json!({
+                "user": user,
+                "messages": [{"role": "user", "content": question}],
+                "chosen": pair.texts[chosen],
+                "rejected": pair.texts[1 - chosen],
+            }),
+        };
         let request = self.http.post("v1/preferences").json(&body);
-        // A completion is judged once, so its id makes a key that no other preference has.
-        let request = request.header("Idempotency-Key", format!("learn-{completion}"));
+        let request = request.header("Idempotency-Key", &pair.key);
         let (status, _) = self.http.json(request, self.scenario.timeout).await?;
         if status == StatusCode::CREATED {
             return Ok(());

@@ -120,14 +120,14 @@ pub async fn teach(asker: &Asker<'_>, quiet: bool) -> anyhow::Result<Lessons> {
 async fn hold(asker: &Asker<'_>, chat: Chat) -> Outcome {
     let person = &asker.scenario.people[chat.person];
     let question = &asker.scenario.questions.training[chat.question];
-    let answer = match asker.two(question, &person.name, chat.seed).await {
-        Ok(answer) => answer,
+    let pair = match asker.two(question, &person.name, chat.seed).await {
+        Ok(pair) => pair,
         Err(failure) => return Outcome::NoAnswer(failure),
     };
-    let Some(chosen) = better(person.taste, &answer.texts) else {
+    let Some(chosen) = better(person.taste, &pair.texts) else {
         return Outcome::Tie;
     };
-    match asker.prefer(&answer.id, chosen).await {
+    match asker.prefer(question, &person.name, &pair, chosen).await {
         Ok(()) => Outcome::Preferred,
         Err(failure) => Outcome::NotRecorded(failure),
     }

@@ -26,6 +26,8 @@ pub struct RawLearn {
     pub turn_timeout: Option<String>,
     pub resamples: Option<usize>,
     pub user_name: Option<String>,
+    #[serde(default)]
+    pub styles: Vec<Style>,
     pub users: RawTastes,
     pub questions: Questions,
     /// Where the file was, for messages.
@@ -41,7 +43,26 @@ pub struct RawTastes {
     pub short: Option<usize>,
     pub long: Option<usize>,
     pub list: Option<usize>,
+    pub prose: Option<usize>,
     pub questions: Option<usize>,
+}
+
+/// `[[styles]]`: a way in which the app asks for an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Style {
+    /// What stands before the question: an instruction, and examples perhaps.
+    pub messages: Vec<Message>,
+}
+
+/// One message of a style.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// The text.
+    pub content: String,
 }
 
 /// `[questions]`: what people ask. No question is in both lists.
@@ -69,6 +90,8 @@ pub struct LearnScenario {
     pub max_tokens: usize,
     /// Of chats; exams are greedy.
     pub temperature: f64,
+    /// Ways in which the app asks, two of them for each chat; none: it asks for two samples.
+    pub styles: Vec<Style>,
     /// Training chats of each person.
     pub chats_per_user: usize,
     /// Requests at a time.
@@ -148,6 +171,7 @@ pub fn resolve(raw: &RawLearn) -> Result<LearnScenario, ScenarioError> {
         // At 0 both answers of a chat are the same, and nobody prefers anything.
         temperature: check.range("temperature", raw.temperature.unwrap_or(1.0), 0.01, 2.0)?,
         chats_per_user,
+        styles: check.styles(&raw.styles)?,
         concurrency: check.range("concurrency", concurrency, 1, LIMITS.in_flight)?,
         timeout: check.bounded("timeout", raw.timeout.as_deref(), "300s")?,
         turn_timeout: check.bounded("turn_timeout", raw.turn_timeout.as_deref(), "1h")?,
@@ -170,6 +194,7 @@ impl Check {
                 Taste::Short => raw.users.short,
                 Taste::Long => raw.users.long,
                 Taste::List => raw.users.list,
+                Taste::Prose => raw.users.prose,
                 Taste::Questions => raw.users.questions,
             };
             let field = format!("users.{}", taste.name());
@@ -181,6 +206,29 @@ impl Check {
         }
         self.not_empty("users", people.len())?;
         Ok(people)
+    }
+
+    fn styles(&self, given: &[Style]) -> Result<Vec<Style>, ScenarioError> {
+        if given.len() == 1 {
+            let problem = "one style has nothing to be compared with; give two, or none".to_owned();
+            return Err(self.field("styles", problem));
+        }
+        self.range("styles", given.len(), 0, MAX_STYLES)?;
+        for (i, style) in given.iter().enumerate() {
+            let field = format!("styles[{i}].messages");
+            self.not_empty(&field, style.messages.len())?;
+            self.range(&field, style.messages.len(), 1, MAX_STYLES)?;
+            for message in &style.messages {
+                if !["system", "user", "assistant"].contains(&message.role.as_str()) {
+                    let problem =
+                        format!("{:?} is no role: system, user or assistant", message.role);
+                    return Err(self.field(&field, problem));
+                }
+                let length = message.content.trim().chars().count();
+                self.range(&format!("{field}: length"), length, 1, MAX_LENGTH)?;
+            }
+        }
+        Ok(given.to_vec())
     }
 
     fn questions(&self, given: &Questions) -> Result<Questions, ScenarioError> {
@@ -224,6 +272,8 @@ impl Check {
 
 /// People of one taste.
 const MAX_PEOPLE: usize = 10_000;
+/// Styles, and messages of one.
+const MAX_STYLES: usize = 32;
 /// Questions in one list.
 const MAX_QUESTIONS: usize = 10_000;
 /// Characters of a question.
@@ -324,9 +374,10 @@ mod tests {
     fn the_shipped_scenario_resolves() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/learn.toml");
         let scenario = resolve(&RawLearn::read(&file).unwrap()).unwrap();
-        for taste in Taste::ALL {
+        for taste in [Taste::Short, Taste::List] {
             assert!(scenario.people.iter().any(|person| person.taste == taste));
         }
+        assert_eq!(scenario.styles.len(), 2);
         assert!(scenario.questions.training.len() >= 40);
         assert!(scenario.questions.held_out.len() >= 12);
     }

@@ -13,9 +13,14 @@ pub enum Taste {
     Long,
     /// Many list lines.
     List,
+    /// No list lines.
+    Prose,
     /// A question back at the end.
     Questions,
 }
+
+/// Words by which two texts must differ for anybody to notice, as a share of the longer one's.
+const NOTICED: f64 = 0.2;
 
 /// Of two texts, how the first one fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,13 @@ pub enum Verdict {
 
 impl Taste {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 4] = [Self::Short, Self::Long, Self::List, Self::Questions];
+    pub const ALL: [Self; 5] = [
+        Self::Short,
+        Self::Long,
+        Self::List,
+        Self::Prose,
+        Self::Questions,
+    ];
 
     /// Its name in scenarios and reports.
     pub fn name(self) -> &'static str {
@@ -38,6 +49,7 @@ impl Taste {
             Self::Short => "short",
             Self::Long => "long",
             Self::List => "list",
+            Self::Prose => "prose",
             Self::Questions => "questions",
         }
     }
@@ -46,7 +58,7 @@ impl Taste {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Short | Self::Long => "words",
-            Self::List => "list lines",
+            Self::List | Self::Prose => "list lines",
             Self::Questions => "questions back",
         }
     }
@@ -55,7 +67,9 @@ impl Taste {
     pub fn count(self, text: &str) -> f64 {
         match self {
             Self::Short | Self::Long => text.split_whitespace().count() as f64,
-            Self::List => text.lines().filter(|line| is_list_line(line)).count() as f64,
+            Self::List | Self::Prose => {
+                text.lines().filter(|line| is_list_line(line)).count() as f64
+            }
             Self::Questions => f64::from(u8::from(ends_with_question(text))),
         }
     }
@@ -63,7 +77,7 @@ impl Taste {
     /// How good a text is; more is better.
     pub fn score(self, text: &str) -> f64 {
         match self {
-            Self::Short => -self.count(text),
+            Self::Short | Self::Prose => -self.count(text),
             Self::Long | Self::List | Self::Questions => self.count(text),
         }
     }
@@ -72,13 +86,25 @@ impl Taste {
     pub fn judge(self, text: &str, other: &str) -> Verdict {
         let rank = |text: &str| (!text.trim().is_empty(), self.score(text));
         let (left, right) = (rank(text), rank(other));
-        if left == right {
+        if left == right || (left.0 == right.0 && !self.notices(left.1, right.1)) {
             return Verdict::Tie;
         }
         if left > right {
             Verdict::Win
         } else {
             Verdict::Loss
+        }
+    }
+}
+
+impl Taste {
+    /// Whether two different scores are far enough apart.
+    fn notices(self, left: f64, right: f64) -> bool {
+        match self {
+            Self::Short | Self::Long => {
+                (left - right).abs() >= NOTICED * left.abs().max(right.abs())
+            }
+            Self::List | Self::Prose | Self::Questions => true,
         }
     }
 }
@@ -128,6 +154,15 @@ mod tests {
         assert_eq!(Taste::Short.judge(many, few), Verdict::Loss);
         assert_eq!(Taste::Long.judge(many, few), Verdict::Win);
         assert_eq!(Taste::Long.judge("a b", "c d"), Verdict::Tie);
+        let nine = "a b c d e f g h i";
+        assert_eq!(
+            Taste::Short.judge(nine, &format!("{nine} j k")),
+            Verdict::Tie
+        );
+        assert_eq!(
+            Taste::Short.judge(nine, &format!("{nine} j k l")),
+            Verdict::Win
+        );
     }
 
     #[test]
@@ -145,6 +180,8 @@ mod tests {
         }
         assert_eq!(Taste::List.judge("- a\n- b", "- a b c"), Verdict::Win);
         assert_eq!(Taste::List.judge("plain", "also plain"), Verdict::Tie);
+        assert_eq!(Taste::Prose.judge("- a\n- b", "- a b c"), Verdict::Loss);
+        assert_eq!(Taste::Prose.judge("plain", "- a"), Verdict::Win);
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl Learner {
         }
         let version = self.version();
         let n = body["n"].as_u64().unwrap_or(1);
+        let style = body["messages"][0]["content"].as_str().unwrap_or_default();
         let texts = match (n, user, &version) {
+            _ if style.contains("short") => vec![BRIEF.to_owned()],
+            _ if style.contains("list") => vec![LIST.to_owned()],
             (2, _, _) if self.dull.load(Ordering::SeqCst) => vec![GENERIC.into(), GENERIC.into()],
             (2, _, _) => vec![BRIEF.to_owned(), LIST.to_owned()],
             (_, Some(user), Some(_)) => {
@@ -68,8 +71,13 @@ impl Learner {
         Json(json!({"id": id, "choices": choices, "attune": attune})).into_response()
     }
 
-    /// Whether the chosen answer was kept.
-    pub fn prefer(&self, chosen: &Value) -> bool {
+    /// Whether the preference is a text that answers a question alone, or one of an answer that was kept.
+    pub fn prefer(&self, body: &Value) -> bool {
+        let chosen = &body["chosen"];
+        if let (Some(text), Some(user)) = (chosen.as_str(), body["user"].as_str()) {
+            self.liked.lock().unwrap().insert(user.into(), text.into());
+            return body["messages"].as_array().is_some_and(|m| m.len() == 1);
+        }
         let kept = self.kept.lock().unwrap();
         let Some((user, texts)) = kept.get(chosen["completion_id"].as_str().unwrap()) else {
             return false;

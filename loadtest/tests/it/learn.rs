@@ -263,3 +263,41 @@ fn the_texts_of_the_fake_are_what_the_tests_take_them_for() {
     assert!(words("New.") < words(BRIEF) && words(BRIEF) < words(GENERIC));
     assert!(words(GENERIC) < words(LIST));
 }
+
+/// An app that asks in two ways: the preference is told as texts, and the style is not part of it.
+#[tokio::test]
+async fn styles_are_the_apps_and_not_the_persons() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path()).await;
+    let style = |text: &str| {
+        format!("[[styles]]\nmessages = [{{ role = \"system\", content = \"{text}\" }}]\n")
+    };
+    let styles = style("Be short.") + &style("Make a list.");
+    let report = learn(&server, &styles, Some(&promote(folder.path())))
+        .await
+        .unwrap();
+    let lessons = &report.lessons;
+    assert_eq!((lessons.preferences, lessons.ties), (12, 3), "{lessons:?}");
+    assert!(lessons.preference_errors.is_empty(), "{lessons:?}");
+    assert_eq!(rates(group(&report, "list")), [0.5, 1.0, 1.0]);
+    assert_eq!(rates(group(&report, "short")), [0.5, 0.0, 1.0]);
+}
+
+#[test]
+fn one_style_is_no_choice() {
+    let one = "[[styles]]\nmessages = [{ role = \"system\", content = \"x\" }]\n";
+    let head = |styles: &str| {
+        let text = format!(
+            "{styles}[users]\nshort = 1\n[questions]\ntraining = [\"a?\"]\nheld_out = [\"b?\"]"
+        );
+        resolve(&RawLearn::parse(&text, Path::new("test.toml")).unwrap())
+    };
+    assert!(head("").is_ok() && head(&[one, one].concat()).is_ok());
+    let error = head(one).unwrap_err().to_string();
+    assert!(
+        error.contains("styles") && error.contains("give two"),
+        "{error}"
+    );
+    let error = head(&[one, &one.replace("system", "narrator")].concat()).unwrap_err();
+    assert!(error.to_string().contains("narrator"), "{error}");
+}

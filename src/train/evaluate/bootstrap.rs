@@ -38,7 +38,7 @@ impl Bootstrap {
     /// The interval of the mean over all values, given the values of each user. Users are resampled;
     /// values, if there is one user only. `stream` keeps the draws of different statistics apart. The
     /// order of a user's values does not matter. No values, no interval: (NaN, NaN).
-    pub(super) fn interval(&self, users: &[Vec<f64>], stream: u64) -> [f64; 2] {
+    pub(in crate::train) fn interval(&self, users: &[Vec<f64>], stream: u64) -> [f64; 2] {
         let parts: Vec<Part> = match users {
             [only] => {
                 let mut values = only.clone();

@@ -14,7 +14,6 @@ use crate::train::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evalua
 use crate::train::files::replace;
 use crate::train::publish::{contents, publish_only, Description};
 use crate::train::report::{report, EVAL_FILE};
-use crate::train::rival;
 use crate::train::scoring::{base_pairs, scored_pairs};
 use crate::train::TrainError;
 
@@ -78,9 +77,9 @@ fn evaluation(run: &Run, adapter: &TrainedAdapter) -> Result<Option<Evaluation>,
     evaluation
         .against
         .push(compare(&scored, "base", &base, bootstrap).map_err(unfit)?);
-    for dir in &run.place.against {
-        let other = rival::scored(dir, run.base, pairs, &run.settings.objective)?;
-        let comparison = compare(&scored, rival::name(dir), &other, bootstrap);
+    for rival in &run.place.against {
+        let other = rival.scored(run.base, pairs, &run.settings.objective)?;
+        let comparison = compare(&scored, rival.name(), &other, bootstrap);
         evaluation.against.push(comparison.map_err(unfit)?);
     }
     Ok(Some(evaluation))

@@ -5,13 +5,15 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::train::rival::Rival;
+
 /// Where a run is, and what it may take.
 #[derive(Debug, Clone)]
 pub struct Place<'a> {
     /// Its directory.
     pub out: PathBuf,
-    /// Bundles that the version is compared with, on the same pairs.
-    pub against: Vec<PathBuf>,
+    /// What the version is compared with, on the same pairs.
+    pub against: Vec<Rival>,
     /// Go on from the checkpoint there.
     pub resume: bool,
     /// Bytes.

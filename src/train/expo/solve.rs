@@ -1,0 +1,187 @@
+//! `attune-train solve`: how often a model solves tasks, as pass@k.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::prompts;
+use super::rollout::{roll_out, Sampling, Voice};
+use crate::base_model;
+use crate::model::kernels::packed_matmul::WeightType;
+use crate::model::linear::LinearFormat;
+use crate::train::evaluate::Bootstrap;
+use crate::train::task::{load, Task};
+use crate::train::TrainError;
+
+/// What `attune-train solve` is asked.
+#[derive(Debug, Clone)]
+pub struct SolveRequest {
+    /// The base model.
+    pub base: String,
+    /// A version, as its generic user; `None`: the bare base.
+    pub bundle: Option<PathBuf>,
+    /// Files of tasks.
+    pub tasks: Vec<PathBuf>,
+    /// Only so many tasks, the first ones.
+    pub max_tasks: usize,
+    /// How answers are sampled.
+    pub sampling: Sampling,
+    /// The k of pass@k, each at most the number of samples.
+    pub ks: Vec<usize>,
+    /// One JSON object instead of a table.
+    pub json: bool,
+}
+
+/// How often tasks were solved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Solved {
+    /// Tasks that were asked.
+    pub tasks: usize,
+    /// Tasks that do not fit the context.
+    pub too_long: usize,
+    /// Tasks of which no answer was right.
+    pub unsolved: usize,
+    /// pass@k by k.
+    pub pass: Vec<PassAtK>,
+    /// Tokens of all answers.
+    pub tokens: usize,
+    /// Tokens a second.
+    pub tokens_per_second: f64,
+}
+
+/// The chance that one of k answers is right.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PassAtK {
+    /// k.
+    pub k: usize,
+    /// Its mean over tasks.
+    pub rate: f64,
+    /// 95 % of resamples of the tasks.
+    pub interval: [f64; 2],
+}
+
+/// Asks the tasks and checks the answers.
+///
+/// # Errors
+/// Tasks or a bundle that cannot be used.
+pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
+    let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
+    let voice = Voice::of(request.bundle.as_deref(), &base)?;
+    let tasks = read(&request.tasks, request.max_tasks)?;
+    let prompts: Vec<String> = tasks.iter().map(prompts::plain).collect();
+    let bar = ProgressBar::new((prompts.len() * request.sampling.samples) as u64);
+    let rolled = roll_out(&base, &voice, &prompts, request.sampling, |n| {
+        bar.set_position(n as u64);
+    })?;
+    bar.finish_and_clear();
+    let right = |(task, answers): (&Task, &Option<Vec<String>>)| {
+        let answers = answers.as_ref()?;
+        Some(
+            answers
+                .iter()
+                .filter(|answer| task.is_solved_by(answer))
+                .count(),
+        )
+    };
+    let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
+    let counts: Vec<usize> = right.iter().flatten().copied().collect();
+    let solved = Solved {
+        tasks: counts.len(),
+        too_long: right.len() - counts.len(),
+        unsolved: counts.iter().filter(|n| **n == 0).count(),
+        pass: pass(&counts, request),
+        tokens: rolled.tokens,
+        tokens_per_second: rolled.tokens as f64 / rolled.seconds,
+    };
+    if request.json {
+        let json = serde_json::to_string(&solved);
+        return json
+            .map(|text| text + "\n")
+            .map_err(|e| TrainError::Unfit(e.to_string()));
+    }
+    Ok(table(&solved))
+}
+
+/// The tasks of all files.
+pub(super) fn read(files: &[PathBuf], most: usize) -> Result<Vec<Task>, TrainError> {
+    let mut tasks = Vec::new();
+    for file in files {
+        tasks.extend(load::load(file).map_err(|e| TrainError::Unfit(e.to_string()))?);
+    }
+    tasks.truncate(most);
+    Ok(tasks)
+}
+
+fn pass(right: &[usize], request: &SolveRequest) -> Vec<PassAtK> {
+    let bootstrap = Bootstrap {
+        seed: request.sampling.seed,
+        ..Bootstrap::default()
+    };
+    let of_k = |&k: &usize| {
+        let chances = right
+            .iter()
+            .map(|c| chance(request.sampling.samples, *c, k));
+        let by_task: Vec<Vec<f64>> = chances.map(|chance| vec![chance]).collect();
+        PassAtK {
+            k,
+            rate: by_task.iter().map(|task| task[0]).sum::<f64>() / by_task.len() as f64,
+            interval: bootstrap.interval(&by_task, k as u64),
+        }
+    };
+    request.ks.iter().map(of_k).collect()
+}
+
+/// The chance that one of `k` answers is right, if `right` of `n` were: 1 - C(n - right, k) / C(n, k),
+/// without bias (arXiv 2107.03374, equation 1).
+pub fn chance(n: usize, right: usize, k: usize) -> f64 {
+    let wrong = n - right;
+    if wrong < k {
+        return 1.0;
+    }
+    // A product of k factors; the binomials themselves may be huge.
+    let all_wrong: f64 = (0..k)
+        .map(|i| (wrong - i) as f64 / (n - i) as f64)
+        .product();
+    1.0 - all_wrong
+}
+
+fn table(solved: &Solved) -> String {
+    let mut text = format!(
+        "{} tasks, {} of them without a right answer; {} too long\n",
+        solved.tasks, solved.unsolved, solved.too_long
+    );
+    for PassAtK { k, rate, interval } in &solved.pass {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "pass@{k:<3} {rate:.3} [{:.3}, {:.3}]",
+            interval[0], interval[1]
+        );
+    }
+    let _ = writeln!(
+        text,
+        "{} tokens, {:.0} a second",
+        solved.tokens, solved.tokens_per_second
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pass_at_k_is_that_of_drawing_without_putting_back() {
+        assert_eq!(chance(4, 0, 4), 0.0);
+        assert_eq!(chance(4, 1, 4), 1.0);
+        assert_eq!(chance(4, 1, 1), 0.25);
+        assert!((chance(4, 2, 2) - (1.0 - 1.0 / 6.0)).abs() < 1e-12);
+        assert_eq!(chance(8, 8, 1), 1.0);
+        // By trying all pairs of 5 answers of which 2 are right.
+        let pairs: Vec<(usize, usize)> = (0..5).flat_map(|i| (0..i).map(move |j| (i, j))).collect();
+        let hits = pairs.iter().filter(|(i, j)| *i < 2 || *j < 2).count();
+        assert!((chance(5, 2, 2) - hits as f64 / pairs.len() as f64).abs() < 1e-12);
+    }
+}

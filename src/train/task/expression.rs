@@ -1,0 +1,140 @@
+//! Expressions that have to reach a number with given others: the answers of countdown tasks.
+
+use super::number::equal;
+
+/// Parentheses within parentheses, at most.
+const MAX_DEPTH: usize = 32;
+
+/// `24 = 3 5 9`: the number to reach, and what may be used, each once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Goal {
+    target: f64,
+    /// Sorted.
+    numbers: Vec<i64>,
+}
+
+impl Goal {
+    /// Reads a goal.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (target, numbers) = text.split_once('=')?;
+        let numbers: Result<Vec<i64>, _> = numbers.split_whitespace().map(str::parse).collect();
+        let mut numbers = numbers.ok().filter(|numbers| !numbers.is_empty())?;
+        numbers.sort_unstable();
+        let target = target.trim().parse::<i64>().ok()? as f64;
+        Some(Self { target, numbers })
+    }
+
+    /// Whether an expression, with or without `= result`, uses each number once and reaches the goal.
+    pub fn is_reached_by(&self, text: &str) -> bool {
+        let expression = text.split('=').next().unwrap_or_default();
+        let mut reader = Reader {
+            rest: expression.trim(),
+            used: Vec::new(),
+            depth: 0,
+        };
+        let Some(value) = reader.sum().filter(|_| reader.rest.is_empty()) else {
+            return false;
+        };
+        reader.used.sort_unstable();
+        reader.used == self.numbers && equal(value, self.target)
+    }
+}
+
+/// Reads an expression from its beginning: sums of products of numbers and parentheses.
+struct Reader<'a> {
+    rest: &'a str,
+    used: Vec<i64>,
+    depth: usize,
+}
+
+impl Reader<'_> {
+    fn sum(&mut self) -> Option<f64> {
+        let mut value = self.product()?;
+        loop {
+            value = match self.one_of(&['+', '-', '\u{2212}']) {
+                Some('+') => value + self.product()?,
+                Some(_) => value - self.product()?,
+                None => return Some(value),
+            };
+        }
+    }
+
+    fn product(&mut self) -> Option<f64> {
+        let mut value = self.atom()?;
+        loop {
+            value = match self.one_of(&['*', '\u{d7}', '/', '\u{f7}']) {
+                Some('*' | '\u{d7}') => value * self.atom()?,
+                Some(_) => value / self.atom()?,
+                None => return Some(value).filter(|value| value.is_finite()),
+            };
+        }
+    }
+
+    fn atom(&mut self) -> Option<f64> {
+        if self.one_of(&['(']).is_some() {
+            self.depth += 1;
+            let inside = (self.depth <= MAX_DEPTH).then(|| self.sum())??;
+            self.depth -= 1;
+            return self.one_of(&[')']).map(|_| inside);
+        }
+        let digits = self.rest.find(|c: char| !c.is_ascii_digit());
+        let (number, rest) = self.rest.split_at(digits.unwrap_or(self.rest.len()));
+        let number: i64 = number.parse().ok()?;
+        self.rest = rest.trim_start();
+        self.used.push(number);
+        Some(number as f64)
+    }
+
+    /// Takes the next character if it is one of `wanted`.
+    fn one_of(&mut self, wanted: &[char]) -> Option<char> {
+        let next = self.rest.chars().next().filter(|c| wanted.contains(c))?;
+        self.rest = self.rest[next.len_utf8()..].trim_start();
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn goals_and_the_ways_to_them() {
+        let goal = Goal::parse("24 = 3 5 9").unwrap();
+        for (text, reached) in [
+            ("3 * (9 - 1)", false),
+            ("(9 - 5) * 6", false),
+            ("3 * 5 + 9", true),
+            ("9 + 5*3 = 24", true),
+            ("( (9) + (5 \u{d7} 3) )", true),
+            ("3 * 5 + 9 + 0", false),
+            ("3 * 5", false),
+            ("3 * 5 + 9 apples", false),
+            ("3 * 5 + ", false),
+            ("", false),
+            ("9 / (5 - 5)", false),
+        ] {
+            assert_eq!(goal.is_reached_by(text), reached, "{text:?}");
+        }
+        assert!(Goal::parse("8 = 4 12")
+            .unwrap()
+            .is_reached_by("12 \u{2212} 4"));
+        for text in ["", "24", "24 =", "x = 3", "24 = 3 x"] {
+            assert_eq!(Goal::parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "[0-9()*/+ -]{0,60}") {
+            Goal::parse("1 = 1").unwrap().is_reached_by(&text);
+        }
+
+        #[test]
+        fn deep_parentheses_are_no_answer(depth in 33..2000usize) {
+            let text = format!("{}1{}", "(".repeat(depth), ")".repeat(depth));
+            prop_assert!(!Goal::parse("1 = 1").unwrap().is_reached_by(&text));
+        }
+    }
+}
