@@ -39,7 +39,7 @@ impl Rival {
     /// `pairs` as it sees them.
     ///
     /// # Errors
-    /// As [`scored`].
+    /// A bundle that cannot be used with `base`; a failure of the tensor library.
     pub fn scored(
         &self,
         base: &BaseModel,

@@ -5,7 +5,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`turn`] | one turn, from the snapshot to the decision |
+//! | [`mod@turn`] | one turn, from the snapshot to the decision |
 //! | [`repeat`] | turn after turn; the command line's side |
 //! | [`verdict`] | whether a candidate is better, and the words and numbers for it |
 //! | [`target`] | the data directory that is turned: of a server that runs, or of none |
