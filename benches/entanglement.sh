@@ -11,10 +11,10 @@ train="${ATTUNE_BIN:-${CARGO_TARGET_DIR:-target}/release}/attune-train"
 python3 benches/entanglement_pairs.py "$out/data"
 
 common=(--alpha 0 --loss dpo --beta 0.1 --lr "${LR:-1e-4}" --schedule constant --warmup 0 --batch-size 8 --max-steps 20
-    --epochs 100 --holdout 0.2 --log-every 5 --eval-every 1 --diagnose-gradients 8)
+    --epochs 100 --holdout 0.2 --log-every 5 --eval-every 5 --diagnose-gradients 4)
 for set in single short long; do
-    "$train" entangle --data "$out/data/$set.jsonl" --pairs 16 --heat-maps 1 --out "$out/$set-at-the-start" \
-        --loss dpo:beta=0.1 --loss simpo --loss cpo --loss dpop --loss orpo >"$out/$set-at-the-start.txt"
+    "$train" entangle --data "$out/data/$set.jsonl" --pairs 8 --heat-maps 1 --out "$out/$set-at-the-start" \
+        --loss dpo:beta=0.1 --loss simpo --loss cpo >"$out/$set-at-the-start.txt"
     for way in plain normalized masked; do
         case $way in plain) flags=() ;; normalized) flags=(--normalized) ;; masked) flags=(--mask lcs) ;; esac
         "$train" pdpo "${common[@]}" "${flags[@]}" --data "$out/data/$set.jsonl" --out "$out/$set-$way" >/dev/null
@@ -30,7 +30,7 @@ for name in ("single", "short", "long"):
         lines = [json.loads(line) for line in open(f"{out}/{name}-{way}/metrics.jsonl")]
         first = next(line for line in lines if "gradients/cosine" in line)
         evals = [line for line in lines if "eval_loss" in line]
-        # Held-out pairs, all tokens, after the first step and after the last.
+        # Held-out pairs, all tokens, after 5 steps and after the last.
         chosen = [line["eval_logps/chosen"] for line in evals]
         rejected = [line["eval_logps/rejected"] for line in evals]
         accuracy = evals[-1]["eval_rewards/accuracies"]
