@@ -76,18 +76,12 @@ pub fn entangle(request: &EntangleRequest) -> Result<String, TrainError> {
         bos: base.tokenizer.added_bos(),
         n_user_tokens: adapter.users.as_ref().map_or(0, |u| u.n_user_tokens),
     };
-    let mut found = Vec::new();
-    for normalized in [false, true] {
-        for objective in &request.losses {
-            let diagnosis = Diagnosis {
-                probe: probe(&base, front),
-                objective: *objective,
-                normalized,
-            };
-            found.push(of_loss(&diagnosis, &mut adapter, &pairs)?);
-        }
-    }
-    let probe = probe(&base, front);
+    let probe = Probe {
+        decoder: &base.decoder,
+        front,
+        activations: Activations::Keep,
+    };
+    let found = measure(&probe, &request.losses, &mut adapter, &pairs)?;
     if let Some(out) = &request.out {
         fs::create_dir_all(out).map_err(TrainError::io(out))?;
         let path = out.join("entangle.json");
@@ -101,14 +95,6 @@ pub fn entangle(request: &EntangleRequest) -> Result<String, TrainError> {
         }
     }
     Ok(table(&found, pairs.len()))
-}
-
-fn probe(base: &BaseModel, front: Front) -> Probe<'_> {
-    Probe {
-        decoder: &base.decoder,
-        front,
-        activations: Activations::Keep,
-    }
 }
 
 /// The adapter, all of it trained, and the pairs with their references.
@@ -141,22 +127,38 @@ fn begin(
     Ok((adapter, pairs))
 }
 
-fn of_loss(
-    diagnosis: &Diagnosis,
+/// Each loss, plain and then normalized, on all pairs.
+fn measure(
+    probe: &Probe,
+    losses: &[Objective],
     adapter: &mut TrainedAdapter,
     pairs: &[HeldOutPair],
-) -> Result<OfLoss, TrainError> {
-    let measured = pairs.iter().map(|HeldOutPair { pair, .. }| {
+) -> Result<Vec<OfLoss>, TrainError> {
+    let policy = probe.policy(adapter)?;
+    let ways = [false, true].into_iter();
+    let diagnosis = |normalized| {
+        losses.iter().map(move |objective| Diagnosis {
+            probe,
+            objective: *objective,
+            normalized,
+        })
+    };
+    let diagnoses: Vec<Diagnosis> = ways.flat_map(diagnosis).collect();
+    let mut measured: Vec<Vec<Measured>> = vec![Vec::new(); diagnoses.len()];
+    for HeldOutPair { pair, .. } in pairs {
         let user = adapter.users.is_some().then_some(pair.user);
-        diagnosis.measure(adapter, pair, user)
-    });
-    let pairs: Vec<Measured> = measured.collect::<Result<_, _>>()?;
-    Ok(OfLoss {
+        let found = probe.pair(&policy, adapter, &pair.completions(user))?;
+        for (diagnosis, measured) in diagnoses.iter().zip(&mut measured) {
+            measured.push(diagnosis.measure(adapter, pair, user, &found)?);
+        }
+    }
+    let of_loss = |(diagnosis, pairs): (&Diagnosis, Vec<Measured>)| OfLoss {
         loss: diagnosis.objective.to_string(),
         normalized: diagnosis.normalized,
         shares: shares(pairs.iter().map(|m| m.case)).into_iter().collect(),
         pairs,
-    })
+    };
+    Ok(diagnoses.iter().zip(measured).map(of_loss).collect())
 }
 
 fn heat_map(

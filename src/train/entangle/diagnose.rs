@@ -23,7 +23,7 @@ const CHANGE: f64 = 0.01;
 #[derive(Debug)]
 pub struct Diagnosis<'a> {
     /// Where gradients are taken.
-    pub probe: Probe<'a>,
+    pub probe: &'a Probe<'a>,
     /// The loss whose pull is measured.
     pub objective: Objective,
     /// Whether the step is the normalized one.
@@ -55,7 +55,8 @@ pub struct Measured {
 }
 
 impl Diagnosis<'_> {
-    /// Measures a pair as `user` sees it.
+    /// Measures a pair as `user` sees it, whose gradients [`Probe::pair`] found: they are the same for
+    /// every loss.
     ///
     /// # Errors
     /// A failure of the tensor library; a user model that is no longer made of numbers.
@@ -64,12 +65,11 @@ impl Diagnosis<'_> {
         adapter: &mut TrainedAdapter,
         pair: &IdPair,
         user: Option<usize>,
+        found: &PairGradients,
     ) -> Result<Measured, TrainError> {
         let completions = pair.completions(user);
-        let policy = self.probe.policy(adapter)?;
-        let found = self.probe.pair(&policy, adapter, &completions)?;
         let entanglement = found.measure();
-        let mut pull = pull(&self.objective, pair, &found);
+        let mut pull = pull(&self.objective, pair, found);
         if self.normalized {
             pull = pull.times(entanglement.normalizing());
         }
@@ -85,7 +85,7 @@ impl Diagnosis<'_> {
             predicted: entanglement.predicted(pull, eta),
             realised: self
                 .probe
-                .realised(adapter, &completions, &found, pull, eta)?,
+                .realised(adapter, &completions, found, pull, eta)?,
             pull,
             entanglement,
         })

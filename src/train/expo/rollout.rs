@@ -14,12 +14,13 @@ use crate::engine::model_runner::ModelRunner;
 use crate::engine::outbox::Answer;
 use crate::engine::request::{EngineAdapter, EngineEvent, EngineRequest, SamplingParams};
 use crate::engine::thread::{EngineConfig, EngineHandle};
+use crate::ids::UserKey;
 use crate::model::kernels::paged_attention::BLOCK_SIZE;
 use crate::text::chat_template::ChatMessage;
 use crate::text::tokenizer::SpecialTokens;
 use crate::train::load::locate_and_read;
 use crate::train::TrainError;
-use crate::user_model::soft_prompt::SoftPrompt;
+use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
 
 /// Answers that are made at once.
 const MAX_RUNNING: usize = 32;
@@ -40,8 +41,8 @@ impl Voice {
         }
     }
 
-    /// The generic user of a version.
-    pub fn generic(adapter: &Arc<Adapter>) -> Self {
+    /// Somebody, or for nobody the generic user, as a version knows them.
+    pub fn of_person(adapter: &Arc<Adapter>, person: Option<&UserKey>) -> Self {
         let people = adapter.people.as_ref();
         Self {
             adapter: Some(EngineAdapter {
@@ -49,8 +50,13 @@ impl Voice {
                 lora: adapter.lora.clone(),
                 lease: adapter.clone(),
             }),
-            soft_prompt: people.map_or_else(SoftPrompt::none, |people| people.soft_prompt(None)),
+            soft_prompt: people.map_or_else(SoftPrompt::none, |people| people.soft_prompt(person)),
         }
+    }
+
+    /// Whose rows these are.
+    pub fn row(&self) -> RowKind {
+        self.soft_prompt.kind()
     }
 
     /// The bundle in `dir`, or the bare base model.
@@ -60,7 +66,10 @@ impl Voice {
     pub fn of(bundle: Option<&Path>, base: &BaseModel) -> Result<Self, TrainError> {
         match bundle {
             None => Ok(Self::base()),
-            Some(dir) => Ok(Self::generic(&Arc::new(locate_and_read(dir, base)?))),
+            Some(dir) => Ok(Self::of_person(
+                &Arc::new(locate_and_read(dir, base)?),
+                None,
+            )),
         }
     }
 }
@@ -111,60 +120,97 @@ pub fn roll_out(
     for ids in &mut encoded {
         *ids = ids.take().filter(|ids| rows(ids) <= context);
     }
-    let Some(longest) = encoded.iter().flatten().map(rows).max() else {
+    if encoded.iter().all(Option::is_none) {
         return Err(TrainError::Unfit(format!(
             "no prompt leaves room for {} tokens in a context of {context}: give a smaller \
              --max-tokens",
             sampling.max_tokens
         )));
-    };
-    let engine = engine(base, longest, sampling);
-    let mut requests = Vec::new();
-    for (prompt, ids) in encoded.iter().enumerate() {
-        for sample in ids.iter().flat_map(|_| 0..sampling.samples) {
-            requests.push((prompt, sample));
+    }
+    let mut jobs = Vec::new();
+    for (number, prompt) in encoded.iter().enumerate() {
+        let of_prompt = sampling.seed.wrapping_add((number as u64) << 20);
+        for prompt in prompt.iter() {
+            jobs.extend((0..sampling.samples as u64).map(|sample| Job {
+                voice,
+                prompt: prompt.clone(),
+                seed: of_prompt.wrapping_add(sample),
+            }));
         }
     }
-    let mut answers: Vec<Option<Vec<String>>> = encoded
-        .iter()
-        .map(|ids| ids.as_ref().map(|_| vec![String::new(); sampling.samples]))
-        .collect();
-    let mut tokens = 0;
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|e| TrainError::Unfit(e.to_string()))?;
-    runtime.block_on(async {
-        let asked = requests.into_iter().filter_map(|(prompt, sample)| {
-            let ids = encoded[prompt].clone()?;
-            Some((
-                prompt,
-                sample,
-                request(base, voice, ids, sampling, (prompt, sample)),
-            ))
-        });
-        // As many as run at once wait in the engine; the others here.
-        let mut done = stream::iter(asked)
-            .map(|(prompt, sample, request)| {
-                let engine = &engine;
-                async move { (prompt, sample, ask(engine, request).await) }
-            })
-            .buffer_unordered(MAX_RUNNING);
-        let mut n = 0;
-        while let Some((prompt, sample, ids)) = done.next().await {
-            let ids = ids?;
-            tokens += ids.len();
-            n += 1;
-            progress(n);
-            if let Some(of_prompt) = &mut answers[prompt] {
-                of_prompt[sample] = base.tokenizer.decode(&ids, true).trim().to_owned();
-            }
-        }
-        Ok::<_, TrainError>(())
-    })?;
+    let (temperature, max_tokens) = (sampling.temperature, sampling.max_tokens);
+    let ids = answer_all(base, &jobs, temperature, max_tokens, &mut progress)?;
+    let tokens = ids.iter().map(Vec::len).sum();
+    let mut ids = ids.iter();
+    // Answers come in the order of jobs: all of a prompt that was asked, then all of the next.
+    let answers = encoded.iter().map(|prompt| {
+        prompt.as_ref()?;
+        let of_prompt = ids.by_ref().take(sampling.samples);
+        Some(of_prompt.map(|ids| said(base, ids)).collect())
+    });
     Ok(Rollouts {
-        answers,
+        answers: answers.collect(),
         tokens,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// An answer's ids as text.
+pub fn said(base: &BaseModel, ids: &[u32]) -> String {
+    base.tokenizer.decode(ids, true).trim().to_owned()
+}
+
+/// One answer that is to be made.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Who answers.
+    pub voice: &'a Voice,
+    /// Prompt ids, BOS included where the tokenizer adds one.
+    pub prompt: Arc<[u32]>,
+    /// Of this answer.
+    pub seed: u64,
+}
+
+impl Job<'_> {
+    /// Positions that it takes with an answer of `max_tokens`.
+    pub fn rows(&self, max_tokens: usize) -> usize {
+        self.prompt.len() + self.voice.soft_prompt.len() + max_tokens
+    }
+}
+
+/// The ids of all answers, in the order of `jobs`, each of which fits the context.
+///
+/// # Errors
+/// A pass that fails.
+pub fn answer_all(
+    base: &BaseModel,
+    jobs: &[Job],
+    temperature: f32,
+    max_tokens: usize,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Vec<u32>>, TrainError> {
+    let longest = jobs.iter().map(|job| job.rows(max_tokens)).max();
+    let engine = engine(base, longest.unwrap_or(0), jobs.len().clamp(1, MAX_RUNNING));
+    let mut answers = vec![Vec::new(); jobs.len()];
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(failed)?;
+    runtime.block_on(async {
+        // As many as run at once wait in the engine; the others here.
+        let mut done = stream::iter(jobs.iter().enumerate())
+            .map(|(number, job)| {
+                let (engine, request) = (&engine, request(base, job, temperature, max_tokens));
+                async move { (number, ask(engine, request).await) }
+            })
+            .buffer_unordered(MAX_RUNNING);
+        let mut n = 0;
+        while let Some((number, ids)) = done.next().await {
+            answers[number] = ids?;
+            n += 1;
+            progress(n);
+        }
+        Ok::<_, TrainError>(())
+    })?;
+    Ok(answers)
 }
 
 /// As `/v1/chat/completions` encodes a user's message, or `/v1/completions` a prompt for a model without a
@@ -189,47 +235,38 @@ pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> 
     Ok(ids.into())
 }
 
-fn engine(base: &BaseModel, longest: usize, sampling: Sampling) -> EngineHandle {
+fn engine(base: &BaseModel, longest: usize, running: usize) -> EngineHandle {
     let blocks = longest.div_ceil(BLOCK_SIZE) + 1;
-    let kv = KvCache::with_blocks(base.decoder.config(), blocks * MAX_RUNNING);
+    let kv = KvCache::with_blocks(base.decoder.config(), blocks * running);
     let runner = ModelRunner::new(base.decoder.clone(), kv);
     EngineHandle::spawn(
         Box::new(runner),
         EngineConfig {
-            max_running: MAX_RUNNING,
+            max_running: running,
             max_queued: MAX_RUNNING,
             max_queued_tokens: longest * MAX_RUNNING,
             token_budget: 256,
             prefix_cache: true,
-            seed: sampling.seed,
+            // Every request has its own.
+            seed: 0,
         },
     )
 }
 
-fn request(
-    base: &BaseModel,
-    voice: &Voice,
-    prompt: Arc<[u32]>,
-    sampling: Sampling,
-    (number, sample): (usize, usize),
-) -> EngineRequest {
+fn request(base: &BaseModel, job: &Job, temperature: f32, max_tokens: usize) -> EngineRequest {
     let tokenizer = &base.tokenizer;
-    let begins = tokenizer.adds_bos() && tokenizer.bos() == prompt.first().copied();
-    let seed = sampling
-        .seed
-        .wrapping_add((number as u64) << 20)
-        .wrapping_add(sample as u64);
+    let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
     EngineRequest {
-        prompt,
-        soft_prompt: voice.soft_prompt.clone(),
+        prompt: job.prompt.clone(),
+        soft_prompt: job.voice.soft_prompt.clone(),
         soft_at: usize::from(begins),
-        adapter: voice.adapter.clone(),
+        adapter: job.voice.adapter.clone(),
         sampling: SamplingParams {
-            temperature: sampling.temperature,
-            seed: Some(seed),
+            temperature,
+            seed: Some(job.seed),
             ..SamplingParams::default()
         },
-        max_tokens: sampling.max_tokens.max(1),
+        max_tokens: max_tokens.max(1),
         min_tokens: 0,
         end_ids: tokenizer.end_ids().into(),
         ignore_eos: false,

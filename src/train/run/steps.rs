@@ -219,12 +219,14 @@ impl<'a> Steps<'a> {
         let Some(file) = &mut self.start.gradients else {
             return Ok(());
         };
+        let probe = Probe {
+            decoder: self.learner.decoder,
+            front: self.learner.front,
+            activations: self.learner.activations,
+        };
+        let policy = probe.policy(&self.adapter)?;
         let diagnosis = Diagnosis {
-            probe: Probe {
-                decoder: self.learner.decoder,
-                front: self.learner.front,
-                activations: self.learner.activations,
-            },
+            probe: &probe,
             objective: settings.objective,
             normalized: settings.normalized,
         };
@@ -232,7 +234,8 @@ impl<'a> Steps<'a> {
         let pairs = self.run.prepared.train.iter();
         for (number, pair) in pairs.take(settings.diagnose_gradients).enumerate() {
             let user = self.adapter.users.is_some().then_some(pair.user);
-            let found = diagnosis.measure(&mut self.adapter, pair, user)?;
+            let found = probe.pair(&policy, &mut self.adapter, &pair.completions(user))?;
+            let found = diagnosis.measure(&mut self.adapter, pair, user, &found)?;
             file.append(&diagnose::line(step, number, user, &found))?;
             measured.push(found);
         }
