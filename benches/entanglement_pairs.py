@@ -1,5 +1,6 @@
 """Sentiment pairs whose responses share nothing, a short or a long ending: the three sets of section 4.3 of
-"Gradient entanglement" (arXiv 2410.13828), with sentences written for attune.
+"Gradient entanglement" (arXiv 2410.13828), with sentences written for attune. The paper trains a model on such answers
+before it prefers one of them; here two examples in the prompt make the ending as likely as that.
 
 Usage: entanglement_pairs.py OUT_DIR. Writes single.jsonl, short.jsonl and long.jsonl.
 """
@@ -58,8 +59,12 @@ out = pathlib.Path(sys.argv[1])
 out.mkdir(parents=True, exist_ok=True)
 for name, ending in ENDINGS.items():
     with open(out / f"{name}.jsonl", "w") as file:
-        for good, bad in zip(GOOD, BAD):
+        shown = "".join(
+            f"{text}\nAnswer: {word}{ending}\n\n"
+            for text, word in ((GOOD[0], "positive"), (BAD[0], "negative"), (BAD[1], "negative"), (GOOD[1], "positive"))
+        )
+        for good, bad in zip(GOOD[2:], BAD[2:]):
             for text, right, wrong in ((good, "positive", "negative"), (bad, "negative", "positive")):
-                prompt = f"Is this sentence positive or negative?\n{text}"
+                prompt = f"Is this sentence positive or negative? Answer as in the examples.\n\n{shown}{text}\nAnswer:"
                 pair = {"prompt": prompt, "chosen": right + ending, "rejected": wrong + ending}
                 file.write(json.dumps(pair) + "\n")
