@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use attune::config::train::{Pdpo, Tasks, TrainCli, TrainCommand};
+use attune::config::train::{Tasks, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
 use attune::train::entangle::command::{entangle, EntangleRequest};
 use attune::train::expo::explain::{explain, ExplainRequest};
-use attune::train::expo::solve::{solve, SolveRequest};
+use attune::train::expo::solve::{self, solve, SolveRequest};
 use attune::train::run::{run, Outcome, Place};
 use attune::train::sample::sample;
 use attune::train::task::family::tasks;
@@ -20,7 +20,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
     let done = match TrainCli::parse().command {
-        TrainCommand::Pdpo(raw) => pdpo(&raw),
+        TrainCommand::Pdpo(raw) => TrainConfig::new(&raw).map_err(Into::into).and_then(train),
+        TrainCommand::ExpDpo(raw) => raw.config().map_err(Into::into).and_then(train),
+        TrainCommand::ExpGrpo(raw) => raw.config().map_err(Into::into).and_then(train),
         TrainCommand::Eval(raw) => pool(raw.threads)
             .and_then(|()| Ok(commands::eval(&raw.into())?))
             .and_then(|text| print(&text)),
@@ -56,8 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn pdpo(raw: &Pdpo) -> Result<()> {
-    let config = TrainConfig::new(raw)?;
+fn train(config: TrainConfig) -> Result<()> {
     pool(config.threads)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -77,9 +78,11 @@ fn pdpo(raw: &Pdpo) -> Result<()> {
         Outcome::Published {
             version,
             evaluation,
+            tasks,
         } => {
-            let evaluation = evaluation.map_or_else(String::new, |e| commands::table(&e));
-            print(&format!("{evaluation}published {version}\n"))
+            let pairs = evaluation.map_or_else(String::new, |e| commands::table(&e));
+            let tasks = tasks.map_or_else(String::new, |e| solve::table(&e.solved));
+            print(&format!("{pairs}{tasks}published {version}\n"))
         }
         Outcome::Stopped { step } => print(&format!(
             "stopped after step {step}; go on with the same command and --resume\n"

@@ -9,5 +9,6 @@
 pub mod raw;
 pub mod resolved;
 pub mod train;
+pub mod train_expo;
 pub mod training;
 pub mod wheel;

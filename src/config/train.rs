@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::train_expo::{ExpDpo, ExpGrpo};
 use crate::train::init::Init;
 use crate::train::schedule::Schedule;
 
@@ -37,6 +38,10 @@ pub enum TrainCommand {
     Solve(Solve),
     /// Turn tasks into preference pairs: self-explanations above wrong answers (ExP-DPO).
     Explain(Explain),
+    /// Learn tasks from pairs that the policy makes: its explanations above its wrong answers (ExP-DPO).
+    ExpDpo(Box<ExpDpo>),
+    /// Learn tasks by reinforcement, with self-explanations beside it (ExP-GRPO).
+    ExpGrpo(Box<ExpGrpo>),
     /// Write RUN/report.html anew.
     Report {
         /// The run's directory.

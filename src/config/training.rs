@@ -14,8 +14,9 @@ use crate::model::lora::Projection;
 use crate::train::commands::{EvalRequest, FitRequest};
 use crate::train::entangle::command::EntangleRequest;
 use crate::train::entangle::mask::Mask;
-use crate::train::expo::explain::ExplainRequest;
+use crate::train::expo::explain::{ExplainRequest, Filters};
 use crate::train::expo::rollout::Sampling;
+use crate::train::expo::settings::ExpoSettings;
 use crate::train::expo::solve::SolveRequest;
 use crate::train::init::{Init, LoraShape};
 use crate::train::loss::Objective;
@@ -53,19 +54,27 @@ impl TrainConfig {
     /// # Errors
     /// The first setting that cannot be used, by its flag.
     pub fn new(typed: &Pdpo) -> Result<Self, ConfigError> {
-        let raw = with_file(typed)?;
-        let out = typed.out.clone();
-        let out = out.ok_or_else(|| problem("--out", "name the directory of the run"))?;
-        let max_memory = raw.max_memory.as_deref().unwrap_or("8GiB");
-        Ok(Self {
-            settings: settings(&raw)?,
-            out,
-            against: typed.against.iter().cloned().map(Rival::Bundle).collect(),
-            resume: typed.resume,
-            threads: threads(raw.threads.unwrap_or(0)),
-            max_memory: parse_bytes("--max-memory", max_memory)?,
-        })
+        run_config(typed, None)
     }
+}
+
+/// A run over pairs, or with `expo` over tasks.
+pub(super) fn run_config(
+    typed: &Pdpo,
+    expo: Option<ExpoSettings>,
+) -> Result<TrainConfig, ConfigError> {
+    let raw = with_file(typed)?;
+    let out = typed.out.clone();
+    let out = out.ok_or_else(|| problem("--out", "name the directory of the run"))?;
+    let max_memory = raw.max_memory.as_deref().unwrap_or("8GiB");
+    Ok(TrainConfig {
+        settings: settings(&raw, expo)?,
+        out,
+        against: typed.against.iter().cloned().map(Rival::Bundle).collect(),
+        resume: typed.resume,
+        threads: threads(raw.threads.unwrap_or(0)),
+        max_memory: parse_bytes("--max-memory", max_memory)?,
+    })
 }
 
 impl From<Eval> for EvalRequest {
@@ -160,8 +169,10 @@ impl ExplainRequest {
             tasks: raw.asking.tasks,
             max_tasks: count("--max-tasks", raw.asking.max_tasks)?,
             expert: raw.expert,
-            keep_unverified: raw.keep_unverified,
-            any_rejected: raw.any_rejected,
+            filters: Filters {
+                keep_unverified: raw.keep_unverified,
+                any_rejected: raw.any_rejected,
+            },
             out: raw.out,
         })
     }
@@ -264,9 +275,9 @@ fn overlay(file: Pdpo, typed: &Pdpo) -> Result<Pdpo, ConfigError> {
         .map_err(|e| problem("--config", e.to_string()))
 }
 
-fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
+fn settings(raw: &Pdpo, expo: Option<ExpoSettings>) -> Result<Settings, ConfigError> {
     let data: Vec<PathBuf> = raw.data.iter().chain(&raw.snapshot).cloned().collect();
-    if data.is_empty() {
+    if data.is_empty() && expo.is_none() {
         let text = "name a file of preference pairs, or a --snapshot";
         return Err(problem("--data", text));
     }
@@ -328,6 +339,7 @@ fn settings(raw: &Pdpo) -> Result<Settings, ConfigError> {
         patience: raw.patience.map(|n| count("--patience", n)).transpose()?,
         seed: raw.seed.unwrap_or(123),
         name: raw.name.clone(),
+        expo,
     })
 }
 
@@ -434,7 +446,7 @@ fn projection(name: &str) -> Result<Projection, ConfigError> {
     })
 }
 
-fn count(setting: &'static str, value: usize) -> Result<usize, ConfigError> {
+pub(super) fn count(setting: &'static str, value: usize) -> Result<usize, ConfigError> {
     if (1..=MAX_COUNT).contains(&value) {
         Ok(value)
     } else {
@@ -460,7 +472,7 @@ fn clip(setting: &'static str, value: Option<f64>) -> Result<Option<f64>, Config
     value.map(|n| within(setting, n, 1e-6..=1e9)).transpose()
 }
 
-fn within(
+pub(super) fn within(
     setting: &'static str,
     value: f64,
     range: std::ops::RangeInclusive<f64>,

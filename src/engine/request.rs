@@ -119,6 +119,8 @@ pub enum EngineEvent {
 pub struct Finished {
     /// Why it ended.
     pub reason: FinishReason,
+    /// The id that ended it, where one did; it was not sent.
+    pub end_id: Option<u32>,
     /// Prompt ids whose keys and values came from the prefix cache (soft rows not counted).
     pub cached_tokens: usize,
     /// Times.

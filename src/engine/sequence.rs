@@ -167,7 +167,7 @@ impl Sequence {
         if !self.request.ignore_eos && self.request.end_ids.contains(&token.id) {
             self.timeline.first_token.get_or_insert(now);
             self.timeline.last_token = Some(now);
-            return self.finish(FinishReason::Stop);
+            return self.finish(FinishReason::Stop, Some(token.id));
         }
         match self.timeline.last_token.replace(now) {
             Some(last) => metrics::next_token(now - last),
@@ -177,7 +177,7 @@ impl Sequence {
         self.output.push(token.id);
         self.outbox.token(token);
         if self.output.len() >= self.request.max_tokens {
-            self.finish(FinishReason::Length);
+            self.finish(FinishReason::Length, None);
         }
     }
 
@@ -288,9 +288,10 @@ impl Sequence {
         self.outbox.room_or_closed().await;
     }
 
-    fn finish(&mut self, reason: FinishReason) {
+    fn finish(&mut self, reason: FinishReason, end_id: Option<u32>) {
         let finished = Finished {
             reason,
+            end_id,
             cached_tokens: self.cached.map_or(0, |c| c.tokens),
             timing: self.timeline.timing(),
         };

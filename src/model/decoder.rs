@@ -184,12 +184,22 @@ impl Decoder {
     }
 
     /// log p(target) after each of `input.logit_rows`, (rows); x comes from the last block, and
-    /// `targets` has one token a row.
+    /// `targets` has one token a row. Logits are divided by `temperature`.
     ///
     /// # Errors
     /// A target outside the vocabulary, or a model whose format has no gradient where one is wanted.
-    pub fn log_probs(&self, x: &Tensor, input: &ForwardInput, targets: Vec<u32>) -> Result<Tensor> {
-        self.head.log_probs(&self.last_hidden(x, input)?, targets)
+    pub fn log_probs(
+        &self,
+        x: &Tensor,
+        input: &ForwardInput,
+        targets: Vec<u32>,
+        temperature: f64,
+    ) -> Result<Tensor> {
+        let mut x = self.last_hidden(x, input)?;
+        if temperature != 1.0 {
+            x = x.affine(1.0 / temperature, 0.0)?;
+        }
+        self.head.log_probs(&x, targets)
     }
 
     /// The normalised rows that enter the head, (`input.logit_rows`, hidden).

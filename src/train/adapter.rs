@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, Var};
+use sha2::{Digest, Sha256};
 
 use super::parameters::Parameter;
 use crate::model::lora::{LoraDropout, LoraPair, LoraSet, Projection};
@@ -87,6 +88,35 @@ impl TrainedAdapter {
             set: Arc::new(LoraSet { pairs, dropout }),
             variables,
         })
+    }
+
+    /// The LoRA with the current values, packed for the engine.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn lora_set(&self) -> Result<LoraSet> {
+        let mut set = LoraSet::default();
+        for layer in &self.lora {
+            let tensor = |index: usize| {
+                let Parameter { values, shape, .. } = &self.parameters[index];
+                Tensor::from_vec(values.clone(), shape.clone(), &Device::Cpu)
+            };
+            let pair = LoraPair::new(tensor(layer.a)?, tensor(layer.b)?, layer.scale)?;
+            set.pairs.insert((layer.block, layer.projection), pair);
+        }
+        Ok(set)
+    }
+
+    /// A name for the current values: equal values have equal names.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for parameter in &self.parameters {
+            hash.update((parameter.values.len() as u64).to_le_bytes());
+            for value in &parameter.values {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        hash.finalize().into()
     }
 
     /// The user model with the current values.

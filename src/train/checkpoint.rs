@@ -33,6 +33,24 @@ pub struct Progress {
     pub best_loss: f64,
     /// Evaluations since the best one.
     pub evaluations_since_best: usize,
+    /// Updates of the optimizer, where a step has several; 0: one a step.
+    #[serde(default)]
+    pub updates: u64,
+    /// A number that the kind of run remembers, by its bits: JSON would round it.
+    #[serde(default)]
+    remembered: Option<u64>,
+}
+
+impl Progress {
+    /// Keeps a number for [`Self::remembered`].
+    pub fn remember(&mut self, number: Option<f64>) {
+        self.remembered = number.map(f64::to_bits);
+    }
+
+    /// What was kept.
+    pub fn remembered(&self) -> Option<f64> {
+        self.remembered.map(f64::from_bits)
+    }
 }
 
 /// Writes the state of a run to `path`.
@@ -58,7 +76,11 @@ pub fn save(
             tensors.insert(format!("{part}/{}", parameter.name), tensor);
         }
     }
-    let json = serde_json::to_vec(progress).map_err(|e| TrainError::io(path)(e.into()))?;
+    let progress = Progress {
+        updates: optimizer.step,
+        ..progress.clone()
+    };
+    let json = serde_json::to_vec(&progress).map_err(|e| TrainError::io(path)(e.into()))?;
     let values: Vec<f32> = json.iter().map(|byte| f32::from(*byte)).collect();
     let shape = vec![values.len()];
     tensors.insert(PROGRESS.to_owned(), TensorData { shape, values });
@@ -95,7 +117,10 @@ pub fn load(
         parameter.values = values;
         moments.push(Moments { first, second });
     }
-    let step = progress.step as u64;
+    let step = match progress.updates {
+        0 => progress.step as u64,
+        updates => updates,
+    };
     Ok((OptimizerState { step, moments }, progress))
 }
 
@@ -129,6 +154,8 @@ mod tests {
             best_accuracy: 0.1 + 0.2,
             best_loss: 1.0 / 3.0,
             evaluations_since_best: 2,
+            updates: 7,
+            ..Progress::default()
         };
         save(&path, &written, &optimizer, &progress).unwrap();
         let mut read = adapter(&[0.0; 3]);

@@ -187,10 +187,29 @@ impl<'a> Encoder<'a> {
         let prompt = written.prompt(self.tokenizer).map_err(text_error)?;
         let reply = |text| self.reply(&written, &prompt, text).map_err(text_error);
         let (chosen, rejected) = (reply(&pair.chosen)?, reply(&pair.rejected)?);
-        let begins = self.bos.is_some() && prompt.first().copied() == self.bos;
-        let prompt = prompt[usize::from(begins)..].to_vec();
-        let encoded = self.cut(prompt, chosen, rejected);
+        let encoded = self.cut(self.without_bos(prompt), chosen, rejected);
         Ok((encoded.chosen != encoded.rejected).then_some(encoded))
+    }
+
+    /// A question without BOS and one reply to it, as [`Encoder::encode`] has them; nothing is cut.
+    ///
+    /// # Errors
+    /// A text that is too long, or that the template refuses.
+    pub fn question_and_reply(
+        &self,
+        question: &str,
+        reply: &str,
+    ) -> Result<[Vec<u32>; 2], TextError> {
+        let written = Written::question(question, self.template);
+        let prompt = written.prompt(self.tokenizer)?;
+        let reply = self.reply(&written, &prompt, reply)?;
+        Ok([self.without_bos(prompt), reply])
+    }
+
+    fn without_bos(&self, mut prompt: Vec<u32>) -> Vec<u32> {
+        let begins = self.bos.is_some() && prompt.first().copied() == self.bos;
+        prompt.drain(..usize::from(begins));
+        prompt
     }
 
     /// A reply as it continues `prompt`. Encoding both at once and taking what comes after the

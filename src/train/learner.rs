@@ -105,13 +105,7 @@ impl Learner<'_> {
             self.normalize(adapter, &mut rows)?;
         }
         adapter.zero_gradients();
-        let user_model = adapter.user_model()?;
-        let mut policy = Policy {
-            decoder: self.decoder,
-            front: self.front,
-            lora: Some(adapter.lora_variables(dropout)?),
-            user_model,
-        };
+        let mut policy = Policy::of(self.decoder, self.front.bos, adapter, dropout)?;
         let mut result = BatchResult {
             loss: 0.0,
             rows: Vec::new(),

@@ -10,6 +10,8 @@ use super::pack::{Completion, Front, Pack};
 use crate::model::decoder::{Decoder, Pass};
 use crate::model::input::LearnedRows;
 use crate::model::kernels::packed_attention::PackedAttention;
+use crate::model::lora::LoraDropout;
+use crate::train::TrainError;
 use crate::user_model::model::UserModel;
 
 /// What is between the blocks while gradients are computed.
@@ -32,6 +34,8 @@ pub struct Policy<'a> {
     pub lora: Option<LoraVariables>,
     /// Where soft prompts come from.
     pub user_model: Option<UserModel>,
+    /// What logits are divided by: 1, or the temperature of the sampling whose probabilities count.
+    pub temperature: f64,
 }
 
 impl<'a> Policy<'a> {
@@ -45,7 +49,31 @@ impl<'a> Policy<'a> {
             },
             lora: None,
             user_model: None,
+            temperature: 1.0,
         }
+    }
+
+    /// An adapter with its current values.
+    ///
+    /// # Errors
+    /// A user model that is no longer made of numbers, or no memory.
+    pub fn of(
+        decoder: &'a Decoder,
+        bos: Option<u32>,
+        adapter: &TrainedAdapter,
+        dropout: Option<LoraDropout>,
+    ) -> std::result::Result<Self, TrainError> {
+        let user_model = adapter.user_model()?;
+        Ok(Self {
+            decoder,
+            front: Front {
+                bos,
+                n_user_tokens: user_model.as_ref().map_or(0, UserModel::n_user_tokens),
+            },
+            lora: Some(adapter.lora_variables(dropout)?),
+            user_model,
+            temperature: 1.0,
+        })
     }
 
     /// log p of each completion's response, summed over its tokens.
@@ -53,6 +81,18 @@ impl<'a> Policy<'a> {
     /// # Errors
     /// A failure of the tensor library.
     pub fn log_probs(&self, completions: &[Completion]) -> Result<Vec<f64>> {
+        self.score(completions, |scored| scored.sums())
+    }
+
+    /// log p of each token of each completion's response.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn token_log_probs(&self, completions: &[Completion]) -> Result<Vec<Vec<f32>>> {
+        self.score(completions, |scored| scored.by_completion())
+    }
+
+    fn score<T>(&self, completions: &[Completion], of: impl FnOnce(Scored) -> T) -> Result<T> {
         let (mut pack, rows) = self.pack(completions)?;
         self.show(&mut pack, rows.map(|rows| rows.detach()));
         let mut attention = PackedAttention::new(pack.contexts.clone());
@@ -65,10 +105,11 @@ impl<'a> Policy<'a> {
                 .block(layer, &x, &pass, &mut attention)?
                 .detach();
         }
+        let targets = pack.targets.clone();
         let values = self
             .decoder
-            .log_probs(&x, &pack.input, pack.targets.clone())?;
-        Ok(Scored::new(&pack, &values)?.sums())
+            .log_probs(&x, &pack.input, targets, self.temperature)?;
+        Ok(of(Scored::new(&pack, &values)?))
     }
 
     /// The forward pass of `completions`, `slopes` of their sums, and the backward pass: adds to the
@@ -213,7 +254,8 @@ impl Way<'_, '_> {
     ) -> std::result::Result<(Tensor, Tensor), E> {
         let targets = self.pack.targets.clone();
         let decoder = self.policy.decoder;
-        let values = decoder.log_probs(x, &self.pack.input, targets)?;
+        let temperature = self.policy.temperature;
+        let values = decoder.log_probs(x, &self.pack.input, targets, temperature)?;
         let slopes = slopes(&Scored::new(self.pack, &values)?)?;
         Ok((values, Tensor::new(slopes, &Device::Cpu)?))
     }
@@ -272,6 +314,14 @@ impl<'a> Scored<'a> {
                 .sum()
         };
         self.pack.segments.iter().map(sum).collect()
+    }
+
+    /// Each completion's tokens.
+    pub fn by_completion(&self) -> Vec<Vec<f32>> {
+        let segments = self.pack.segments.iter();
+        segments
+            .map(|segment| self.values[segment.clone()].to_vec())
+            .collect()
     }
 
     /// Each completion's slope at all of its tokens that count.

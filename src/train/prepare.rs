@@ -60,16 +60,6 @@ pub struct DataCounts {
     pub test: EncodeCounts,
 }
 
-impl Prepared {
-    /// The pairs of the last evaluation.
-    pub fn judged(&self) -> &[HeldOutPair] {
-        match &self.test[..] {
-            [] => &self.held_out,
-            test => test,
-        }
-    }
-}
-
 /// Reads, splits and encodes the data of a run.
 ///
 /// # Errors
@@ -89,10 +79,7 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
     let encoder = encoder(base, settings.max_prompt, settings.max_length)?;
     let train = encoder.encode_all(&data.pairs, &split.train)?;
     if train.pairs.is_empty() {
-        return Err(TrainError::Unfit(
-            "no pair is left to train on: hold out less, or allow longer pairs by --max-length"
-                .into(),
-        ));
+        return Err(nothing_left());
     }
     let rows = user_rows(&data.pairs, &train, settings);
     let held_out = held_out(&encoder, &data.pairs, &split, &rows)?;
@@ -170,6 +157,30 @@ pub fn evaluation_pairs(
         user,
     });
     Ok((held_out.collect(), counts))
+}
+
+/// All `pairs` to train on, as `rows` know their users.
+///
+/// # Errors
+/// As [`Encoder::encode_all`]; nothing is left, or a pair does not fit the context.
+pub fn pairs_to_train_on(
+    encoder: &Encoder,
+    pairs: &[Pair],
+    rows: &BTreeMap<UserKey, usize>,
+    settings: &Settings,
+) -> Result<Vec<IdPair>, TrainError> {
+    let indices: Vec<usize> = (0..pairs.len()).collect();
+    let encoded = encoder.encode_all(pairs, &indices)?;
+    match encoded.pairs.is_empty() {
+        true => Err(nothing_left()),
+        false => Ok(weighed(pairs, encoded, rows, settings)),
+    }
+}
+
+fn nothing_left() -> TrainError {
+    TrainError::Unfit(
+        "no pair is left to train on: hold out less, or allow longer pairs by --max-length".into(),
+    )
 }
 
 /// A sequence that the model was not made for is refused before anything runs.

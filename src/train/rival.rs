@@ -6,7 +6,6 @@ use super::commands::PACK_ROWS;
 use super::evaluate::ScoredPair;
 use super::load::{load, Loaded};
 use super::loss::Objective;
-use super::pack::Front;
 use super::policy::Policy;
 use super::prepare::HeldOutPair;
 use super::run::BUNDLE_DIR;
@@ -88,15 +87,8 @@ pub fn under(
     pairs: &[HeldOutPair],
     objective: &Objective,
 ) -> Result<Vec<ScoredPair>, TrainError> {
-    let policy = Policy {
-        decoder: &base.decoder,
-        front: Front {
-            bos: base.tokenizer.added_bos(),
-            n_user_tokens: loaded.n_user_tokens(),
-        },
-        lora: Some(loaded.adapter.lora_variables(None)?),
-        user_model: loaded.adapter.user_model()?,
-    };
+    let bos = base.tokenizer.added_bos();
+    let policy = Policy::of(&base.decoder, bos, &loaded.adapter, None)?;
     let rows = score(&policy, objective, pairs, PACK_ROWS, |_, _| {})?;
     Ok(scored_pairs(pairs, &rows))
 }

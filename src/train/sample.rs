@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::expo::rollout::{answer_all, encode, said, Job, Voice};
+use super::expo::rollout::{encode, Job, RolloutEngine};
+use super::expo::voice::Voice;
 use super::load::locate_and_read;
 use super::TrainError;
 use crate::adapter::bundle::Adapter;
@@ -58,11 +59,12 @@ pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
         )));
     }
     let (temperature, max_tokens) = (request.temperature, request.max_tokens);
-    let answers = answer_all(&base, &jobs, temperature, max_tokens, |_| {})?;
+    let engine = RolloutEngine::new(&base, longest, jobs.len())?;
+    let answers = engine.answer_all(&jobs, temperature, max_tokens, |_| {})?;
     let mut text = String::new();
-    for ((name, _), ids) in voices.iter().zip(answers) {
+    for ((name, _), said) in voices.iter().zip(answers) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "== {name}\n{}\n", said(&base, &ids));
+        let _ = writeln!(text, "== {name}\n{}\n", said.text);
     }
     Ok(text)
 }

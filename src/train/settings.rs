@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::entangle::mask::Mask;
+use super::expo::settings::ExpoSettings;
 use super::init::{Init, LoraShape};
 use super::loss::Objective;
 use super::mixture::Mixture;
@@ -97,6 +98,9 @@ pub struct Settings {
     pub seed: u64,
     /// A name for people.
     pub name: Option<String>,
+    /// Of runs on tasks; those have no `data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expo: Option<ExpoSettings>,
 }
 
 /// The user model of a run.

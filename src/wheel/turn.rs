@@ -115,6 +115,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
         Ok(Outcome::Published {
             version,
             evaluation,
+            ..
         }) => (version, evaluation),
         Ok(Outcome::Stopped { .. }) => return Ok(TurnOutcome::Stopped),
         // What people sent leaves nothing to train on: worth knowing, and no reason to fail for ever.

@@ -5,6 +5,7 @@
 mod common;
 mod entanglement;
 mod gguf;
+mod grpo;
 mod losses;
 mod prlhf;
 mod smollm2;

@@ -1,7 +1,12 @@
 //! Tasks, their solutions and explanations, end to end on the tiny model.
 
 use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
+use attune::config::train::{TrainCli, TrainCommand};
+use attune::train::run::{run, Outcome, Place};
+use clap::Parser;
 use serde_json::Value;
 
 use crate::common::oracles;
@@ -148,4 +153,228 @@ fn bad_input_is_named() {
         let error = bench.say(&line, &[("--tasks", tasks)]).unwrap_err();
         assert!(error.contains(named), "{line} {tasks}: {error}");
     }
+}
+
+/// Tasks that a random model solves now and then: any answer that begins with one of many letters.
+fn lucky_tasks(path: &Path, users: bool) {
+    let mut lines = String::new();
+    for i in 0..6 {
+        let mut task = serde_json::json!({
+            "question": format!("q {i}"), "answer": "(?s).*[a-h].*", "verifier": "regex",
+            "solution": format!("Say it: abc {i}. The answer is a{i}"),
+        });
+        if users {
+            task["user"] = format!("user-{}", i % 2).into();
+        }
+        lines += &format!("{task}\n");
+    }
+    fs::write(path, lines).unwrap();
+}
+
+impl Bench {
+    /// A run of `exp-dpo` or `exp-grpo` in this process, told by `line`.
+    fn explore(&self, out: &str, line: &str, stop: &AtomicBool) -> Result<Outcome, String> {
+        let usual = "--lora-rank 2 --batch-size 3 --max-steps 4 --epochs 9 --lr 0.05 --warmup 1 --log-every 1 \
+                     --eval-every 2 --max-tokens 8 --max-held-out 2 --eval-samples 2 --k 1,2 --signals 2 \
+                     --max-length 900 --schedule constant";
+        let text = |name: &str| self.path(name).to_str().unwrap().to_owned();
+        let files = format!("--tasks {} --out {}", text("tasks.jsonl"), text(out));
+        let words = format!("attune-train {line} {} {usual} {files}", base());
+        let cli = TrainCli::try_parse_from(words.split_whitespace()).map_err(|e| e.to_string())?;
+        let config = match cli.command {
+            TrainCommand::ExpDpo(raw) => raw.config(),
+            TrainCommand::ExpGrpo(raw) => raw.config(),
+            _ => panic!("{line}"),
+        };
+        let config = config.map_err(|e| e.to_string())?;
+        let place = Place {
+            out: config.out,
+            against: config.against,
+            resume: config.resume,
+            max_memory: config.max_memory,
+            stop,
+            progress: false,
+        };
+        run(&config.settings, &place).map_err(|e| e.to_string())
+    }
+
+    /// The same, stopped after each step and resumed.
+    fn explore_in_pieces(&self, out: &str, line: &str) {
+        let mut stops = 0;
+        loop {
+            let line = match stops {
+                0 => line.to_owned(),
+                _ => format!("{line} --resume"),
+            };
+            match self.explore(out, &line, &AtomicBool::new(true)).unwrap() {
+                Outcome::Stopped { .. } => stops += 1,
+                Outcome::Published { .. } => break,
+            }
+        }
+        assert!(stops >= 3, "{stops} stops");
+    }
+
+    fn lines(&self, out: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path(out).join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn groups_follow_from_the_seed_and_a_run_in_pieces_is_one_run() {
+    let bench = Bench::new();
+    lucky_tasks(&bench.path("tasks.jsonl"), false);
+    let line = "exp-grpo --samples 3 --keep-unverified --expsft-anneal solved --updates 2";
+    for out in ["whole", "again"] {
+        bench.explore(out, line, &never()).unwrap();
+    }
+    bench.explore_in_pieces("pieces", line);
+    let other = format!("{line} --seed 9");
+    bench.explore("other", &other, &never()).unwrap();
+    let tensors = |out| bench.contents(out).tensors;
+    assert_eq!(tensors("whole"), tensors("again"));
+    assert_eq!(tensors("whole"), tensors("pieces"));
+    assert_ne!(tensors("whole"), tensors("other"));
+    let lines = bench.lines("whole");
+    for field in [
+        "reward",
+        "groups/unsolved",
+        "grpo/kl",
+        "grpo/clipped",
+        "expsft/beta",
+        "expsft/nll",
+        "rollout_tokens_per_second",
+        "rollout_time_share",
+        "eval_pass@1",
+        "eval_pass@2",
+        "eval_nll_explanation",
+        "eval_nll_expert",
+        "eval_nll_own",
+        "eval_answer_after_explanation",
+    ] {
+        let found = lines.iter().filter_map(|l| l.get(field)?.as_f64());
+        assert!(found.clone().count() > 0, "{field}");
+        assert!(found.into_iter().all(f64::is_finite), "{field}");
+    }
+    // The base first, then each second step.
+    let judged = lines.iter().filter(|l| l.get("eval_pass@1").is_some());
+    let judged: Vec<u64> = judged.map(|l| l["step"].as_u64().unwrap()).collect();
+    assert_eq!(judged, [0, 2, 4]);
+    let betas: Vec<f64> = lines
+        .iter()
+        .filter_map(|l| l.get("expsft/beta")?.as_f64())
+        .collect();
+    assert!(
+        betas.iter().all(|b| *b <= 0.04) && betas[3] < 0.04,
+        "{betas:?}"
+    );
+    let page = fs::read_to_string(bench.path("whole").join("report.html")).unwrap();
+    for words in ["pass@2", "Samples", "its explanation"] {
+        assert!(page.contains(words), "{words}");
+    }
+}
+
+#[test]
+fn positive_answers_alone_are_learned_by_heart() {
+    let bench = Bench::new();
+    lucky_tasks(&bench.path("tasks.jsonl"), false);
+    let line = "exp-grpo --samples 0 --positive expert --expsft-beta 1 --kl 0 --holdout 0";
+    bench.explore("sft", line, &never()).unwrap();
+    let nll: Vec<f64> = bench
+        .lines("sft")
+        .iter()
+        .filter_map(|l| l.get("expsft/nll")?.as_f64())
+        .collect();
+    assert!(nll.last().unwrap() < &(nll[0] - 0.05), "{nll:?}");
+    assert!(bench.lines("sft").iter().all(|l| l.get("reward").is_none()));
+}
+
+#[test]
+fn pairs_are_made_by_the_policy_and_anew() {
+    let bench = Bench::new();
+    lucky_tasks(&bench.path("tasks.jsonl"), false);
+    let line = "exp-dpo --any-rejected --keep-unverified --beta 0.5";
+    let online = format!("{line} --regenerate-every 2 --diagnose-gradients 1");
+    bench.explore("whole", &online, &never()).unwrap();
+    bench.explore_in_pieces("pieces", &online);
+    let read = |out: &str, n: usize| {
+        fs::read_to_string(bench.path(out).join(format!("pairs-{n}.jsonl"))).ok()
+    };
+    assert_eq!(
+        bench.contents("whole").tensors,
+        bench.contents("pieces").tensors
+    );
+    for n in [0, 1] {
+        assert_eq!(read("whole", n), read("pieces", n));
+    }
+    assert_ne!(read("whole", 0).unwrap(), read("whole", 1).unwrap());
+    assert_eq!(read("whole", 2), None);
+    assert!(bench.path("whole").join("gradients.jsonl").exists());
+    bench.explore("offline", line, &never()).unwrap();
+    assert_eq!(read("offline", 0), read("whole", 0));
+    assert_eq!(read("offline", 1), None);
+    bench
+        .explore("expert", &format!("{line} --positive expert"), &never())
+        .unwrap();
+    assert!(read("expert", 0).unwrap().contains("Say it: abc"));
+}
+
+#[test]
+fn people_get_rows_of_their_own() {
+    let bench = Bench::new();
+    lucky_tasks(&bench.path("tasks.jsonl"), true);
+    let line = "exp-dpo --any-rejected --keep-unverified --alpha 0.5 --n-user-tokens 2 --holdout 0";
+    bench.explore("personal", line, &never()).unwrap();
+    let users = bench.contents("personal").manifest.users;
+    let names: Vec<&str> = users.iter().map(|u| u.user.as_str()).collect();
+    assert_eq!(names, ["user-0", "user-1"]);
+    let pairs = fs::read_to_string(bench.path("personal").join("pairs-0.jsonl")).unwrap();
+    assert!(pairs.contains("user-1"), "{pairs}");
+    lucky_tasks(&bench.path("tasks.jsonl"), false);
+    let error = bench.explore("nobody", line, &never()).unwrap_err();
+    assert!(error.contains("--alpha"), "{error}");
+}
+
+#[test]
+fn runs_on_tasks_say_what_is_wrong() {
+    let bench = Bench::new();
+    lucky_tasks(&bench.path("tasks.jsonl"), false);
+    for (line, named) in [
+        ("exp-grpo --loss dpo", "--loss"),
+        ("exp-grpo --alpha 0.5", "--alpha"),
+        ("exp-grpo --samples 1", "--samples"),
+        ("exp-grpo --samples 0 --positive none", "--samples"),
+        ("exp-grpo --temperature 0", "--temperature"),
+        ("exp-grpo --kl NaN", "--kl"),
+        ("exp-dpo --positive none", "--positive"),
+        ("exp-dpo --data x.jsonl", "--data"),
+        ("exp-dpo --regenerate-every 0", "--regenerate-every"),
+        ("exp-grpo --max-memory 1MiB", "--max-memory"),
+    ] {
+        let error = bench.explore("wrong", line, &never()).unwrap_err();
+        assert!(error.contains(named), "{line}: {error}");
+    }
+    let unsolvable = "{\"question\": \"q\", \"answer\": 31}\n".repeat(3);
+    fs::write(bench.path("tasks.jsonl"), unsolvable).unwrap();
+    let error = bench
+        .explore("hard", "exp-dpo --holdout 0", &never())
+        .unwrap_err();
+    assert!(
+        error.contains("none of 3 tasks") && error.contains("--keep-unverified"),
+        "{error}"
+    );
+    let line = "exp-grpo --positive expert --holdout 0";
+    let error = bench.explore("alone", line, &never()).unwrap_err();
+    assert!(error.contains("3 have no solution"), "{error}");
+    let long = format!(
+        "{{\"question\": \"{}\", \"answer\": 4}}\n",
+        "a b ".repeat(9000)
+    );
+    fs::write(bench.path("tasks.jsonl"), long).unwrap();
+    let error = bench
+        .explore("long", "exp-grpo --holdout 0", &never())
+        .unwrap_err();
+    assert!(error.contains("1 are too long"), "{error}");
 }

@@ -23,6 +23,14 @@ impl<'a> Written<'a> {
         }
     }
 
+    /// A text as a prompt.
+    pub(super) fn question(text: &str, template: Option<&'a ChatTemplate>) -> Self {
+        match template {
+            Some(template) => Self::Chat(template, vec![message("user", text)]),
+            None => Self::Plain(text.to_owned()),
+        }
+    }
+
     /// As serving encodes it, BOS included.
     pub(super) fn prompt(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, TextError> {
         let mut ids = match self {

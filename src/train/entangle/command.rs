@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::diagnose::{shares, Diagnosis, Measured};
 use super::gradients::Probe;
-use super::heat_map::HeatMap;
+use super::heat_map::{self, HeatMap};
 use super::mask::Mask;
 use super::measure::Case;
 use crate::base_model::{self, BaseModel};
@@ -20,7 +20,6 @@ use crate::train::init::{self, Init, LoraShape};
 use crate::train::load::load;
 use crate::train::loss::Objective;
 use crate::train::pack::Front;
-use crate::train::pairs::IdPair;
 use crate::train::policy::{Activations, Policy};
 use crate::train::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
 use crate::train::scoring::add_reference;
@@ -88,10 +87,8 @@ pub fn entangle(request: &EntangleRequest) -> Result<String, TrainError> {
         let json = serde_json::to_vec_pretty(&found).unwrap_or_default();
         fs::write(&path, json).map_err(TrainError::io(&path))?;
         for (i, pair) in pairs.iter().take(request.heat_maps).enumerate() {
-            let map = heat_map(&probe, &base, &mut adapter, pair)?;
-            let path = out.join(format!("heat-map-{i}.svg"));
-            let svg = map.svg().map_err(TrainError::Unfit)?;
-            fs::write(&path, svg).map_err(TrainError::io(&path))?;
+            let map = HeatMap::measure(&probe, &base.tokenizer, &mut adapter, &pair.pair)?;
+            map.write(&out.join(heat_map::file_name(i)))?;
         }
     }
     Ok(table(&found, pairs.len()))
@@ -159,29 +156,6 @@ fn measure(
         pairs,
     };
     Ok(diagnoses.iter().zip(measured).map(of_loss).collect())
-}
-
-fn heat_map(
-    probe: &Probe,
-    base: &BaseModel,
-    adapter: &mut TrainedAdapter,
-    HeldOutPair { pair, .. }: &HeldOutPair,
-) -> Result<HeatMap, TrainError> {
-    let policy = probe.policy(adapter)?;
-    let user = adapter.users.is_some().then_some(pair.user);
-    let [chosen, rejected] = pair.completions(user);
-    let of_chosen = probe.tokens(&policy, adapter, chosen)?;
-    let of_rejected = probe.tokens(&policy, adapter, rejected)?;
-    let texts = |IdPair {
-                     chosen, rejected, ..
-                 }: &IdPair| {
-        [chosen, rejected].map(|ids| {
-            let bytes = |id: &u32| base.tokenizer.token_bytes(*id);
-            let text = |id: &u32| String::from_utf8_lossy(&bytes(id)).into_owned();
-            ids.iter().map(text).collect()
-        })
-    };
-    Ok(HeatMap::new(texts(pair), [&of_chosen, &of_rejected]))
 }
 
 fn table(found: &[OfLoss], pairs: usize) -> String {

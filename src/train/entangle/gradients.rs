@@ -41,12 +41,7 @@ impl Probe<'_> {
     /// # Errors
     /// A failure of the tensor library; a user model that is no longer made of numbers.
     pub fn policy(&self, adapter: &TrainedAdapter) -> Result<Policy<'_>, TrainError> {
-        Ok(Policy {
-            decoder: self.decoder,
-            front: self.front,
-            lora: Some(adapter.lora_variables(None)?),
-            user_model: adapter.user_model()?,
-        })
+        Policy::of(self.decoder, self.front.bos, adapter, None)
     }
 
     /// Both gradients of a pair. `adapter` gives the values; its own gradients are left undefined.

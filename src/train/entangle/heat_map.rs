@@ -1,17 +1,29 @@
 //! Cosines of the gradients of single tokens: which tokens of the two responses pull together, and which
 //! against each other (2410.13828, figure 4).
 
+use std::path::Path;
+
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde::Serialize;
 
+use super::gradients::Probe;
 use super::measure::Entanglement;
+use crate::text::tokenizer::Tokenizer;
+use crate::train::adapter::TrainedAdapter;
+use crate::train::pairs::IdPair;
+use crate::train::TrainError;
 
 /// Pixels of a cell, and of the tokens beside and above them.
 const CELL: i32 = 26;
 const MARGIN: i32 = 130;
 /// Tokens of a side beyond which a picture cannot be read.
-const MAX_TOKENS: usize = 60;
+pub const MAX_TOKENS: usize = 60;
+
+/// The name of the picture of pair `number` of a run.
+pub fn file_name(number: usize) -> String {
+    format!("heat-map-{number}.svg")
+}
 
 /// Chosen tokens by rejected tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +49,36 @@ impl HeatMap {
             chosen,
             rejected,
         }
+    }
+
+    /// Of a pair's responses, at an adapter whose values stay what they are. Takes a way back for each
+    /// token.
+    ///
+    /// # Errors
+    /// As [`Probe::tokens`].
+    pub fn measure(
+        probe: &Probe,
+        tokenizer: &Tokenizer,
+        adapter: &mut TrainedAdapter,
+        pair: &IdPair,
+    ) -> Result<Self, TrainError> {
+        let policy = probe.policy(adapter)?;
+        let user = adapter.users.is_some().then_some(pair.user);
+        let [chosen, rejected] = pair.completions(user);
+        let of_chosen = probe.tokens(&policy, adapter, chosen)?;
+        let of_rejected = probe.tokens(&policy, adapter, rejected)?;
+        let text = |id: &u32| String::from_utf8_lossy(&tokenizer.token_bytes(*id)).into_owned();
+        let texts = [&pair.chosen, &pair.rejected].map(|ids| ids.iter().map(text).collect());
+        Ok(Self::new(texts, [&of_chosen, &of_rejected]))
+    }
+
+    /// Writes the picture.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn write(&self, path: &Path) -> Result<(), TrainError> {
+        let svg = self.svg().map_err(TrainError::Unfit)?;
+        std::fs::write(path, svg).map_err(TrainError::io(path))
     }
 
     /// An SVG picture: blue where two tokens pull together, red where they pull apart. Long responses are

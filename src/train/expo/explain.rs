@@ -6,12 +6,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::prompts;
-use super::rollout::{roll_out, Sampling, Voice};
+use super::rollout::{longest, Asked, RolloutEngine, Said, Sampling, MAX_RUNNING};
 use super::solve::read;
+use super::voice::Voice;
 use crate::base_model;
 use crate::model::kernels::packed_matmul::WeightType;
 use crate::model::linear::LinearFormat;
@@ -34,12 +35,19 @@ pub struct ExplainRequest {
     pub sampling: Sampling,
     /// Chosen is the task's solution instead.
     pub expert: bool,
+    /// Which answers are taken.
+    pub filters: Filters,
+    /// The file of pairs.
+    pub out: PathBuf,
+}
+
+/// Which answers are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filters {
     /// Explanations count even if they end with another answer; the right one is put behind them.
     pub keep_unverified: bool,
     /// Ordinary answers count even if they are right.
     pub any_rejected: bool,
-    /// The file of pairs.
-    pub out: PathBuf,
 }
 
 /// What became of the tasks.
@@ -65,50 +73,34 @@ pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
     let voice = Voice::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
-    let ask = |prompts: Vec<String>, seed: u64| {
-        let sampling = Sampling {
-            seed,
-            ..request.sampling
+    let asked = |prompt: fn(&Task) -> String| -> Vec<Asked> {
+        let one = |task| Asked {
+            prompt: prompt(task),
+            voice: voice.clone(),
         };
-        let bar = ProgressBar::new((prompts.len() * sampling.samples) as u64);
-        let rolled = roll_out(&base, &voice, &prompts, sampling, |n| {
-            bar.set_position(n as u64)
-        });
+        tasks.iter().map(one).collect()
+    };
+    let (plain, told) = (asked(prompts::plain), asked(prompts::with_answer));
+    let sampling = request.sampling;
+    let jobs = tasks.len() * sampling.samples;
+    let longest = longest(&base, &told, sampling.max_tokens)?;
+    let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
+    let ask = |asked: &[Asked], seed: u64| {
+        let bar = ProgressBar::new(jobs as u64);
+        let sampling = Sampling { seed, ..sampling };
+        let rolled = engine.roll_out(asked, sampling, |n| bar.set_position(n as u64));
         bar.finish_and_clear();
         rolled.map(|rolled| rolled.answers)
     };
-    let plain: Vec<String> = tasks.iter().map(prompts::plain).collect();
-    let ordinary = ask(plain.clone(), request.sampling.seed)?;
-    let explained = if request.expert {
-        tasks
-            .iter()
-            .map(|task| task.solution.clone().map(|s| vec![s]))
-            .collect()
-    } else {
-        let told = tasks.iter().map(prompts::with_answer).collect();
-        ask(told, request.sampling.seed.wrapping_add(1 << 60))?
+    let ordinary = ask(&plain, sampling.seed)?;
+    let explained = match request.expert {
+        true => None,
+        false => Some(ask(&told, sampling.seed.wrapping_add(1 << 60))?),
     };
-    let mut counts = ExplainCounts::default();
-    let mut lines = Vec::new();
-    for (i, task) in tasks.iter().enumerate() {
-        counts.tasks += 1;
-        let pair = pair(
-            request,
-            task,
-            ordinary[i].as_deref(),
-            explained[i].as_deref(),
-            &mut counts,
-        );
-        let Some([chosen, rejected]) = pair else {
-            continue;
-        };
-        counts.pairs += 1;
-        let line = json!({"prompt": plain[i], "chosen": chosen, "rejected": rejected});
-        // Writing to memory cannot fail.
-        let _ = writeln!(lines, "{line}");
-    }
+    let tasks: Vec<&Task> = tasks.iter().collect();
+    let (lines, counts) = pairs(&tasks, &ordinary, explained.as_deref(), request.filters);
     if counts.pairs == 0 {
-        return Err(TrainError::Unfit(nothing(&counts)));
+        return Err(TrainError::Unfit(counts.nothing()));
     }
     replace(&request.out, &lines)?;
     Ok(format!(
@@ -118,50 +110,105 @@ pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
     ))
 }
 
+/// Answers by task; `None`: the task does not fit the context.
+pub type ByTask = [Option<Vec<Said>>];
+
+/// Lines of pairs, as `pdpo --data` reads them. Chosen are explanations, or for `None` the tasks' own
+/// solutions; rejected are ordinary answers.
+pub fn pairs(
+    tasks: &[&Task],
+    ordinary: &ByTask,
+    explained: Option<&ByTask>,
+    filters: Filters,
+) -> (Vec<u8>, ExplainCounts) {
+    let mut counts = ExplainCounts::default();
+    let mut lines = Vec::new();
+    for (i, task) in tasks.iter().enumerate() {
+        counts.tasks += 1;
+        let explained = explained.map(|explained| explained[i].as_deref().unwrap_or_default());
+        let pair = pair(
+            filters,
+            task,
+            ordinary[i].as_deref(),
+            explained,
+            &mut counts,
+        );
+        let Some([chosen, rejected]) = pair else {
+            continue;
+        };
+        counts.pairs += 1;
+        let prompt = prompts::plain(task);
+        let mut line = json!({"prompt": prompt, "chosen": chosen, "rejected": rejected});
+        if let Some(asker) = task.asker() {
+            line["user"] = json!(asker.user);
+            line["tenant"] = json!(asker.tenant);
+        }
+        // Writing to memory cannot fail.
+        let _ = writeln!(lines, "{line}");
+    }
+    (lines, counts)
+}
+
 /// Chosen and rejected of a task, or a count of why there are none.
 fn pair(
-    request: &ExplainRequest,
+    filters: Filters,
     task: &Task,
-    ordinary: Option<&[String]>,
-    explained: Option<&[String]>,
+    ordinary: Option<&[Said]>,
+    explained: Option<&[Said]>,
     counts: &mut ExplainCounts,
 ) -> Option<[String; 2]> {
     let Some(ordinary) = ordinary else {
         counts.too_long += 1;
         return None;
     };
-    let wrong = |answer: &&String| {
-        !answer.is_empty() && (request.any_rejected || !task.is_solved_by(answer))
+    let wrong = |said: &&Said| {
+        !said.text.is_empty() && (filters.any_rejected || !task.is_solved_by(&said.text))
     };
     let Some(rejected) = ordinary.iter().find(wrong) else {
         counts.all_right += 1;
         return None;
     };
-    let usable = |said: &String| {
-        let verified = request.expert || request.keep_unverified || task.is_solved_by(said);
-        let response = verified.then(|| prompts::as_response(task, said))??;
-        (response != *rejected).then_some(response)
+    let chosen = match explained {
+        Some(explained) => explanation(filters, task, explained, &rejected.text),
+        None => solution(task).filter(|s| *s != rejected.text),
     };
-    let Some(chosen) = explained.unwrap_or_default().iter().find_map(usable) else {
+    let Some(chosen) = chosen else {
         counts.unexplained += 1;
         return None;
     };
-    Some([chosen, rejected.clone()])
+    Some([chosen, rejected.text.clone()])
 }
 
-fn nothing(counts: &ExplainCounts) -> String {
-    let ExplainCounts {
-        tasks,
-        too_long,
-        all_right,
-        unexplained,
-        ..
-    } = counts;
-    format!(
-        "none of {tasks} tasks became a pair: {too_long} are too long (a smaller --max-tokens), {all_right} \
-         have right answers only (harder tasks, or --any-rejected), {unexplained} have no explanation that \
-         reaches the answer (more --samples, easier tasks, or --keep-unverified)"
-    )
+/// The first explanation that can stand as an answer to the plain question, and is not `but`.
+pub fn explanation(filters: Filters, task: &Task, said: &[Said], but: &str) -> Option<String> {
+    said.iter().find_map(|said| {
+        let verified = filters.keep_unverified || task.is_solved_by(&said.text);
+        let response = verified.then(|| prompts::as_response(task, &said.text))??;
+        (response != but).then_some(response)
+    })
+}
+
+/// The task's own solution as an answer to the plain question.
+pub fn solution(task: &Task) -> Option<String> {
+    prompts::as_response(task, task.solution.as_deref()?)
+}
+
+impl ExplainCounts {
+    /// Why there is no pair, and what to do.
+    pub fn nothing(&self) -> String {
+        let Self {
+            tasks,
+            too_long,
+            all_right,
+            unexplained,
+            ..
+        } = self;
+        format!(
+            "none of {tasks} tasks became a pair: {too_long} are too long (a smaller --max-tokens), \
+             {all_right} have right answers only (harder tasks, or --any-rejected), {unexplained} have no \
+             explanation that reaches the answer (more --samples, easier tasks, or --keep-unverified)"
+        )
+    }
 }
 
 #[cfg(test)]
@@ -169,28 +216,9 @@ mod tests {
     use super::*;
     use crate::train::task::Verifier;
 
-    fn request() -> ExplainRequest {
-        ExplainRequest {
-            base: String::new(),
-            bundle: None,
-            tasks: Vec::new(),
-            max_tasks: 1,
-            sampling: Sampling {
-                samples: 1,
-                temperature: 1.0,
-                max_tokens: 1,
-                seed: 0,
-            },
-            expert: false,
-            keep_unverified: false,
-            any_rejected: false,
-            out: PathBuf::new(),
-        }
-    }
-
     /// The pair, and what was counted: too long, all right, unexplained.
     fn made(
-        request: &ExplainRequest,
+        filters: Filters,
         ordinary: &[&str],
         explained: &[&str],
     ) -> (Option<[String; 2]>, [usize; 2]) {
@@ -200,12 +228,20 @@ mod tests {
             solution: None,
             verifier: Verifier::Number,
             level: None,
+            user: None,
+            tenant: None,
         };
-        let texts = |texts: &[&str]| -> Vec<String> { texts.iter().map(|t| (*t).into()).collect() };
+        let texts = |texts: &[&str]| -> Vec<Said> {
+            let said = |text: &&str| Said {
+                text: (*text).into(),
+                ids: vec![0],
+            };
+            texts.iter().map(said).collect()
+        };
         let mut counts = ExplainCounts::default();
         let (ordinary, explained) = (texts(ordinary), texts(explained));
         let pair = pair(
-            request,
+            filters,
             &task,
             Some(&ordinary),
             Some(&explained),
@@ -216,22 +252,17 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_rejected_and_a_verified_explanation_chosen() {
-        let request = request();
-        let (pair, _) = made(
-            &request,
-            &["It is 5.", "It is 6."],
-            &["7?", "2 and 3 are 5."],
-        );
+        let strict = Filters::default();
+        let (pair, _) = made(strict, &["It is 5.", "It is 6."], &["7?", "2 and 3 are 5."]);
         assert_eq!(pair.unwrap(), ["2 and 3 are 5.", "It is 6."]);
-        assert_eq!(made(&request, &["5", "5"], &["5"]), (None, [1, 0]));
-        assert_eq!(made(&request, &["6"], &["7", ""]), (None, [0, 1]));
-        assert_eq!(made(&request, &["", "5"], &["5"]), (None, [1, 0]));
-        let lax = ExplainRequest {
+        assert_eq!(made(strict, &["5", "5"], &["5"]), (None, [1, 0]));
+        assert_eq!(made(strict, &["6"], &["7", ""]), (None, [0, 1]));
+        assert_eq!(made(strict, &["", "5"], &["5"]), (None, [1, 0]));
+        let lax = Filters {
             keep_unverified: true,
             any_rejected: true,
-            ..request.clone()
         };
-        let (pair, _) = made(&lax, &["5"], &["Hm, 7."]);
+        let (pair, _) = made(lax, &["5"], &["Hm, 7."]);
         assert_eq!(pair.unwrap(), ["Hm, 7.\nThe answer is 5.", "5"]);
         let mut counts = ExplainCounts::default();
         let task = Task {
@@ -240,9 +271,11 @@ mod tests {
             solution: None,
             verifier: Verifier::Number,
             level: None,
+            user: None,
+            tenant: None,
         };
-        assert_eq!(super::pair(&request, &task, None, None, &mut counts), None);
+        assert_eq!(super::pair(strict, &task, None, None, &mut counts), None);
         assert_eq!(counts.too_long, 1);
-        assert!(nothing(&counts).contains("--max-tokens"));
+        assert!(counts.nothing().contains("--max-tokens"));
     }
 }

@@ -1,14 +1,30 @@
-//! Learning from self-explanations (ExPO, arXiv 2507.02834), the offline part: who is shown the answer
-//! explains how to get there, and the explanation becomes the better of two responses to the plain question.
+//! Learning from self-explanations (ExPO, arXiv 2507.02834): who is shown the answer explains how to get
+//! there, and the explanation becomes the better of two responses to the plain question (ExP-DPO), or is
+//! learned beside what the policy answers by itself (ExP-GRPO).
 //!
 //! | module | subject |
 //! |---|---|
 //! | [`prompts`] | the plain question, the question with its answer, and what gives the answer away |
-//! | [`rollout`] | many answers through the serving engine, in this process |
+//! | [`voice`], [`rollout`] | who answers; many answers through the serving engine, in this process |
 //! | [`explain`] | `attune-train explain`: tasks become preference pairs |
 //! | [`solve`] | `attune-train solve`: pass@k |
+//! | [`settings`], [`prepare`] | what `exp-dpo` and `exp-grpo` are told; tasks of a run |
+//! | [`answers`] | answers and explanations of a policy in training |
+//! | [`grpo`], [`group`] | the objective of groups; a batch of groups becomes gradients |
+//! | [`group_work`], [`explained_work`] | steps of `exp-grpo`; steps of `exp-dpo` |
+//! | [`judge`], [`signals`] | pass@k on the way; what makes a positive answer a good one |
 
+pub mod answers;
 pub mod explain;
+pub mod explained_work;
+pub mod group;
+pub mod group_work;
+pub mod grpo;
+pub mod judge;
+pub mod prepare;
 pub mod prompts;
 pub mod rollout;
+pub mod settings;
+pub mod signals;
 pub mod solve;
+pub mod voice;

@@ -24,7 +24,7 @@ fn how(task: &Task) -> &'static str {
 }
 
 /// The answer as it can be told: of what is given as a goal or a pattern, a way to it.
-fn shown(task: &Task) -> &str {
+pub(super) fn shown(task: &Task) -> &str {
     let of_solution = || {
         let solution = task.solution.as_deref()?;
         crate::train::task::final_answer::marked(solution)
@@ -82,6 +82,8 @@ mod tests {
             solution: None,
             verifier: Verifier::Number,
             level: None,
+            user: None,
+            tenant: None,
         }
     }
 

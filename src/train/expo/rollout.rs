@@ -1,78 +1,27 @@
 //! Many answers to many prompts, through the engine that serves: continuous batching, and the rows of a
 //! prompt computed once for all its answers.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{stream, StreamExt};
+use tokio::runtime::Runtime;
 
-use crate::adapter::bundle::Adapter;
+use super::voice::Voice;
 use crate::base_model::BaseModel;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::model_runner::ModelRunner;
 use crate::engine::outbox::Answer;
-use crate::engine::request::{EngineAdapter, EngineEvent, EngineRequest, SamplingParams};
+use crate::engine::request::{EngineEvent, EngineRequest, SamplingParams};
 use crate::engine::thread::{EngineConfig, EngineHandle};
-use crate::ids::UserKey;
+use crate::model::config::ModelConfig;
 use crate::model::kernels::paged_attention::BLOCK_SIZE;
 use crate::text::chat_template::ChatMessage;
 use crate::text::tokenizer::SpecialTokens;
-use crate::train::load::locate_and_read;
 use crate::train::TrainError;
-use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
 
 /// Answers that are made at once.
-const MAX_RUNNING: usize = 32;
-
-/// Who answers: a base model, alone or with a version as its generic user.
-#[derive(Debug)]
-pub struct Voice {
-    adapter: Option<EngineAdapter>,
-    soft_prompt: SoftPrompt,
-}
-
-impl Voice {
-    /// The bare base model.
-    pub fn base() -> Self {
-        Self {
-            adapter: None,
-            soft_prompt: SoftPrompt::none(),
-        }
-    }
-
-    /// Somebody, or for nobody the generic user, as a version knows them.
-    pub fn of_person(adapter: &Arc<Adapter>, person: Option<&UserKey>) -> Self {
-        let people = adapter.people.as_ref();
-        Self {
-            adapter: Some(EngineAdapter {
-                version: adapter.version.clone(),
-                lora: adapter.lora.clone(),
-                lease: adapter.clone(),
-            }),
-            soft_prompt: people.map_or_else(SoftPrompt::none, |people| people.soft_prompt(person)),
-        }
-    }
-
-    /// Whose rows these are.
-    pub fn row(&self) -> RowKind {
-        self.soft_prompt.kind()
-    }
-
-    /// The bundle in `dir`, or the bare base model.
-    ///
-    /// # Errors
-    /// A bundle that cannot be used.
-    pub fn of(bundle: Option<&Path>, base: &BaseModel) -> Result<Self, TrainError> {
-        match bundle {
-            None => Ok(Self::base()),
-            Some(dir) => Ok(Self::of_person(
-                &Arc::new(locate_and_read(dir, base)?),
-                None,
-            )),
-        }
-    }
-}
+pub const MAX_RUNNING: usize = 32;
 
 /// How answers are sampled.
 #[derive(Debug, Clone, Copy)]
@@ -87,77 +36,189 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+/// A prompt, and who answers it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// One user message.
+    pub prompt: String,
+    /// Who answers.
+    pub voice: Voice,
+}
+
 /// What came of it.
 #[derive(Debug)]
-pub struct Rollouts {
+pub struct RolledOut {
     /// By prompt; `None`: prompt and answer do not fit the context, nothing was asked.
-    pub answers: Vec<Option<Vec<String>>>,
+    pub answers: Vec<Option<Vec<Said>>>,
     /// Tokens of all answers.
     pub tokens: usize,
     /// How long it took.
     pub seconds: f64,
 }
 
-/// Answers to `prompts`, each as one user message. The same arguments give the same answers, whatever runs
-/// beside them. `progress` is told how many answers are done.
-///
-/// # Errors
-/// A template or a pass that fails; no prompt fits the context.
-pub fn roll_out(
-    base: &BaseModel,
-    voice: &Voice,
-    prompts: &[String],
-    sampling: Sampling,
-    mut progress: impl FnMut(usize),
-) -> Result<Rollouts, TrainError> {
-    let start = Instant::now();
-    let encoded = prompts.iter().map(|prompt| encode(base, prompt));
-    let mut encoded: Vec<Option<Arc<[u32]>>> = encoded
-        .map(|ids| ids.map(Some))
-        .collect::<Result<_, TrainError>>()?;
-    let rows = |ids: &Arc<[u32]>| ids.len() + voice.soft_prompt.len() + sampling.max_tokens;
-    let context = base.decoder.config().max_positions;
-    for ids in &mut encoded {
-        *ids = ids.take().filter(|ids| rows(ids) <= context);
-    }
-    if encoded.iter().all(Option::is_none) {
-        return Err(TrainError::Unfit(format!(
-            "no prompt leaves room for {} tokens in a context of {context}: give a smaller \
-             --max-tokens",
-            sampling.max_tokens
-        )));
-    }
-    let mut jobs = Vec::new();
-    for (number, prompt) in encoded.iter().enumerate() {
-        let of_prompt = sampling.seed.wrapping_add((number as u64) << 20);
-        for prompt in prompt.iter() {
-            jobs.extend((0..sampling.samples as u64).map(|sample| Job {
-                voice,
-                prompt: prompt.clone(),
-                seed: of_prompt.wrapping_add(sample),
-            }));
-        }
-    }
-    let (temperature, max_tokens) = (sampling.temperature, sampling.max_tokens);
-    let ids = answer_all(base, &jobs, temperature, max_tokens, &mut progress)?;
-    let tokens = ids.iter().map(Vec::len).sum();
-    let mut ids = ids.iter();
-    // Answers come in the order of jobs: all of a prompt that was asked, then all of the next.
-    let answers = encoded.iter().map(|prompt| {
-        prompt.as_ref()?;
-        let of_prompt = ids.by_ref().take(sampling.samples);
-        Some(of_prompt.map(|ids| said(base, ids)).collect())
-    });
-    Ok(Rollouts {
-        answers: answers.collect(),
-        tokens,
-        seconds: start.elapsed().as_secs_f64(),
-    })
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// As text.
+    pub text: String,
+    /// As the model sampled it, with the id that ended it, where one did; not empty.
+    pub ids: Vec<u32>,
 }
 
-/// An answer's ids as text.
-pub fn said(base: &BaseModel, ids: &[u32]) -> String {
-    base.tokenizer.decode(ids, true).trim().to_owned()
+/// The engine, with room for sequences of a given length. Adapters come with the requests, so that the
+/// policy may change from one call to the next.
+#[derive(Debug)]
+pub struct RolloutEngine<'a> {
+    base: &'a BaseModel,
+    engine: EngineHandle,
+    runtime: Runtime,
+}
+
+impl<'a> RolloutEngine<'a> {
+    /// For sequences of up to `longest` positions, `running` of them at once.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn new(base: &'a BaseModel, longest: usize, running: usize) -> Result<Self, TrainError> {
+        let running = running.clamp(1, MAX_RUNNING);
+        let kv = KvCache::with_blocks(base.decoder.config(), blocks(longest) * running);
+        let runner = ModelRunner::new(base.decoder.clone(), kv);
+        let config = EngineConfig {
+            max_running: running,
+            max_queued: MAX_RUNNING,
+            max_queued_tokens: longest * MAX_RUNNING,
+            token_budget: 256,
+            prefix_cache: true,
+            // Every request has its own.
+            seed: 0,
+        };
+        Ok(Self {
+            base,
+            engine: EngineHandle::spawn(Box::new(runner), config),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .map_err(failed)?,
+        })
+    }
+
+    /// Answers to each of `asked`. The same arguments give the same answers, whatever runs beside them.
+    /// `progress` is told how many answers are done.
+    ///
+    /// # Errors
+    /// A template or a pass that fails; no prompt fits the context.
+    pub fn roll_out(
+        &self,
+        asked: &[Asked],
+        sampling: Sampling,
+        mut progress: impl FnMut(usize),
+    ) -> Result<RolledOut, TrainError> {
+        let start = Instant::now();
+        let room = self.room();
+        let mut encoded: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(asked.len());
+        for one in asked {
+            let ids = encode(self.base, &one.prompt)?;
+            let rows = ids.len() + one.voice.soft_prompt.len() + sampling.max_tokens;
+            encoded.push((rows <= room).then_some(ids));
+        }
+        if !asked.is_empty() && encoded.iter().all(Option::is_none) {
+            return Err(TrainError::Unfit(format!(
+                "no prompt leaves room for {} tokens in a context of {room}: give a smaller \
+                 --max-tokens",
+                sampling.max_tokens
+            )));
+        }
+        let mut jobs = Vec::new();
+        for (number, (one, prompt)) in asked.iter().zip(&encoded).enumerate() {
+            let of_prompt = sampling.seed.wrapping_add((number as u64) << 20);
+            for prompt in prompt.iter() {
+                jobs.extend((0..sampling.samples as u64).map(|sample| Job {
+                    voice: &one.voice,
+                    prompt: prompt.clone(),
+                    seed: of_prompt.wrapping_add(sample),
+                }));
+            }
+        }
+        let (temperature, max_tokens) = (sampling.temperature, sampling.max_tokens);
+        let said = self.answer_all(&jobs, temperature, max_tokens, &mut progress)?;
+        let tokens = said.iter().map(|said| said.ids.len()).sum();
+        let mut said = said.into_iter();
+        // Answers come in the order of jobs: all of a prompt that was asked, then all of the next.
+        let answers = encoded.iter().map(|prompt| {
+            prompt.as_ref()?;
+            Some(said.by_ref().take(sampling.samples).collect())
+        });
+        Ok(RolledOut {
+            answers: answers.collect(),
+            tokens,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// All answers, in the order of `jobs`, each of which fits.
+    ///
+    /// # Errors
+    /// A pass that fails.
+    pub fn answer_all(
+        &self,
+        jobs: &[Job],
+        temperature: f32,
+        max_tokens: usize,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Said>, TrainError> {
+        let mut answers: Vec<Option<Said>> = vec![None; jobs.len()];
+        self.runtime.block_on(async {
+            // As many as run at once wait in the engine; the others here.
+            let mut done = stream::iter(jobs.iter().enumerate())
+                .map(|(number, job)| async move {
+                    let request = request(self.base, job, temperature, max_tokens);
+                    (number, self.ask(request).await)
+                })
+                .buffer_unordered(MAX_RUNNING);
+            let mut n = 0;
+            while let Some((number, said)) = done.next().await {
+                answers[number] = Some(said?);
+                n += 1;
+                progress(n);
+            }
+            Ok::<_, TrainError>(())
+        })?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Positions of a sequence, at most: the model's, or what the cache holds if that is less.
+    fn room(&self) -> usize {
+        let context = self.base.decoder.config().max_positions;
+        context.min(self.engine.kv_rows())
+    }
+
+    async fn ask(&self, request: EngineRequest) -> Result<Said, TrainError> {
+        let answers = self.engine.submit(vec![request]).map_err(failed)?;
+        let ended = || TrainError::Unfit("the engine ended before the answer".into());
+        let mut answer: Answer = answers.into_iter().next().ok_or_else(ended)?;
+        let mut ids = Vec::new();
+        while let Some(event) = answer.events.recv().await {
+            match event {
+                EngineEvent::Token(token) => ids.push(token.id),
+                EngineEvent::Finished(finished) => {
+                    let text = self.base.tokenizer.decode(&ids, true).trim().to_owned();
+                    ids.extend(finished.end_id);
+                    return Ok(Said { text, ids });
+                }
+                EngineEvent::Failed(error) => return Err(failed(error)),
+            }
+        }
+        Err(ended())
+    }
+}
+
+/// KV blocks of a sequence of `longest` positions.
+fn blocks(longest: usize) -> usize {
+    longest.div_ceil(BLOCK_SIZE) + 1
+}
+
+/// Bytes of keys and values of `running` sequences of up to `longest` positions.
+pub fn kv_bytes(config: &ModelConfig, longest: usize, running: usize) -> usize {
+    KvCache::block_bytes(config) * blocks(longest) * running
 }
 
 /// One answer that is to be made.
@@ -178,39 +239,18 @@ impl Job<'_> {
     }
 }
 
-/// The ids of all answers, in the order of `jobs`, each of which fits the context.
+/// Positions of the longest of `asked` that fits the context, with an answer of `max_tokens`.
 ///
 /// # Errors
-/// A pass that fails.
-pub fn answer_all(
-    base: &BaseModel,
-    jobs: &[Job],
-    temperature: f32,
-    max_tokens: usize,
-    mut progress: impl FnMut(usize),
-) -> Result<Vec<Vec<u32>>, TrainError> {
-    let longest = jobs.iter().map(|job| job.rows(max_tokens)).max();
-    let engine = engine(base, longest.unwrap_or(0), jobs.len().clamp(1, MAX_RUNNING));
-    let mut answers = vec![Vec::new(); jobs.len()];
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(failed)?;
-    runtime.block_on(async {
-        // As many as run at once wait in the engine; the others here.
-        let mut done = stream::iter(jobs.iter().enumerate())
-            .map(|(number, job)| {
-                let (engine, request) = (&engine, request(base, job, temperature, max_tokens));
-                async move { (number, ask(engine, request).await) }
-            })
-            .buffer_unordered(MAX_RUNNING);
-        let mut n = 0;
-        while let Some((number, ids)) = done.next().await {
-            answers[number] = ids?;
-            n += 1;
-            progress(n);
-        }
-        Ok::<_, TrainError>(())
-    })?;
-    Ok(answers)
+/// A template that fails.
+pub fn longest(base: &BaseModel, asked: &[Asked], max_tokens: usize) -> Result<usize, TrainError> {
+    let context = base.decoder.config().max_positions;
+    let mut longest = 0;
+    for one in asked {
+        let rows = encode(base, &one.prompt)?.len() + one.voice.soft_prompt.len() + max_tokens;
+        longest = longest.max(rows.min(context));
+    }
+    Ok(longest)
 }
 
 /// As `/v1/chat/completions` encodes a user's message, or `/v1/completions` a prompt for a model without a
@@ -235,24 +275,6 @@ pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> 
     Ok(ids.into())
 }
 
-fn engine(base: &BaseModel, longest: usize, running: usize) -> EngineHandle {
-    let blocks = longest.div_ceil(BLOCK_SIZE) + 1;
-    let kv = KvCache::with_blocks(base.decoder.config(), blocks * running);
-    let runner = ModelRunner::new(base.decoder.clone(), kv);
-    EngineHandle::spawn(
-        Box::new(runner),
-        EngineConfig {
-            max_running: running,
-            max_queued: MAX_RUNNING,
-            max_queued_tokens: longest * MAX_RUNNING,
-            token_budget: 256,
-            prefix_cache: true,
-            // Every request has its own.
-            seed: 0,
-        },
-    )
-}
-
 fn request(base: &BaseModel, job: &Job, temperature: f32, max_tokens: usize) -> EngineRequest {
     let tokenizer = &base.tokenizer;
     let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
@@ -271,21 +293,6 @@ fn request(base: &BaseModel, job: &Job, temperature: f32, max_tokens: usize) -> 
         end_ids: tokenizer.end_ids().into(),
         ignore_eos: false,
     }
-}
-
-async fn ask(engine: &EngineHandle, request: EngineRequest) -> Result<Vec<u32>, TrainError> {
-    let answers = engine.submit(vec![request]).map_err(failed)?;
-    let ended = || TrainError::Unfit("the engine ended before the answer".into());
-    let mut answer: Answer = answers.into_iter().next().ok_or_else(ended)?;
-    let mut ids = Vec::new();
-    while let Some(event) = answer.events.recv().await {
-        match event {
-            EngineEvent::Token(token) => ids.push(token.id),
-            EngineEvent::Finished(_) => return Ok(ids),
-            EngineEvent::Failed(error) => return Err(failed(error)),
-        }
-    }
-    Err(ended())
 }
 
 fn failed(error: impl std::fmt::Display) -> TrainError {

@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::prompts;
-use super::rollout::{roll_out, Sampling, Voice};
+use super::rollout::{longest, Asked, RolledOut, RolloutEngine, Said, Sampling, MAX_RUNNING};
+use super::voice::Voice;
 use crate::base_model;
 use crate::model::kernels::packed_matmul::WeightType;
 use crate::model::linear::LinearFormat;
@@ -35,7 +36,7 @@ pub struct SolveRequest {
 }
 
 /// How often tasks were solved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Solved {
     /// Tasks that were asked.
     pub tasks: usize,
@@ -52,7 +53,7 @@ pub struct Solved {
 }
 
 /// The chance that one of k answers is right.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PassAtK {
     /// k.
     pub k: usize,
@@ -70,31 +71,27 @@ pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
     let voice = Voice::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
-    let prompts: Vec<String> = tasks.iter().map(prompts::plain).collect();
-    let bar = ProgressBar::new((prompts.len() * request.sampling.samples) as u64);
-    let rolled = roll_out(&base, &voice, &prompts, request.sampling, |n| {
-        bar.set_position(n as u64);
-    })?;
+    let asked: Vec<Asked> = tasks
+        .iter()
+        .map(|task| Asked {
+            prompt: prompts::plain(task),
+            voice: voice.clone(),
+        })
+        .collect();
+    let sampling = request.sampling;
+    let jobs = asked.len() * sampling.samples;
+    let longest = longest(&base, &asked, sampling.max_tokens)?;
+    let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
+    let bar = ProgressBar::new(jobs as u64);
+    let rolled = engine.roll_out(&asked, sampling, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
-    let right = |(task, answers): (&Task, &Option<Vec<String>>)| {
-        let answers = answers.as_ref()?;
-        Some(
-            answers
-                .iter()
-                .filter(|answer| task.is_solved_by(answer))
-                .count(),
-        )
-    };
-    let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
-    let counts: Vec<usize> = right.iter().flatten().copied().collect();
-    let solved = Solved {
-        tasks: counts.len(),
-        too_long: right.len() - counts.len(),
-        unsolved: counts.iter().filter(|n| **n == 0).count(),
-        pass: pass(&counts, request),
-        tokens: rolled.tokens,
-        tokens_per_second: rolled.tokens as f64 / rolled.seconds,
-    };
+    let solved = Solved::of(
+        &tasks,
+        &rolled,
+        sampling.samples,
+        &request.ks,
+        sampling.seed,
+    );
     if request.json {
         let json = serde_json::to_string(&solved);
         return json
@@ -114,15 +111,33 @@ pub(super) fn read(files: &[PathBuf], most: usize) -> Result<Vec<Task>, TrainErr
     Ok(tasks)
 }
 
-fn pass(right: &[usize], request: &SolveRequest) -> Vec<PassAtK> {
+impl Solved {
+    /// Checks `samples` answers to each of `tasks`; `seed` is of the intervals.
+    pub fn of(tasks: &[Task], rolled: &RolledOut, samples: usize, ks: &[usize], seed: u64) -> Self {
+        let right = |(task, said): (&Task, &Option<Vec<Said>>)| {
+            let right = |said: &&Said| task.is_solved_by(&said.text);
+            Some(said.as_ref()?.iter().filter(right).count())
+        };
+        let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
+        let counts: Vec<usize> = right.iter().flatten().copied().collect();
+        Self {
+            tasks: counts.len(),
+            too_long: right.len() - counts.len(),
+            unsolved: counts.iter().filter(|n| **n == 0).count(),
+            pass: pass(&counts, samples, ks, seed),
+            tokens: rolled.tokens,
+            tokens_per_second: rolled.tokens as f64 / rolled.seconds,
+        }
+    }
+}
+
+fn pass(right: &[usize], samples: usize, ks: &[usize], seed: u64) -> Vec<PassAtK> {
     let bootstrap = Bootstrap {
-        seed: request.sampling.seed,
+        seed,
         ..Bootstrap::default()
     };
     let of_k = |&k: &usize| {
-        let chances = right
-            .iter()
-            .map(|c| chance(request.sampling.samples, *c, k));
+        let chances = right.iter().map(|c| chance(samples, *c, k));
         let by_task: Vec<Vec<f64>> = chances.map(|chance| vec![chance]).collect();
         PassAtK {
             k,
@@ -130,7 +145,7 @@ fn pass(right: &[usize], request: &SolveRequest) -> Vec<PassAtK> {
             interval: bootstrap.interval(&by_task, k as u64),
         }
     };
-    request.ks.iter().map(of_k).collect()
+    ks.iter().map(of_k).collect()
 }
 
 /// The chance that one of `k` answers is right, if `right` of `n` were: 1 - C(n - right, k) / C(n, k),
@@ -147,7 +162,8 @@ pub fn chance(n: usize, right: usize, k: usize) -> f64 {
     1.0 - all_wrong
 }
 
-fn table(solved: &Solved) -> String {
+/// As people read it.
+pub fn table(solved: &Solved) -> String {
     let mut text = format!(
         "{} tasks, {} of them without a right answer; {} too long\n",
         solved.tasks, solved.unsolved, solved.too_long

@@ -65,13 +65,13 @@ impl MetricsFile {
         }
     }
 
-    /// The file of a run that goes on after the checkpoint of `step`: lines of later steps, which will
-    /// be computed once more, are dropped, and so is a last line without an end. A run without the
-    /// file gets one.
+    /// The file of a run that goes on after the checkpoint of `step`, or for `None` from its beginning:
+    /// lines of later steps, which will be computed once more, are dropped, and so is a last line without
+    /// an end. A run without the file gets one.
     ///
     /// # Errors
     /// A line that is no line of metrics, or a directory that cannot be written. The file is as it was.
-    pub fn resume(run_dir: &Path, name: &str, step: u64) -> Result<Self, MetricsError> {
+    pub fn resume(run_dir: &Path, name: &str, step: Option<u64>) -> Result<Self, MetricsError> {
         let path = run_dir.join(name);
         let io = |source| MetricsError::Io {
             path: path.clone(),
@@ -109,7 +109,7 @@ impl MetricsFile {
 
 /// Bytes of the whole lines of steps up to `step`, which come first; or the number of a line that
 /// cannot be read, and why.
-fn length_until(text: &str, step: u64) -> Result<u64, (usize, String)> {
+fn length_until(text: &str, step: Option<u64>) -> Result<u64, (usize, String)> {
     #[derive(Deserialize)]
     struct Line {
         step: u64,
@@ -122,7 +122,7 @@ fn length_until(text: &str, step: u64) -> Result<u64, (usize, String)> {
         }
         let read = serde_json::from_str(line);
         let Line { step: of } = read.map_err(|e| (i + 1, e.to_string()))?;
-        past |= of > step;
+        past |= step.is_none_or(|step| of > step);
         if !past {
             kept += line.len() as u64;
         }
@@ -181,7 +181,7 @@ mod tests {
         // The process died while it wrote.
         file.file.write_all(b"{\"step\": 3").unwrap();
         drop(file);
-        let mut file = MetricsFile::resume(directory.path(), FILE_NAME, 20).unwrap();
+        let mut file = MetricsFile::resume(directory.path(), FILE_NAME, Some(20)).unwrap();
         assert_eq!(steps(directory.path()), [10, 20, 20]);
         file.append(&line(21)).unwrap();
         assert_eq!(steps(directory.path()), [10, 20, 20, 21]);
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_run_that_wrote_nothing_yet_can_be_resumed() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = MetricsFile::resume(directory.path(), FILE_NAME, 5).unwrap();
+        let mut file = MetricsFile::resume(directory.path(), FILE_NAME, Some(5)).unwrap();
         file.append(&line(6)).unwrap();
         assert_eq!(steps(directory.path()), [6]);
     }
@@ -200,7 +200,7 @@ mod tests {
         for content in ["{\"step\": 1}\nhello\n", "{\"step\": 1}\n{\"loss\": 1}\n"] {
             let directory = tempfile::tempdir().unwrap();
             fs::write(directory.path().join(FILE_NAME), content).unwrap();
-            let err = MetricsFile::resume(directory.path(), FILE_NAME, 1).unwrap_err();
+            let err = MetricsFile::resume(directory.path(), FILE_NAME, Some(1)).unwrap_err();
             assert!(
                 matches!(err, MetricsError::Foreign { line: 2, .. }),
                 "{err}"

@@ -20,14 +20,14 @@ pub struct StepFacts {
     pub grad_norm: f64,
     /// Rows of the decoder since the last line: prompts, soft prompts and responses.
     pub tokens: u64,
-    /// Pairs since the last line; a pair and its generic copy are two.
+    /// Pairs, or answers to tasks, since the last line.
     pub pairs: u64,
     /// Wall clock since the last line.
     pub seconds: f64,
 }
 
-/// A line of training: the facts, then the means over the rows since the last one.
-pub fn train_line(facts: &StepFacts, means: &Means) -> Map<String, Value> {
+/// A line of training: the facts. The means since the last one follow.
+pub fn train_line(facts: &StepFacts) -> Map<String, Value> {
     let mut line = head(facts.step, facts.epoch);
     let mut put = |name: &str, value: f64| line.insert(name.to_owned(), Value::from(value));
     put("loss", facts.loss);
@@ -40,7 +40,6 @@ pub fn train_line(facts: &StepFacts, means: &Means) -> Map<String, Value> {
     if let Some(bytes) = memory::peak_resident_bytes() {
         line.insert("peak_memory_bytes".to_owned(), Value::from(bytes));
     }
-    means.write("", &mut line);
     line
 }
 
@@ -54,7 +53,7 @@ pub fn eval_line(step: u64, epoch: f64, means: &Means) -> Map<String, Value> {
     line
 }
 
-fn head(step: u64, epoch: f64) -> Map<String, Value> {
+pub(in crate::train) fn head(step: u64, epoch: f64) -> Map<String, Value> {
     let mut line = Map::new();
     line.insert("step".to_owned(), Value::from(step));
     line.insert("epoch".to_owned(), Value::from(epoch));
@@ -105,7 +104,8 @@ mod tests {
 
     #[test]
     fn a_training_line_has_the_facts_and_the_means() {
-        let line = train_line(&facts(), &means());
+        let mut line = train_line(&facts());
+        means().write("", &mut line);
         for (name, want) in [
             ("step", 10.0),
             ("epoch", 0.5),
@@ -133,14 +133,11 @@ mod tests {
 
     #[test]
     fn a_number_that_is_none_is_null() {
-        let line = train_line(
-            &StepFacts {
-                loss: f64::NAN,
-                seconds: 0.0,
-                ..facts()
-            },
-            &means(),
-        );
+        let line = train_line(&StepFacts {
+            loss: f64::NAN,
+            seconds: 0.0,
+            ..facts()
+        });
         assert!(line["loss"].is_null());
         assert!(!line.contains_key("tokens_per_second"));
     }

@@ -53,7 +53,7 @@ impl Means {
     }
 
     /// Writes the means under their names, each with `prefix` in front. No rows, no names.
-    pub(super) fn write(&self, prefix: &str, line: &mut Map<String, Value>) {
+    pub fn write(&self, prefix: &str, line: &mut Map<String, Value>) {
         let all = &self.all;
         if all.rows == 0 {
             return;

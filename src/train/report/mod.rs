@@ -8,6 +8,7 @@
 //! | [`curves`] | which curves there are |
 //! | [`users`] | accuracy by user: sorted dots with intervals |
 //! | [`tables`] | results and configuration |
+//! | [`tasks`] | results and samples of a run on tasks |
 //! | [`page`] | the page around them, and writing it |
 //!
 //! User ids, file names and configuration are anybody's text. The page is built with maud, which escapes
@@ -20,10 +21,11 @@ pub mod page;
 pub mod plot;
 pub mod run_files;
 pub mod tables;
+pub mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod users;
 
 pub use error::ReportError;
 pub use page::report;
-pub use run_files::{EVAL_FILE, RUN_FILE};
+pub use run_files::{EVAL_FILE, RUN_FILE, SOLVED_FILE};

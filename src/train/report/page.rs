@@ -10,7 +10,7 @@ use super::error::ReportError;
 use super::history::History;
 use super::plot::tick;
 use super::run_files::{RunFiles, EVAL_FILE, RUN_FILE};
-use super::{tables, users};
+use super::{tables, tasks, users};
 use crate::train::evaluate::Evaluation;
 use crate::train::metrics::file::FILE_NAME;
 
@@ -48,10 +48,22 @@ pub(super) fn render(files: &RunFiles) -> Result<String, ReportError> {
             body {
                 h1 { "Training run " (files.name) }
                 (summary(files))
-                h2 { "Results on held-out pairs" }
-                (evaluation(files.evaluation.as_ref())?)
+                @match &files.tasks {
+                    Some(tasks) => {
+                        h2 { "Results on held-out tasks" }
+                        (tasks::results(tasks))
+                    }
+                    None => {
+                        h2 { "Results on held-out pairs" }
+                        (evaluation(files.evaluation.as_ref())?)
+                    }
+                }
                 h2 { "Curves" }
                 (curves(files.history.as_ref())?)
+                @if !files.heat_maps.is_empty() {
+                    h2 { "Gradients of single tokens" }
+                    (heat_maps(&files.heat_maps))
+                }
                 h2 { "Configuration" }
                 @match &files.run {
                     Some(run) => (tables::configuration(run)),
@@ -123,6 +135,19 @@ fn figure(figure: &Figure) -> Markup {
             }
         }
     } }
+}
+
+/// Cosines of the gradients of a pair's tokens, as the trainer drew them.
+fn heat_maps(svgs: &[String]) -> Markup {
+    html! {
+        p.soft {
+            "Cosines between the gradient of each token of the chosen response (rows) and of the rejected \
+             one (columns), of the first pairs that were measured."
+        }
+        @for svg in svgs { figure {
+            div role="img" aria-label="Cosines of token gradients" { (PreEscaped(svg)) }
+        } }
+    }
 }
 
 fn missing(file: &str, hence: &str) -> Markup {

@@ -9,11 +9,15 @@ use serde_json::Value;
 
 use super::error::ReportError;
 use super::history::History;
+use crate::train::entangle::heat_map;
 use crate::train::evaluate::Evaluation;
+use crate::train::expo::judge::TaskEvaluation;
 use crate::train::metrics::file::FILE_NAME;
 
 /// The evaluation of the run's last version: the output of `attune-train eval --json`.
 pub const EVAL_FILE: &str = "eval.json";
+/// The evaluation of the run's last version on tasks.
+pub const SOLVED_FILE: &str = "solved.json";
 /// What the run was started with: any JSON object.
 pub const RUN_FILE: &str = "run.json";
 
@@ -26,6 +30,10 @@ pub struct RunFiles {
     pub history: Option<History>,
     /// `eval.json`.
     pub evaluation: Option<Evaluation>,
+    /// `solved.json`.
+    pub tasks: Option<TaskEvaluation>,
+    /// `heat-map-0.svg` and so on, as far as they are there.
+    pub heat_maps: Vec<String>,
     /// `run.json`.
     pub run: Option<Value>,
 }
@@ -43,6 +51,8 @@ impl RunFiles {
                 .map(|(path, text)| History::parse(&text).map_err(malformed(path)))
                 .transpose()?,
             evaluation: json(dir, EVAL_FILE)?,
+            tasks: json(dir, SOLVED_FILE)?,
+            heat_maps: heat_maps(dir)?,
             run: json(dir, RUN_FILE)?,
         };
         if files.history.is_none() && files.evaluation.is_none() && files.run.is_none() {
@@ -50,6 +60,14 @@ impl RunFiles {
         }
         Ok(files)
     }
+}
+
+fn heat_maps(dir: &Path) -> Result<Vec<String>, ReportError> {
+    let mut found = Vec::new();
+    while let Some((_, svg)) = text(dir, &heat_map::file_name(found.len()))? {
+        found.push(svg);
+    }
+    Ok(found)
 }
 
 /// `.` has no name of its own, but the directory behind it does.

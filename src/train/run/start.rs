@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{json, Value};
 
+use super::material::Material;
 use super::Place;
 use crate::base_model::BaseModel;
 use crate::train::adapter::TrainedAdapter;
@@ -14,7 +15,6 @@ use crate::train::files::replace;
 use crate::train::metrics::file::FILE_NAME as METRICS;
 use crate::train::metrics::MetricsFile;
 use crate::train::optimizer::OptimizerState;
-use crate::train::prepare::Prepared;
 use crate::train::report::RUN_FILE;
 use crate::train::settings::Settings;
 use crate::train::TrainError;
@@ -52,15 +52,15 @@ impl Start {
             });
         }
         same_run(&run_file, description)?;
-        let (optimizer, progress) = if checkpoint.exists() {
-            checkpoint::load(&checkpoint, adapter)?
+        let (optimizer, progress, at) = if checkpoint.exists() {
+            let (optimizer, progress) = checkpoint::load(&checkpoint, adapter)?;
+            let at = progress.step as u64;
+            (optimizer, progress, Some(at))
         } else {
-            (
-                OptimizerState::new(&adapter.parameters),
-                Progress::default(),
-            )
+            let optimizer = OptimizerState::new(&adapter.parameters);
+            (optimizer, Progress::default(), None)
         };
-        let resume = |name| MetricsFile::resume(&place.out, name, progress.step as u64);
+        let resume = |name| MetricsFile::resume(&place.out, name, at);
         Ok(Self {
             metrics: resume(METRICS)?,
             gradients: diagnosed.then(|| resume(GRADIENTS)).transpose()?,
@@ -71,13 +71,13 @@ impl Start {
 }
 
 /// What `run.json` says, and the manifest under `training`.
-pub(super) fn describe(settings: &Settings, prepared: &Prepared, base: &BaseModel) -> Value {
+pub(super) fn describe(settings: &Settings, material: &Material, base: &BaseModel) -> Value {
     json!({
         "program": concat!("attune-train ", env!("CARGO_PKG_VERSION")),
         "settings": settings,
         "base": {"id": base.id, "sha256": base.sha256},
-        "data": prepared.counts,
-        "users": prepared.users.len(),
+        "data": material.counts(),
+        "users": material.users().len(),
     })
 }
 

@@ -4,20 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use serde_json::Value;
 
 use super::start::Start;
 use super::whole::Run;
+use super::work::{Held, Work};
 use crate::model::lora::LoraDropout;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::checkpoint;
-use crate::train::entangle::diagnose::{self, Diagnosis};
-use crate::train::entangle::gradients::Probe;
-use crate::train::learner::Learner;
-use crate::train::metrics::{eval_line, train_line, Means, RowResult, StepFacts};
+use crate::train::metrics::{train_line, StepFacts};
 use crate::train::optimizer::{AdamW, Rates};
-use crate::train::order::Order;
-use crate::train::pairs::IdPair;
 use crate::train::parameters::{Parameter, ParameterKind};
 use crate::train::settings::Settings;
 use crate::train::TrainError;
@@ -28,10 +23,9 @@ pub(super) const BEST_FILE: &str = "best.safetensors";
 /// The loop of a run.
 pub(super) struct Steps<'a> {
     run: &'a Run<'a>,
-    learner: Learner<'a>,
+    work: Box<dyn Work + 'a>,
     adapter: TrainedAdapter,
     start: Start,
-    order: Order,
     since: Since,
     total: usize,
     bar: ProgressBar,
@@ -39,53 +33,43 @@ pub(super) struct Steps<'a> {
 
 /// What happened since the last line of metrics.
 struct Since {
-    means: Means,
     loss: f64,
     steps: usize,
     tokens: usize,
-    pairs: usize,
+    items: usize,
     clock: Instant,
 }
 
 impl Since {
     fn now() -> Self {
         Self {
-            means: Means::default(),
             loss: 0.0,
             steps: 0,
             tokens: 0,
-            pairs: 0,
+            items: 0,
             clock: Instant::now(),
         }
     }
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn new(run: &'a Run, adapter: TrainedAdapter, start: Start) -> Self {
-        let (settings, n_pairs) = (run.settings, run.prepared.train.len());
-        let total = settings.total_steps(n_pairs);
-        let users = run.prepared.train.iter().map(|pair| pair.user).collect();
+    pub(super) fn new(
+        run: &'a Run,
+        work: Box<dyn Work + 'a>,
+        adapter: TrainedAdapter,
+        start: Start,
+    ) -> Self {
         let bar = run.place.bar("training");
-        bar.set_length(total as u64);
+        bar.set_length(run.total_steps as u64);
         bar.set_position(start.progress.step as u64);
         bar.reset_eta();
         Self {
-            learner: Learner {
-                decoder: &run.base.decoder,
-                front: run.prepared.front,
-                objective: settings.objective,
-                mixture: settings.mixture(),
-                normalized: settings.normalized,
-                pack_rows: run.memory.pack_rows,
-                activations: run.memory.activations,
-            },
-            order: Order::new(n_pairs, settings.batch_size, settings.seed)
-                .with_users_together(users, settings.user_pairs),
             since: Since::now(),
+            total: run.total_steps,
             run,
+            work,
             adapter,
             start,
-            total,
             bar,
         }
     }
@@ -95,6 +79,10 @@ impl<'a> Steps<'a> {
         let settings = self.run.settings;
         if self.start.progress.step == 0 {
             self.diagnose()?;
+            if self.run.settings.expo.is_some() {
+                // Where the base stands: there is no number of it anywhere else.
+                self.evaluate()?;
+            }
         }
         while self.start.progress.step < self.total {
             let facts = self.step()?;
@@ -127,34 +115,35 @@ impl<'a> Steps<'a> {
         Ok(None)
     }
 
-    pub(super) fn into_adapter(self) -> TrainedAdapter {
-        self.adapter
+    pub(super) fn into_parts(self) -> (Box<dyn Work + 'a>, TrainedAdapter) {
+        (self.work, self.adapter)
     }
 
-    /// One step. Returns its learning rate and the norm of its gradient.
+    /// One step. Returns its learning rate and the norm of its last gradient.
     fn step(&mut self) -> Result<(f64, f64), TrainError> {
         let (settings, step) = (self.run.settings, self.start.progress.step);
-        let batch = self.order.batch(step).into_iter();
-        let batch: Vec<&IdPair> = batch.map(|i| &self.run.prepared.train[i]).collect();
         let dropout = (settings.lora_dropout > 0.0).then(|| LoraDropout {
             rate: settings.lora_dropout,
             seed: settings.seed ^ ((step as u64 + 1) << 20),
         });
-        let result = self.learner.learn(&mut self.adapter, &batch, dropout);
-        let result = result.map_err(|e| e.at_step(step + 1))?;
         let warmup = settings.warmup_steps(self.total);
         let factor = settings.schedule.factor(step, warmup, self.total);
-        let (parameters, state) = (&mut self.adapter.parameters, &mut self.start.optimizer);
-        let rates = |parameter: &Parameter| rates(settings, parameter, factor);
-        let norm = AdamW::default().step(parameters, state, rates);
-        if !norm.is_finite() {
-            return Err(TrainError::NotFinite { step: step + 1 });
-        }
-        result.rows.iter().for_each(|row| self.since.means.add(row));
-        self.since.loss += result.loss;
+        let (optimizer, mut norm) = (&mut self.start.optimizer, 0.0);
+        let mut update = |adapter: &mut TrainedAdapter| {
+            let rates = |parameter: &Parameter| rates(settings, parameter, factor);
+            norm = AdamW::default().step(&mut adapter.parameters, optimizer, rates);
+            match norm.is_finite() {
+                true => Ok(()),
+                false => Err(TrainError::NotFinite { step: step + 1 }),
+            }
+        };
+        let adapter = &mut self.adapter;
+        let learned = self.work.learn(adapter, step, dropout, &mut update);
+        let learned = learned.map_err(|e| e.at_step(step + 1))?;
+        self.since.loss += learned.loss;
         self.since.steps += 1;
-        self.since.tokens += result.packed_rows;
-        self.since.pairs += batch.len();
+        self.since.tokens += learned.tokens;
+        self.since.items += learned.items;
         self.start.progress.step += 1;
         Ok((factor * settings.lr, norm))
     }
@@ -166,40 +155,37 @@ impl<'a> Steps<'a> {
         let step = self.start.progress.step;
         let facts = StepFacts {
             step: step as u64,
-            epoch: self.order.epochs(step),
+            epoch: self.work.epochs(step),
             loss,
             learning_rate: *learning_rate,
             grad_norm: *grad_norm,
             tokens: since.tokens as u64,
-            pairs: since.pairs as u64,
+            pairs: since.items as u64,
             seconds,
         };
-        let line = train_line(&facts, &since.means);
+        let mut line = train_line(&facts);
+        let words = self.work.tell(&mut line);
         self.start.metrics.append(&line)?;
-        let accuracy = line.get("rewards/accuracies").and_then(Value::as_f64);
         self.bar.set_message(format!(
-            "loss {loss:.4}  accuracy {:.3}  {:.0} tokens/s  {:.1} pairs/s",
-            accuracy.unwrap_or(f64::NAN),
+            "loss {loss:.4}  {words}  {:.0} tokens/s  {:.1}/s",
             since.tokens as f64 / seconds,
-            since.pairs as f64 / seconds,
+            since.items as f64 / seconds,
         ));
         Ok(())
     }
 
-    /// Evaluates on the held-out pairs and keeps the adapter if it is the best so far.
+    /// Evaluates on what is held out and keeps the adapter if it is the best so far.
     fn evaluate(&mut self) -> Result<(), TrainError> {
-        if self.run.prepared.held_out.is_empty() {
-            return self.save(BEST_FILE);
-        }
-        let rows = self.run.score(&self.adapter, &self.run.prepared.held_out)?;
-        let mut means = Means::default();
-        rows.iter().for_each(|row| means.add(row));
         let step = self.start.progress.step;
-        let line = eval_line(step as u64, self.order.epochs(step), &means);
+        let Some(held) = self.work.evaluate(&self.adapter, step)? else {
+            return self.save(BEST_FILE);
+        };
+        let Held {
+            line,
+            accuracy,
+            loss,
+        } = held;
         self.start.metrics.append(&line)?;
-        let right = |row: &&RowResult| row.chosen_reward > row.rejected_reward;
-        let accuracy = rows.iter().filter(right).count() as f64 / rows.len() as f64;
-        let loss = means.loss().unwrap_or(f64::NAN);
         let progress = &mut self.start.progress;
         let better = (accuracy, -loss) > (progress.best_accuracy, -progress.best_loss);
         if progress.best_step.is_some() && !better {
@@ -215,32 +201,11 @@ impl<'a> Steps<'a> {
 
     /// Measures the gradients of some pairs, where the settings ask for it. Parameters stay as they are.
     fn diagnose(&mut self) -> Result<(), TrainError> {
-        let (settings, step) = (self.run.settings, self.start.progress.step);
-        let Some(file) = &mut self.start.gradients else {
-            return Ok(());
-        };
-        let probe = Probe {
-            decoder: self.learner.decoder,
-            front: self.learner.front,
-            activations: self.learner.activations,
-        };
-        let policy = probe.policy(&self.adapter)?;
-        let diagnosis = Diagnosis {
-            probe: &probe,
-            objective: settings.objective,
-            normalized: settings.normalized,
-        };
-        let mut measured = Vec::new();
-        let pairs = self.run.prepared.train.iter();
-        for (number, pair) in pairs.take(settings.diagnose_gradients).enumerate() {
-            let user = self.adapter.users.is_some().then_some(pair.user);
-            let found = probe.pair(&policy, &mut self.adapter, &pair.completions(user))?;
-            let found = diagnosis.measure(&mut self.adapter, pair, user, &found)?;
-            file.append(&diagnose::line(step, number, user, &found))?;
-            measured.push(found);
+        let step = self.start.progress.step;
+        if let Some(file) = &mut self.start.gradients {
+            let line = self.work.diagnose(&mut self.adapter, step, file)?;
+            self.start.metrics.append(&line)?;
         }
-        let line = diagnose::means(step, self.order.epochs(step), &measured);
-        self.start.metrics.append(&line)?;
         Ok(())
     }
 
@@ -249,8 +214,9 @@ impl<'a> Steps<'a> {
         self.start.progress.evaluations_since_best >= patience
     }
 
-    fn save(&self, file: &str) -> Result<(), TrainError> {
+    fn save(&mut self, file: &str) -> Result<(), TrainError> {
         let path = self.run.place.out.join(file);
+        self.start.progress.remember(self.work.remembered());
         let (optimizer, progress) = (&self.start.optimizer, &self.start.progress);
         checkpoint::save(&path, &self.adapter, optimizer, progress)
     }

@@ -69,6 +69,8 @@ fn arithmetic(steps: u32, random: &mut impl Rng) -> Task {
         solution: Some(format!("{solution} The answer is {value}.")),
         verifier: Verifier::Number,
         level: None,
+        user: None,
+        tenant: None,
     }
 }
 
@@ -94,6 +96,8 @@ fn countdown(steps: u32, random: &mut impl Rng) -> Task {
         solution: Some(format!("{way} = {value}. The answer is {way}")),
         verifier: Verifier::Expression,
         level: None,
+        user: None,
+        tenant: None,
     }
 }
 
@@ -117,6 +121,8 @@ fn letters(words: u32, random: &mut impl Rng) -> Task {
         answer,
         verifier: Verifier::Exact,
         level: None,
+        user: None,
+        tenant: None,
     }
 }
 

@@ -10,6 +10,20 @@ pub fn marked(text: &str) -> Option<&str> {
         .filter(|answer| !answer.is_empty())
 }
 
+/// What stands before the sentence of the first mark of an answer: the way to it.
+pub fn before(text: &str) -> &str {
+    // ASCII letters only change, so that places in both texts are the same.
+    let lower = text.to_ascii_lowercase();
+    let marks = ["\\boxed{", "####", "answer is", "answer:"];
+    let Some(mark) = marks.iter().filter_map(|m| lower.find(m)).min() else {
+        return text.trim_end();
+    };
+    let way = &text[..mark];
+    let line = way.rfind('\n').map_or(0, |at| at + 1);
+    let sentence = way.rfind(". ").map_or(0, |at| at + 2);
+    way[..line.max(sentence)].trim_end()
+}
+
 /// The inside of the last `\boxed{..}` whose braces close.
 fn boxed(text: &str) -> Option<&str> {
     const MARK: &str = "\\boxed{";
@@ -52,6 +66,23 @@ fn sentence(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_to_an_answer_ends_before_its_sentence() {
+        for (text, way) in [
+            (
+                "2 and 3. That is 5. So the answer is 5.",
+                "2 and 3. That is 5.",
+            ),
+            ("We add.\nAnswer: 5", "We add."),
+            ("The answer is 5. Or 6. The answer is 6.", ""),
+            ("so \\boxed{4}", ""),
+            ("It is 5.\n", "It is 5."),
+            ("48+24=72\n#### 72", "48+24=72"),
+        ] {
+            assert_eq!(before(text), way, "{text:?}");
+        }
+    }
 
     #[test]
     fn the_last_mark_counts_and_boxes_come_first() {

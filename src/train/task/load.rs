@@ -131,6 +131,8 @@ fn gsm8k(fields: &Map<String, Value>) -> Result<Task, String> {
         solution: Some(solution),
         verifier: Verifier::Number,
         level: None,
+        user: None,
+        tenant: None,
     })
 }
 
@@ -158,6 +160,8 @@ fn svamp(fields: &Map<String, Value>) -> Result<Task, String> {
         solution: None,
         verifier: Verifier::Number,
         level: None,
+        user: None,
+        tenant: None,
     })
 }
 
@@ -181,6 +185,8 @@ fn math(fields: &Map<String, Value>) -> Result<Task, String> {
         },
         answer,
         level,
+        user: None,
+        tenant: None,
     })
 }
 

@@ -21,6 +21,8 @@ pub use verify::Verifier;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::{Tenant, UserId, UserKey};
+
 /// A question with its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,9 +40,23 @@ pub struct Task {
     /// How hard it is, where the data says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<u32>,
+    /// Who asks, where it is somebody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+    /// Whose user that is; the usual tenant, where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
 }
 
 impl Task {
+    /// Who asks.
+    pub fn asker(&self) -> Option<UserKey> {
+        Some(UserKey {
+            tenant: self.tenant.clone().unwrap_or_default(),
+            user: self.user.clone()?,
+        })
+    }
+
     /// Whether the answer in `text` is the right one; a text without an answer is wrong.
     pub fn is_solved_by(&self, text: &str) -> bool {
         self.verifier.accepts(text, &self.answer)

@@ -1,0 +1,265 @@
+//! What was typed to `attune-train exp-dpo` and `exp-grpo`, and what it means.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::resolved::ConfigError;
+use super::train::Pdpo;
+use super::training::{count, problem, run_config, share, within, TrainConfig};
+use crate::train::expo::explain::Filters;
+use crate::train::expo::grpo::{Grpo, Weigh};
+use crate::train::expo::settings::{Anneal, Explainer, ExpoSettings, Method, Positive};
+
+/// Tasks, and how they are asked.
+#[derive(Debug, Clone, Args)]
+pub struct Expo {
+    /// Files of tasks to learn from: attune's own (question, answer, solution, verifier, user), GSM8K's,
+    /// SVAMP's or MATH's.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub tasks: Vec<PathBuf>,
+    /// Files of tasks to judge by [default: the share --holdout of --tasks].
+    #[arg(long, value_delimiter = ',')]
+    pub held_out_tasks: Vec<PathBuf>,
+    /// Only so many tasks to learn from, the first ones.
+    #[arg(long, default_value_t = 1000)]
+    pub max_tasks: usize,
+    /// Only so many tasks to judge by, the first ones.
+    #[arg(long, default_value_t = 50)]
+    pub max_held_out: usize,
+    /// Answers to each question [default: 8 for exp-grpo, 4 for exp-dpo]; 0 with exp-grpo learns from
+    /// positive answers alone.
+    #[arg(long)]
+    pub samples: Option<usize>,
+    /// Explanations that are sampled to find one that can be used.
+    #[arg(long, default_value_t = 4)]
+    pub explanations: usize,
+    /// Of answers and explanations.
+    #[arg(long, default_value_t = 0.9)]
+    pub temperature: f32,
+    /// Tokens of an answer or an explanation, at most.
+    #[arg(long, default_value_t = 160)]
+    pub max_tokens: usize,
+    /// What positive answers are: self-explanations, the tasks' own solutions, or none (plain GRPO).
+    #[arg(long, value_enum, default_value_t = Positive::Explanation)]
+    pub positive: Positive,
+    /// Whose self-explanations: the policy's as it is, or those of the base model.
+    #[arg(long, value_enum, default_value_t = Explainer::Current)]
+    pub explainer: Explainer,
+    /// Take explanations that end with another answer, too, and put the right one behind them.
+    #[arg(long)]
+    pub keep_unverified: bool,
+    /// Reject ordinary answers that are right, too.
+    #[arg(long)]
+    pub any_rejected: bool,
+    /// Answers to each question that is judged by.
+    #[arg(long, default_value_t = 4)]
+    pub eval_samples: usize,
+    /// Temperature of those answers.
+    #[arg(long, default_value_t = 0.7)]
+    pub eval_temperature: f32,
+    /// The k of pass@k, each at most --eval-samples.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
+    pub k: Vec<usize>,
+    /// Held-out questions on which each evaluation measures how likely explanations are, and how likely
+    /// they make the right answer.
+    #[arg(long, default_value_t = 0)]
+    pub signals: usize,
+}
+
+/// `attune-train exp-dpo`.
+#[derive(Debug, Clone, Args)]
+pub struct ExpDpo {
+    /// Tasks, and how they are asked.
+    #[command(flatten)]
+    pub expo: Expo,
+    /// Steps after which the policy makes all pairs anew (online); without it, they are made once.
+    #[arg(long)]
+    pub regenerate_every: Option<usize>,
+    /// Everything that a run over pairs has, too.
+    #[command(flatten)]
+    pub run: Pdpo,
+}
+
+/// `attune-train exp-grpo`.
+#[derive(Debug, Clone, Args)]
+pub struct ExpGrpo {
+    /// Tasks, and how they are asked.
+    #[command(flatten)]
+    pub expo: Expo,
+    /// Coefficient of the log-probability of positive answers (ExP-SFT).
+    #[arg(long, default_value_t = 0.04)]
+    pub expsft_beta: f64,
+    /// Sum that log-probability over tokens instead of averaging it.
+    #[arg(long)]
+    pub expsft_sum: bool,
+    /// How that coefficient changes: not, or with the running share of groups without a right answer.
+    #[arg(long, value_enum, default_value_t = Anneal::None)]
+    pub expsft_anneal: Anneal,
+    /// Coefficient of the distance to the base model.
+    #[arg(long, default_value_t = 0.04)]
+    pub kl: f64,
+    /// Ratios of new to old probability count within 1 +- this.
+    #[arg(long, default_value_t = 0.2)]
+    pub clip: f64,
+    /// Updates from the answers of one step.
+    #[arg(long, default_value_t = 1)]
+    pub updates: usize,
+    /// What a token of an answer weighs.
+    #[arg(long, value_enum, default_value_t = Weigh::Tokens)]
+    pub weigh: Weigh,
+    /// What a run over pairs has, too, as far as it makes sense; a step has --batch-size questions
+    /// [default: 8].
+    #[command(flatten)]
+    pub run: Pdpo,
+}
+
+impl ExpDpo {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, by its flag.
+    pub fn config(&self) -> Result<TrainConfig, ConfigError> {
+        let method = Method::Dpo {
+            regenerate_every: self
+                .regenerate_every
+                .map(|n| count("--regenerate-every", n))
+                .transpose()?,
+        };
+        if self.expo.positive == Positive::None {
+            let text = "a pair needs a chosen answer: explanation or expert";
+            return Err(problem("--positive", text));
+        }
+        let samples = count("--samples", self.expo.samples.unwrap_or(4))?;
+        no_pairs(&self.run)?;
+        let run = Pdpo {
+            alpha: self.run.alpha.or(Some(0.0)),
+            ..self.run.clone()
+        };
+        run_config(&run, Some(self.expo.settings(method, samples)?))
+    }
+}
+
+impl ExpGrpo {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, by its flag.
+    pub fn config(&self) -> Result<TrainConfig, ConfigError> {
+        let method = Method::Grpo {
+            objective: Grpo {
+                clip: within("--clip", self.clip, 1e-6..=1.0)?,
+                kl: within("--kl", self.kl, 0.0..=100.0)?,
+                weigh: self.weigh,
+            },
+            updates: count("--updates", self.updates)?,
+            expsft_beta: match self.expo.positive {
+                Positive::None => 0.0,
+                _ => within("--expsft-beta", self.expsft_beta, 0.0..=100.0)?,
+            },
+            expsft_sum: self.expsft_sum,
+            anneal: self.expsft_anneal,
+        };
+        let samples = match self.expo.samples.unwrap_or(8) {
+            0 if self.expo.positive == Positive::None => {
+                let text = "0 answers and no positive ones leave nothing to learn from";
+                return Err(problem("--samples", text));
+            }
+            1 => return Err(problem("--samples", "a group of 1 has no mean to be above")),
+            n => n.min(count("--samples", n.max(1))?),
+        };
+        no_pairs(&self.run)?;
+        self.no_pair_losses()?;
+        let run = Pdpo {
+            alpha: Some(0.0),
+            batch_size: self.run.batch_size.or(Some(8)),
+            ..self.run.clone()
+        };
+        run_config(&run, Some(self.expo.settings(method, samples)?))
+    }
+
+    fn no_pair_losses(&self) -> Result<(), ConfigError> {
+        let Pdpo {
+            loss,
+            beta,
+            mask,
+            normalized,
+            diagnose_gradients,
+            alpha,
+            lora_dropout,
+            ..
+        } = &self.run;
+        let given = [
+            ("--loss", loss.is_some()),
+            ("--beta", beta.is_some()),
+            ("--mask", mask.is_some()),
+            ("--normalized", normalized.is_some()),
+            ("--diagnose-gradients", diagnose_gradients.is_some()),
+            ("--alpha", alpha.is_some()),
+            ("--lora-dropout", lora_dropout.is_some()),
+        ];
+        refuse(
+            &given,
+            "is of pairs, and exp-grpo learns from groups: leave it out",
+        )
+    }
+}
+
+impl Expo {
+    fn settings(&self, method: Method, samples: usize) -> Result<ExpoSettings, ConfigError> {
+        let eval_samples = count("--eval-samples", self.eval_samples)?;
+        if let Some(k) = self.k.iter().find(|k| !(1..=eval_samples).contains(*k)) {
+            let text = format!("{k} is not in 1..={eval_samples}, the --eval-samples");
+            return Err(problem("--k", text));
+        }
+        // A group of equal answers teaches nothing, so that 0 is for evaluations only.
+        let temperature = within("--temperature", f64::from(self.temperature), 0.01..=2.0)?;
+        let eval = f64::from(self.eval_temperature);
+        Ok(ExpoSettings {
+            tasks: self.tasks.clone(),
+            held_out: self.held_out_tasks.clone(),
+            max_tasks: count("--max-tasks", self.max_tasks)?,
+            max_held_out: self.max_held_out,
+            samples,
+            explanations: count("--explanations", self.explanations)?,
+            temperature: temperature as f32,
+            max_tokens: count("--max-tokens", self.max_tokens)?,
+            positive: self.positive,
+            explainer: self.explainer,
+            filters: Filters {
+                keep_unverified: self.keep_unverified,
+                any_rejected: self.any_rejected,
+            },
+            eval_samples,
+            ks: self.k.clone(),
+            eval_temperature: within("--eval-temperature", eval, 0.0..=2.0)? as f32,
+            signals: self.signals,
+            method,
+        })
+    }
+}
+
+/// Settings of files of pairs, where there are none.
+fn no_pairs(run: &Pdpo) -> Result<(), ConfigError> {
+    share("--holdout", run.holdout.unwrap_or(0.0))?;
+    let given = [
+        ("--data", !run.data.is_empty()),
+        ("--snapshot", run.snapshot.is_some()),
+        ("--max-user-pairs", run.max_user_pairs.is_some()),
+        ("--test", run.test.is_some()),
+        ("--unseen-users", run.unseen_users.is_some()),
+        ("--max-users", run.max_users.is_some()),
+        ("--against", !run.against.is_empty()),
+    ];
+    refuse(
+        &given,
+        "is of files of pairs, and this learns from --tasks: leave it out",
+    )
+}
+
+fn refuse(given: &[(&'static str, bool)], why: &str) -> Result<(), ConfigError> {
+    match given.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(problem(flag, why)),
+        None => Ok(()),
+    }
+}

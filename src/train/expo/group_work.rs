@@ -1,0 +1,342 @@
+//! GRPO and ExP-GRPO as steps of a run: answers of the policy as it is, their rewards, and positive answers.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::answers::Answers;
+use super::explain::{explanation, solution};
+use super::group::{Group, GroupLearner, GroupResult};
+use super::judge::{Judge, Told};
+use super::prompts;
+use super::rollout::Said;
+use super::settings::{Anneal, Explainer, Method, Positive};
+use super::voice::Voices;
+use crate::model::lora::LoraDropout;
+use crate::train::adapter::TrainedAdapter;
+use crate::train::checkpoint::Progress;
+use crate::train::encode::Encoder;
+use crate::train::init::{self, Init};
+use crate::train::metrics::MetricsFile;
+use crate::train::order::Order;
+use crate::train::run::whole::Run;
+use crate::train::run::work::{Held, Judged, Learned, Line, Update, Work};
+use crate::train::task::Task;
+use crate::train::TrainError;
+
+/// What one step adds to the running share of unsolved groups.
+const RUNNING: f64 = 0.1;
+
+/// Tasks to learn from by groups of answers.
+pub struct GroupWork<'a> {
+    answers: Answers<'a>,
+    judge: Judge<'a>,
+    encoder: Encoder<'a>,
+    learner: GroupLearner<'a>,
+    plan: Plan,
+    tasks: Vec<Task>,
+    order: Order,
+    /// Positive answers that stay what they are, by task.
+    kept: HashMap<usize, Option<Vec<u32>>>,
+    /// The base model, where explanations are its own.
+    base: Voices,
+    /// Running share of groups without a right answer.
+    unsolved: f64,
+    told: Told,
+    clock: Instant,
+}
+
+/// The part of [`Method::Grpo`] that is no part of the objective.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    updates: usize,
+    beta: f64,
+    anneal: Anneal,
+}
+
+impl<'a> GroupWork<'a> {
+    /// Goes on from `progress`.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(
+        run: &'a Run<'a>,
+        answers: Answers<'a>,
+        judge: Judge<'a>,
+        encoder: Encoder<'a>,
+        tasks: Vec<Task>,
+        progress: &Progress,
+    ) -> Result<Self, TrainError> {
+        let settings = run.settings;
+        let Method::Grpo {
+            objective,
+            updates,
+            expsft_beta,
+            expsft_sum,
+            anneal,
+        } = answers.expo.method
+        else {
+            return Err(TrainError::Unfit(
+                "not a run of groups; this is a bug".into(),
+            ));
+        };
+        // A fresh LoRA adds nothing.
+        let fresh = init::adapter(&run.base.decoder, &settings.lora, None, Init::Zero, 0)?;
+        Ok(Self {
+            base: Voices::of(&fresh)?,
+            learner: GroupLearner {
+                decoder: &run.base.decoder,
+                bos: run.front.bos,
+                grpo: objective,
+                positive_sum: expsft_sum,
+                temperature: f64::from(answers.expo.temperature),
+                pack_rows: run.memory.pack_rows,
+                activations: run.memory.activations,
+            },
+            order: Order::new(tasks.len(), settings.batch_size, settings.seed),
+            plan: Plan {
+                updates,
+                beta: expsft_beta,
+                anneal,
+            },
+            unsolved: progress.remembered().unwrap_or(1.0),
+            answers,
+            judge,
+            encoder,
+            tasks,
+            kept: HashMap::new(),
+            told: Told::default(),
+            clock: Instant::now(),
+        })
+    }
+
+    /// The coefficient of positive answers as it is now.
+    fn beta(&self) -> f64 {
+        match self.plan.anneal {
+            Anneal::None => self.plan.beta,
+            Anneal::Solved => self.plan.beta * self.unsolved,
+        }
+    }
+
+    fn groups(
+        &mut self,
+        adapter: &TrainedAdapter,
+        batch: &[usize],
+        step: usize,
+    ) -> Result<Vec<Group>, TrainError> {
+        let voices = Voices::of(adapter)?;
+        let tasks: Vec<Task> = batch.iter().map(|i| self.tasks[*i].clone()).collect();
+        let tasks: Vec<&Task> = tasks.iter().collect();
+        let answers = match self.answers.expo.samples {
+            0 => vec![None; tasks.len()],
+            _ => self.answers.ordinary(&voices, &tasks, step)?,
+        };
+        let positives = match self.plan.beta > 0.0 {
+            true => self.positives(&voices, batch, &tasks, step)?,
+            false => vec![None; tasks.len()],
+        };
+        let mut groups = Vec::with_capacity(tasks.len());
+        for ((task, answers), positive) in tasks.iter().zip(answers).zip(positives) {
+            let answers = answers.unwrap_or_default();
+            let reward = |said: &Said| f64::from(u8::from(task.is_solved_by(&said.text)));
+            groups.push(Group {
+                prompt: self.prompt(task)?,
+                rewards: answers.iter().map(reward).collect(),
+                answers: answers.into_iter().map(|said| said.ids).collect(),
+                positive,
+            });
+        }
+        Ok(groups)
+    }
+
+    fn prompt(&self, task: &Task) -> Result<Vec<u32>, TrainError> {
+        let [prompt, _] = self.ids(task, "-")?;
+        Ok(prompt)
+    }
+
+    fn ids(&self, task: &Task, reply: &str) -> Result<[Vec<u32>; 2], TrainError> {
+        let ids = self
+            .encoder
+            .question_and_reply(&prompts::plain(task), reply);
+        ids.map_err(|e| TrainError::Unfit(e.to_string()))
+    }
+
+    /// A positive answer to each of `tasks`, the tasks of `batch`.
+    fn positives(
+        &mut self,
+        voices: &Voices,
+        batch: &[usize],
+        tasks: &[&Task],
+        step: usize,
+    ) -> Result<Vec<Option<Vec<u32>>>, TrainError> {
+        let expo = self.answers.expo;
+        match (expo.positive, expo.explainer) {
+            (Positive::None, _) => Ok(vec![None; tasks.len()]),
+            (Positive::Expert, _) => {
+                let ids = |task: &&Task| {
+                    let text = solution(task);
+                    text.map(|text| Ok(self.ids(task, &text)?[1].clone()))
+                        .transpose()
+                };
+                tasks.iter().map(ids).collect()
+            }
+            (Positive::Explanation, Explainer::Current) => {
+                let said = self.answers.explanations(voices, tasks, step)?;
+                self.usable(tasks, &said)
+            }
+            (Positive::Explanation, Explainer::Initial) => {
+                // Each task by itself, so that what it gets does not depend on when it comes.
+                for (number, task) in batch.iter().zip(tasks) {
+                    if !self.kept.contains_key(number) {
+                        let said = self.answers.explanations(&self.base, &[task], *number)?;
+                        let usable = self.usable(&[task], &said)?.pop().flatten();
+                        self.kept.insert(*number, usable);
+                    }
+                }
+                Ok(batch
+                    .iter()
+                    .map(|number| self.kept[number].clone())
+                    .collect())
+            }
+        }
+    }
+
+    fn usable(
+        &self,
+        tasks: &[&Task],
+        said: &[Option<Vec<Said>>],
+    ) -> Result<Vec<Option<Vec<u32>>>, TrainError> {
+        let filters = self.answers.expo.filters;
+        let both = tasks.iter().zip(said);
+        both.map(|(task, said)| {
+            let text = explanation(filters, task, said.as_deref().unwrap_or_default(), "");
+            text.map(|text| Ok(self.ids(task, &text)?[1].clone()))
+                .transpose()
+        })
+        .collect()
+    }
+
+    fn tell_of(&mut self, groups: &[Group], result: &GroupResult, beta: f64) {
+        let told = &mut self.told;
+        let n = groups.len() as f64;
+        let share = |of: fn(&Group) -> bool| groups.iter().filter(|g| of(g)).count() as f64 / n;
+        if self.answers.expo.samples > 0 {
+            let rewards: Vec<f64> = groups.iter().flat_map(|g| g.rewards.clone()).collect();
+            let answers = rewards.len() as f64;
+            told.add("reward", rewards.iter().sum::<f64>() / answers, n);
+            told.add("groups/unsolved", share(Group::is_unsolved), n);
+            told.add("groups/agree", share(Group::agrees), n);
+            told.add("answers/tokens", result.tokens as f64 / answers, n);
+            told.add("grpo/surrogate", result.surrogate, n);
+            told.add("grpo/kl", result.kl, n);
+            let clipped = result.clipped as f64 / result.tokens.max(1) as f64;
+            told.add("grpo/clipped", clipped, n);
+        }
+        if self.plan.beta > 0.0 {
+            let positives = share(|g| g.positive.is_some());
+            told.add("expsft/beta", beta, n);
+            told.add("expsft/groups", positives, n);
+            if positives > 0.0 {
+                // Of those that have one; in the loss the others count as 0.
+                told.add("expsft/nll", result.positive_nll / positives, n * positives);
+            }
+        }
+    }
+}
+
+impl Work for GroupWork<'_> {
+    fn epochs(&self, steps: usize) -> f64 {
+        self.order.epochs(steps)
+    }
+
+    fn learn(
+        &mut self,
+        adapter: &mut TrainedAdapter,
+        step: usize,
+        _: Option<LoraDropout>,
+        update: &mut Update,
+    ) -> Result<Learned, TrainError> {
+        let batch = self.order.batch(step);
+        let groups = self.groups(adapter, &batch, step)?;
+        if self.plan.anneal == Anneal::Solved {
+            let unsolved = groups.iter().filter(|g| g.is_unsolved()).count();
+            let share = unsolved as f64 / groups.len() as f64;
+            self.unsolved += RUNNING * (share - self.unsolved);
+        }
+        let beta = self.beta();
+        let reference = self.learner.reference(&groups)?;
+        let mut old = None;
+        let mut learned = Learned {
+            loss: 0.0,
+            tokens: 0,
+            items: groups.iter().map(|g| g.answers.len()).sum(),
+        };
+        for _ in 0..self.plan.updates {
+            let (reference, old_logps) = (reference.as_ref(), old.as_ref());
+            let result = self
+                .learner
+                .learn(adapter, &groups, reference, old_logps, beta)?;
+            update(adapter)?;
+            learned.loss += result.loss / self.plan.updates as f64;
+            learned.tokens += result.packed_rows;
+            self.tell_of(&groups, &result, beta);
+            old.get_or_insert(result.logps);
+        }
+        Ok(learned)
+    }
+
+    fn tell(&mut self, line: &mut Line) -> String {
+        self.told.write(line);
+        rollouts(line, &mut self.answers, &mut self.clock);
+        let number = |name: &str| line.get(name).and_then(|v| v.as_f64());
+        match (number("reward"), number("groups/unsolved")) {
+            (Some(reward), Some(unsolved)) => format!("reward {reward:.3}  unsolved {unsolved:.2}"),
+            _ => format!("nll {:.3}", number("expsft/nll").unwrap_or(f64::NAN)),
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        adapter: &TrainedAdapter,
+        step: usize,
+    ) -> Result<Option<Held>, TrainError> {
+        let since = Instant::now();
+        let found = self.judge.evaluate(adapter, &mut self.answers)?;
+        self.clock += since.elapsed();
+        Ok(found.map(|found| found.held(step, self.epochs(step))))
+    }
+
+    fn diagnose(
+        &mut self,
+        _: &mut TrainedAdapter,
+        _: usize,
+        _: &mut MetricsFile,
+    ) -> Result<Line, TrainError> {
+        // A group has no chosen and rejected; the settings do not ask for it.
+        Ok(Line::new())
+    }
+
+    fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {
+        let found = self.judge.evaluate(adapter, &mut self.answers)?;
+        Ok(found.map_or(Judged::Nothing, |found| Judged::Tasks(Box::new(found))))
+    }
+
+    fn remembered(&self) -> Option<f64> {
+        Some(self.unsolved)
+    }
+}
+
+/// How fast answers were since the last line, and which share of the time they took.
+pub(super) fn rollouts(line: &mut Line, answers: &mut Answers, clock: &mut Instant) {
+    let spent = answers.take_spent();
+    let seconds = std::mem::replace(clock, Instant::now())
+        .elapsed()
+        .as_secs_f64();
+    if spent.tokens > 0 && seconds > 0.0 {
+        let mut put = |name: &str, value: f64| line.insert(name.to_owned(), value.into());
+        put(
+            "rollout_tokens_per_second",
+            spent.tokens as f64 / spent.seconds,
+        );
+        put("rollout_time_share", (spent.seconds / seconds).min(1.0));
+    }
+}

@@ -1,0 +1,176 @@
+//! Files of tasks become what a run works on.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::answers::{Answers, Spent};
+use super::explained_work::ExplainedWork;
+use super::group_work::GroupWork;
+use super::judge::Judge;
+use super::prompts;
+use super::rollout::{self, RolloutEngine, MAX_RUNNING};
+use super::settings::{ExpoSettings, Method, Positive};
+use super::solve::read;
+use crate::base_model::BaseModel;
+use crate::ids::UserKey;
+use crate::train::checkpoint::Progress;
+use crate::train::pack::Front;
+use crate::train::prepare::encoder;
+use crate::train::run::whole::Run;
+use crate::train::run::work::Work;
+use crate::train::settings::Settings;
+use crate::train::task::Task;
+use crate::train::TrainError;
+
+/// Tasks of a run.
+#[derive(Debug)]
+pub struct PreparedTasks {
+    /// The person of user row i + 1.
+    pub users: Vec<UserKey>,
+    /// What stands in front of prompts.
+    pub front: Front,
+    /// To learn from.
+    pub train: Vec<Task>,
+    /// To judge by.
+    pub held_out: Vec<Task>,
+    /// What was read and left out.
+    pub counts: TaskCounts,
+    /// Rows of the longest answer, with what stands before it.
+    pub longest_rows: usize,
+    /// Answers that are sampled at once.
+    running: usize,
+}
+
+/// What happened to the tasks on the way; part of `run.json`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TaskCounts {
+    /// To learn from.
+    pub train: usize,
+    /// To judge by.
+    pub held_out: usize,
+    /// Left out: question and answer do not fit the context.
+    pub too_long: usize,
+    /// Left out: positive answers are experts', and these have none.
+    pub without_solution: usize,
+}
+
+impl PreparedTasks {
+    /// Reads the tasks of a run.
+    ///
+    /// # Errors
+    /// A file that cannot be used; nothing is left to learn from.
+    pub fn read(
+        settings: &Settings,
+        expo: &ExpoSettings,
+        base: &BaseModel,
+    ) -> Result<Self, TrainError> {
+        let mut train = read(&expo.tasks, usize::MAX)?;
+        let mut held_out = match &expo.held_out[..] {
+            [] => {
+                let share = (train.len() as f64 * settings.holdout).ceil() as usize;
+                train.split_off(train.len() - share.min(train.len()))
+            }
+            files => read(files, usize::MAX)?,
+        };
+        train.truncate(expo.max_tasks);
+        held_out.truncate(expo.max_held_out);
+        let mut counts = TaskCounts::default();
+        let n_user_tokens = settings.user_model.map_or(0, |u| u.n_user_tokens);
+        let context = base.decoder.config().max_positions;
+        let mut longest_rows = 0;
+        for tasks in [&mut train, &mut held_out] {
+            let mut fitting = Vec::with_capacity(tasks.len());
+            for task in tasks.drain(..) {
+                let prompt = rollout::encode(base, &prompts::with_answer(&task))?;
+                let rows = prompt.len() + n_user_tokens + expo.max_tokens;
+                if rows > context {
+                    counts.too_long += 1;
+                    continue;
+                }
+                longest_rows = longest_rows.max(rows);
+                fitting.push(task);
+            }
+            *tasks = fitting;
+        }
+        if expo.positive == Positive::Expert {
+            let before = train.len();
+            train.retain(|task| task.solution.is_some());
+            counts.without_solution = before - train.len();
+        }
+        counts.train = train.len();
+        counts.held_out = held_out.len();
+        if train.is_empty() {
+            return Err(TrainError::Unfit(format!(
+                "no task is left to learn from: {} are too long (a smaller --max-tokens), {} have no \
+                 solution (--positive explanation), {} are held out",
+                counts.too_long, counts.without_solution, counts.held_out
+            )));
+        }
+        let users: BTreeSet<UserKey> = train.iter().filter_map(Task::asker).collect();
+        let personal = settings.user_model.is_some();
+        if personal && users.is_empty() {
+            return Err(TrainError::Unfit(
+                "--alpha wants users, and no task says who asks: give tasks a \"user\", or --alpha 0"
+                    .into(),
+            ));
+        }
+        let most = expo.eval_samples.max(expo.samples).max(expo.explanations);
+        Ok(Self {
+            users: users.into_iter().filter(|_| personal).collect(),
+            front: Front {
+                bos: base.tokenizer.added_bos(),
+                n_user_tokens,
+            },
+            running: (settings.batch_size.max(held_out.len()) * most).clamp(1, MAX_RUNNING),
+            train,
+            held_out,
+            counts,
+            longest_rows,
+        })
+    }
+
+    /// Bytes of the engine's keys and values.
+    pub fn cache_bytes(&self, base: &BaseModel) -> usize {
+        rollout::kv_bytes(base.decoder.config(), self.longest_rows, self.running)
+    }
+
+    /// What the loop runs.
+    ///
+    /// # Errors
+    /// A template that fails; no thread for the engine.
+    pub fn work<'a>(
+        self,
+        run: &'a Run<'a>,
+        progress: &Progress,
+    ) -> Result<Box<dyn Work + 'a>, TrainError> {
+        let settings = run.settings;
+        let expo = settings.expo.as_ref().ok_or_else(|| {
+            TrainError::Unfit("a run on tasks without their settings; this is a bug".into())
+        })?;
+        let encoder = || encoder(run.base, settings.max_prompt, settings.max_length);
+        let answers = Answers {
+            engine: RolloutEngine::new(run.base, self.longest_rows, self.running)?,
+            expo,
+            rows: run.users.iter().cloned().zip(1..).collect(),
+            seed: settings.seed,
+            spent: Spent::default(),
+        };
+        let judge = Judge {
+            run,
+            encoder: encoder()?,
+            tasks: self.held_out,
+        };
+        match expo.method {
+            Method::Dpo { regenerate_every } => {
+                let work = ExplainedWork::new(run, answers, judge, self.train, regenerate_every);
+                Ok(Box::new(work))
+            }
+            Method::Grpo { .. } => {
+                let encoder = encoder()?;
+                let work = GroupWork::new(run, answers, judge, encoder, self.train, progress)?;
+                Ok(Box::new(work))
+            }
+        }
+    }
+}
