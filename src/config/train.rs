@@ -95,10 +95,13 @@ pub struct Pdpo {
     /// The loss's beta [default: 0.5 for dpo, else the loss's own].
     #[arg(long)]
     pub beta: Option<f64>,
-    /// Which tokens of a pair count: all, or only those that are not on a longest common subsequence of
-    /// the two responses (lcs) [default: none].
+    /// Which tokens of a pair count: all, only those that are not on a longest common subsequence of the
+    /// two responses (lcs), or those and a learned part of the others (learned) [default: none].
     #[arg(long, value_enum)]
     pub mask: Option<MaskName>,
+    /// With --mask learned: what each shared token costs that is let through [default: 0.01].
+    #[arg(long)]
+    pub mask_cost: Option<f64>,
     /// Let each pair's gradients of chosen and of rejected count by their direction only, so that neither
     /// outweighs the other. Takes about twice the time.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
@@ -273,6 +276,8 @@ pub enum MaskName {
     None,
     /// Those that the two responses do not share.
     Lcs,
+    /// Those, and of the shared ones as much as is learned.
+    Learned,
 }
 
 /// Names of task families.

@@ -183,6 +183,7 @@ impl From<MaskName> for Mask {
         match name {
             MaskName::None => Self::None,
             MaskName::Lcs => Self::Lcs,
+            MaskName::Learned => Self::Learned,
         }
     }
 }
@@ -293,6 +294,7 @@ fn settings(raw: &Pdpo, expo: Option<ExpoSettings>) -> Result<Settings, ConfigEr
         data,
         objective: objective(raw)?,
         mask: raw.mask.map_or(Mask::None, Mask::from),
+        mask_cost: mask_cost(raw)?,
         normalized: normalized(raw)?,
         alpha,
         user_model: user_model(raw, alpha)?,
@@ -341,6 +343,20 @@ fn settings(raw: &Pdpo, expo: Option<ExpoSettings>) -> Result<Settings, ConfigEr
         name: raw.name.clone(),
         expo,
     })
+}
+
+/// The normalized update measures whole gradients, which a gate would change from step to step.
+fn mask_cost(raw: &Pdpo) -> Result<f64, ConfigError> {
+    let learned = raw.mask == Some(MaskName::Learned);
+    if raw.mask_cost.is_some() && !learned {
+        let text = "is of --mask learned: give both, or leave it out";
+        return Err(problem("--mask-cost", text));
+    }
+    if learned && raw.normalized == Some(true) {
+        let text = "learned does not go with --normalized; give one of them, or --mask lcs";
+        return Err(problem("--mask", text));
+    }
+    within("--mask-cost", raw.mask_cost.unwrap_or(0.01), 0.0..=1e3)
 }
 
 /// The gradients that are measured first must be those of the step.

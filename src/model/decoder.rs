@@ -183,27 +183,31 @@ impl Decoder {
         &x + block.feed_forward(&x, pass)?
     }
 
-    /// log p(target) after each of `input.logit_rows`, (rows); x comes from the last block, and
-    /// `targets` has one token a row. Logits are divided by `temperature`.
+    /// log p(target) after each row of `hidden`, which comes from [`Self::last_hidden`]: (rows); `targets`
+    /// has one token a row. Logits are divided by `temperature`.
     ///
     /// # Errors
     /// A target outside the vocabulary, or a model whose format has no gradient where one is wanted.
     pub fn log_probs(
         &self,
-        x: &Tensor,
-        input: &ForwardInput,
+        hidden: &Tensor,
         targets: Vec<u32>,
         temperature: f64,
     ) -> Result<Tensor> {
-        let mut x = self.last_hidden(x, input)?;
-        if temperature != 1.0 {
-            x = x.affine(1.0 / temperature, 0.0)?;
+        match temperature == 1.0 {
+            true => self.head.log_probs(hidden, targets),
+            false => {
+                let hidden = hidden.affine(1.0 / temperature, 0.0)?;
+                self.head.log_probs(&hidden, targets)
+            }
         }
-        self.head.log_probs(&x, targets)
     }
 
-    /// The normalised rows that enter the head, (`input.logit_rows`, hidden).
-    fn last_hidden(&self, x: &Tensor, input: &ForwardInput) -> Result<Tensor> {
+    /// The normalised rows that enter the head, (`input.logit_rows`, hidden); x comes from the last block.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn last_hidden(&self, x: &Tensor, input: &ForwardInput) -> Result<Tensor> {
         let rows: Vec<u32> = input.logit_rows.iter().map(|r| *r as u32).collect();
         let x = x.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
         self.norm.forward(&x)

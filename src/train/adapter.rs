@@ -48,6 +48,8 @@ pub struct TrainedAdapter {
     pub lora: Vec<LoraLayer>,
     /// The user model, where there is one.
     pub users: Option<UserTables>,
+    /// Index of a learned mask's gate among the parameters; it is trained along and not published.
+    pub gate: Option<usize>,
 }
 
 /// The adapter as one step sees it: LoRA variables whose gradients the tensor library computes.

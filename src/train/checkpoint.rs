@@ -136,6 +136,7 @@ mod tests {
             parameters: vec![parameter],
             lora: Vec::new(),
             users: None,
+            gate: None,
         }
     }
 

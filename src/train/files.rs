@@ -14,7 +14,9 @@ use super::TrainError;
 /// # Errors
 /// A directory that cannot be written, or a full disk; `path` is as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // A bare name has an empty parent, which no system opens.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
     let write = || {
         let mut file = beside(parent)?;
         file.write_all(bytes)?;

@@ -81,6 +81,7 @@ pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
         // The generic user is frozen.
         mixture: Mixture::INDIVIDUAL,
         normalized: false,
+        mask_cost: 0.0,
         pack_rows: PACK_ROWS,
         activations: Activations::Keep,
     };

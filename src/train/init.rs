@@ -82,6 +82,7 @@ pub fn adapter(
         parameters: Vec::new(),
         lora: Vec::new(),
         users: None,
+        gate: None,
     };
     // Streams of their own, so that LoRA starts alike whatever the user model is.
     let stream = |number| {

@@ -4,13 +4,15 @@
 //! mixture weighs these rows, and the objective is any function of a row's log-probabilities.
 
 use super::adapter::TrainedAdapter;
+use super::entangle::gate::Gate;
 use super::entangle::gradients::Probe;
+use super::entangle::masked::MaskedPair;
 use super::loss::{Objective, PairLogps};
 use super::metrics::RowResult;
 use super::mixture::Mixture;
 use super::pack::{cut, Completion, Front};
 use super::pairs::IdPair;
-use super::policy::{Activations, Policy};
+use super::policy::{Activations, Policy, Scored};
 use super::TrainError;
 use crate::model::decoder::Decoder;
 use crate::model::lora::LoraDropout;
@@ -30,6 +32,8 @@ pub struct Learner<'a> {
     /// [`Entanglement::normalizing`](super::entangle::measure::Entanglement::normalizing). Takes a way
     /// back for each of them first.
     pub normalized: bool,
+    /// Of a learned mask, where the adapter has one: what each shared token costs that is let through.
+    pub mask_cost: f64,
     /// Packed rows of one pass, at most; a single pair may have more.
     pub pack_rows: usize,
     /// Whether blocks run a second time on the way back.
@@ -112,12 +116,16 @@ impl Learner<'_> {
             packed_rows: 0,
         };
         let completions = |w: &Weighed<'b>| self.completions(w.row.pair, w.row.user);
+        let mut gate = Gate::of(adapter, self.mask_cost);
         for range in cut(&rows, self.pack_rows, self.front, completions) {
             if let Some(dropout) = dropout {
                 let seed = dropout.seed.wrapping_add(range.start as u64);
                 policy.lora = Some(adapter.lora_variables(Some(LoraDropout { seed, ..dropout }))?);
             }
-            self.learn_pack(adapter, &policy, &rows[range], &mut result)?;
+            self.learn_pack(adapter, &policy, &rows[range], gate.as_mut(), &mut result)?;
+        }
+        if let Some(gate) = gate {
+            gate.finish(adapter);
         }
         Ok(result)
     }
@@ -176,6 +184,7 @@ impl Learner<'_> {
         adapter: &mut TrainedAdapter,
         policy: &Policy,
         rows: &[Weighed<'b>],
+        mut gate: Option<&mut Gate>,
         result: &mut BatchResult,
     ) -> Result<(), TrainError> {
         let mut completions: Vec<Completion> = Vec::new();
@@ -194,31 +203,41 @@ impl Learner<'_> {
                 of_row.map(&mut place).collect()
             })
             .collect();
-        let slopes = |sums: &[f64]| -> Result<Vec<f64>, TrainError> {
-            let mut slopes = vec![0.0; sums.len()];
+        let slopes = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
+            let mut slopes = vec![0.0; scored.values.len()];
+            let hidden = match gate {
+                Some(_) => scored.hidden.flatten_all()?.to_vec1::<f32>()?,
+                None => Vec::new(),
+            };
             for (weighed, places) in rows.iter().zip(&places) {
-                let scored = self.score(&weighed.row, places, sums)?;
-                result.loss += weighed.weight * scored.loss.value;
-                let by_side = [scored.loss.d_chosen, scored.loss.d_rejected];
-                let by_side = by_side.into_iter().zip(weighed.factors);
-                for (place, (slope, factor)) in places.iter().zip(by_side) {
-                    slopes[*place] += weighed.weight * factor * slope;
+                let Weighed { row, weight, .. } = weighed;
+                let masked = MaskedPair::new(row.pair, places, scored, &hidden, gate.as_deref());
+                let mut found = self.score(row, &masked)?;
+                if let Some(gate) = gate.as_deref_mut() {
+                    found.loss.value += masked.learn(gate, &self.objective, &found.loss, *weight);
                 }
-                result.rows.push(scored);
+                result.loss += weight * found.loss.value;
+                let by_side = [found.loss.d_chosen, found.loss.d_rejected];
+                for ((side, slope), factor) in by_side.into_iter().enumerate().zip(weighed.factors)
+                {
+                    masked.spread(side, weight * factor * slope, &mut slopes);
+                }
+                result.rows.push(found);
             }
-            Ok(slopes)
+            Ok(slopes.into_iter().map(|slope| slope as f32).collect())
         };
-        result.packed_rows += policy.learn(adapter, &completions, self.activations, slopes)?;
+        let activations = self.activations;
+        result.packed_rows += policy.learn_tokens(adapter, &completions, activations, slopes)?;
         Ok(())
     }
 
-    fn score(&self, row: &Row, places: &[usize], sums: &[f64]) -> Result<RowResult, TrainError> {
-        let sum = |side: usize| places.get(side).map_or(0.0, |place| sums[*place]);
-        let [ref_chosen, ref_rejected] = row.pair.reference;
-        let [n_chosen, n_rejected] = row.pair.lengths();
+    fn score(&self, row: &Row, masked: &MaskedPair) -> Result<RowResult, TrainError> {
+        let [ref_chosen, ref_rejected] = masked.reference();
+        let [n_chosen, n_rejected] = masked.lengths();
+        let [chosen, rejected] = masked.sums();
         let logps = PairLogps {
-            chosen: sum(0),
-            rejected: sum(1),
+            chosen,
+            rejected,
             ref_chosen,
             ref_rejected,
             n_chosen,

@@ -60,6 +60,7 @@ pub fn load(dir: &Path, base: &BaseModel) -> Result<Loaded, TrainError> {
         parameters: Vec::new(),
         lora: Vec::new(),
         users: None,
+        gate: None,
     };
     for (&(block, projection), pair) in &plan.pairs {
         let mut matrix = |matrix| {

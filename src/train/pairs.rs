@@ -19,6 +19,17 @@ pub struct IdPair {
     pub reference: [f64; 2],
     /// Which tokens of chosen and of rejected count; `None`: all.
     pub kept: Option<[Vec<bool>; 2]>,
+    /// What a learned mask has to know; `None`: there is none.
+    pub gated: Option<Box<Gated>>,
+}
+
+/// What a learned mask has to know of a pair.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Gated {
+    /// Tokens of chosen and of rejected that count fully.
+    pub contrastive: [Vec<bool>; 2],
+    /// The reference policy's log-probability of each token; empty until they are computed.
+    pub reference: [Vec<f32>; 2],
 }
 
 impl IdPair {

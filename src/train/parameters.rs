@@ -9,6 +9,8 @@ pub enum ParameterKind {
     Lora,
     /// Soft-prompt rows of the user model.
     UserModel,
+    /// The gate of a learned mask.
+    Gate,
     /// Logits of the cluster model: they move by ones where soft-prompt rows move by hundredths.
     UserWeight,
 }

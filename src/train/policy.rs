@@ -105,11 +105,10 @@ impl<'a> Policy<'a> {
                 .block(layer, &x, &pass, &mut attention)?
                 .detach();
         }
+        let hidden = self.decoder.last_hidden(&x, &pack.input)?;
         let targets = pack.targets.clone();
-        let values = self
-            .decoder
-            .log_probs(&x, &pack.input, targets, self.temperature)?;
-        Ok(of(Scored::new(&pack, &values)?))
+        let values = self.decoder.log_probs(&hidden, targets, self.temperature)?;
+        Ok(of(Scored::new(&pack, &values, hidden)?))
     }
 
     /// The forward pass of `completions`, `slopes` of their sums, and the backward pass: adds to the
@@ -254,9 +253,9 @@ impl Way<'_, '_> {
     ) -> std::result::Result<(Tensor, Tensor), E> {
         let targets = self.pack.targets.clone();
         let decoder = self.policy.decoder;
-        let temperature = self.policy.temperature;
-        let values = decoder.log_probs(x, &self.pack.input, targets, temperature)?;
-        let slopes = slopes(&Scored::new(self.pack, &values)?)?;
+        let hidden = decoder.last_hidden(x, &self.pack.input)?;
+        let values = decoder.log_probs(&hidden, targets, self.policy.temperature)?;
+        let slopes = slopes(&Scored::new(self.pack, &values, hidden.detach())?)?;
         Ok((values, Tensor::new(slopes, &Device::Cpu)?))
     }
 
@@ -295,12 +294,22 @@ pub struct Scored<'a> {
     pack: &'a Pack,
     /// One for each of [`Pack::targets`].
     pub values: Vec<f32>,
+    /// What the head saw of each, (targets, hidden).
+    pub hidden: Tensor,
 }
 
 impl<'a> Scored<'a> {
-    fn new(pack: &'a Pack, values: &Tensor) -> Result<Self> {
-        let values = values.to_vec1::<f32>()?;
-        Ok(Self { pack, values })
+    fn new(pack: &'a Pack, values: &Tensor, hidden: Tensor) -> Result<Self> {
+        Ok(Self {
+            pack,
+            values: values.to_vec1::<f32>()?,
+            hidden,
+        })
+    }
+
+    /// Where a completion's tokens are among [`Self::values`].
+    pub fn segment(&self, completion: usize) -> std::ops::Range<usize> {
+        self.pack.segments[completion].clone()
     }
 
     /// Each completion's sum, over the tokens that count.

@@ -9,7 +9,7 @@ use super::dataset::{self, Counts, Pair};
 use super::encode::{EncodeCounts, EncodedPairs, Encoder};
 use super::evaluate::Group;
 use super::pack::Front;
-use super::pairs::IdPair;
+use super::pairs::{Gated, IdPair};
 use super::settings::Settings;
 use super::TrainError;
 use crate::base_model::BaseModel;
@@ -250,6 +250,13 @@ fn weighed(
     for (pair, weight) in train.iter_mut().zip(weights) {
         pair.weight = weight;
         pair.kept = settings.mask.kept(&pair.chosen, &pair.rejected);
+        let contrastive = settings.mask.contrastive(&pair.chosen, &pair.rejected);
+        pair.gated = contrastive.map(|contrastive| {
+            Box::new(Gated {
+                contrastive,
+                ..Gated::default()
+            })
+        });
     }
     train
 }
@@ -328,6 +335,7 @@ fn id_pairs(pairs: &[Pair], encoded: EncodedPairs, rows: &BTreeMap<UserKey, usiz
             weight: 1.0,
             reference: [0.0; 2],
             kept: None,
+            gated: None,
         }
     };
     encoded.pairs.into_iter().map(id_pair).collect()

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::adapter::TrainedAdapter;
+use super::parameters::ParameterKind;
 use super::TrainError;
 use crate::adapter::bundle::BundleContents;
 use crate::adapter::manifest::{
@@ -38,6 +39,7 @@ pub fn contents(adapter: &TrainedAdapter, description: Description) -> BundleCon
     let tensors: BTreeMap<String, TensorData> = adapter
         .parameters
         .iter()
+        .filter(|p| p.kind != ParameterKind::Gate)
         .map(|p| {
             let (shape, values) = (p.shape.clone(), p.values.clone());
             (p.name.clone(), TensorData { shape, values })

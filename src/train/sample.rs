@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::expo::rollout::{encode, Job, RolloutEngine};
+use super::expo::rollout::{encode, Job, RolloutEngine, Style};
 use super::expo::voice::Voice;
 use super::load::locate_and_read;
 use super::TrainError;
@@ -58,9 +58,12 @@ pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
              smaller --max-tokens or a shorter prompt"
         )));
     }
-    let (temperature, max_tokens) = (request.temperature, request.max_tokens);
+    let style = Style {
+        temperature: request.temperature,
+        max_tokens: request.max_tokens,
+    };
     let engine = RolloutEngine::new(&base, longest, jobs.len())?;
-    let answers = engine.answer_all(&jobs, temperature, max_tokens, |_| {})?;
+    let answers = engine.answer_all(&jobs, style, |_| {})?;
     let mut text = String::new();
     for ((name, _), said) in voices.iter().zip(answers) {
         // Writing to a String cannot fail.

@@ -32,6 +32,12 @@ pub fn add_reference<'a>(
     for (pair, values) in pairs.iter_mut().zip(values.chunks_exact(2)) {
         pair.reference = [values[0], values[1]];
     }
+    for pair in pairs.iter_mut().filter(|p| p.gated.is_some()) {
+        let tokens = reference.token_log_probs(&pair.completions(None))?;
+        if let (Some(gated), Ok(tokens)) = (&mut pair.gated, tokens.try_into()) {
+            gated.reference = tokens;
+        }
+    }
     Ok(())
 }
 

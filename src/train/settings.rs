@@ -25,6 +25,9 @@ pub struct Settings {
     /// Which tokens of a pair count.
     #[serde(default)]
     pub mask: Mask,
+    /// Of a learned mask: what each shared token costs that is let through.
+    #[serde(default)]
+    pub mask_cost: f64,
     /// Whether each pair's two gradients count by their direction only.
     #[serde(default)]
     pub normalized: bool,

@@ -58,6 +58,7 @@ fn pair_of(record: &Value) -> IdPair {
         weight: 1.0,
         reference: ["ref_chosen_logp", "ref_rejected_logp"].map(|k| record[k].as_f64().unwrap()),
         kept: None,
+        gated: None,
     }
 }
 

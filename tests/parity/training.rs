@@ -80,6 +80,7 @@ impl Golden {
             weight: 1.0,
             reference: ["ref_chosen_logp", "ref_rejected_logp"].map(|k| row[k].as_f64().unwrap()),
             kept: None,
+            gated: None,
         };
         rows.iter().map(pair).collect()
     }
@@ -100,6 +101,7 @@ impl Golden {
             objective,
             mixture: Mixture::new(run["alpha"].as_f64().unwrap()).unwrap(),
             normalized: false,
+            mask_cost: 0.0,
             pack_rows,
             activations,
         }

@@ -36,6 +36,7 @@ fn pair(seed: u32, n_shared: u32, first: bool) -> IdPair {
         weight: 1.0,
         reference: [-9.0 - f64::from(n_shared), -8.0 - f64::from(n_shared)],
         kept: None,
+        gated: None,
     }
 }
 
@@ -49,6 +50,7 @@ fn changes(pair: &IdPair, normalized: bool) -> [f64; 2] {
         objective: "dpo:beta=0.3".parse().unwrap(),
         mixture: Mixture::INDIVIDUAL,
         normalized,
+        mask_cost: 0.0,
         pack_rows: 64,
         activations: Activations::Keep,
     };
@@ -246,4 +248,45 @@ fn the_command_says_what_each_loss_does() {
     let map = fs::read_to_string(bench.path("entangled").join("heat-map-1.svg")).unwrap();
     assert!(map.starts_with("<svg"));
     assert!(!bench.path("entangled").join("heat-map-2.svg").exists());
+}
+
+#[test]
+fn a_learned_mask_is_trained_along_and_not_published() {
+    let bench = Bench::new();
+    let learned = ["--mask", "learned", "--mask-cost", "0.02"];
+    published(bench.run("learned", &learned, &never()));
+    published(bench.run("again", &learned, &never()));
+    published(bench.run("plain", &[], &never()));
+    let tensors = |out: &str| bench.contents(out).tensors;
+    assert_eq!(tensors("learned"), tensors("again"));
+    assert_ne!(tensors("learned"), tensors("plain"));
+    let names = |out: &str| tensors(out).into_keys().collect::<Vec<_>>();
+    assert_eq!(names("learned"), names("plain"));
+    let mut state = numbers(&bench.path("learned").join("checkpoint.safetensors"));
+    let gate = state.remove("value/mask.gate").unwrap();
+    assert!(*gate.last().unwrap() < 2.0, "the cost closes it: {gate:?}");
+    assert!(gate[..gate.len() - 1].iter().any(|w| *w != 0.0));
+    let dear = ["--mask", "learned", "--mask-cost", "5"];
+    published(bench.run("dear", &dear, &never()));
+    let mut state = numbers(&bench.path("dear").join("checkpoint.safetensors"));
+    assert!(state.remove("value/mask.gate").unwrap().last() < gate.last());
+}
+
+#[test]
+fn a_run_that_measures_gradients_shows_pictures_of_tokens() {
+    let bench = Bench::new();
+    published(bench.run("run", &["--diagnose-gradients", "2"], &never()));
+    assert!(bench.path("run").join("heat-map-0.svg").exists());
+    let page = fs::read_to_string(bench.path("run").join("report.html")).unwrap();
+    assert!(page.contains("Gradients of single tokens"));
+}
+
+/// The tensors of a checkpoint.
+fn numbers(path: &std::path::Path) -> std::collections::BTreeMap<String, Vec<f32>> {
+    let tensors = candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap();
+    let values = |tensor: candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
+    tensors
+        .into_iter()
+        .map(|(name, t)| (name, values(t)))
+        .collect()
 }

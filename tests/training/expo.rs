@@ -156,7 +156,7 @@ fn bad_input_is_named() {
 }
 
 /// Tasks that a random model solves now and then: any answer that begins with one of many letters.
-fn lucky_tasks(path: &Path, users: bool) {
+pub fn lucky_tasks(path: &Path, users: bool) {
     let mut lines = String::new();
     for i in 0..6 {
         let mut task = serde_json::json!({
@@ -172,15 +172,30 @@ fn lucky_tasks(path: &Path, users: bool) {
 }
 
 impl Bench {
-    /// A run of `exp-dpo` or `exp-grpo` in this process, told by `line`.
-    fn explore(&self, out: &str, line: &str, stop: &AtomicBool) -> Result<Outcome, String> {
+    /// The arguments of `exp-dpo` or `exp-grpo` into the directory `out`, told by `line`.
+    pub fn exploring(&self, out: &str, line: &str) -> Vec<String> {
         let usual = "--lora-rank 2 --batch-size 3 --max-steps 4 --epochs 9 --lr 0.05 --warmup 1 --log-every 1 \
                      --eval-every 2 --max-tokens 8 --max-held-out 2 --eval-samples 2 --k 1,2 --signals 2 \
                      --max-length 900 --schedule constant";
+        // What the line says wins.
+        let usual: String = usual
+            .split(" --")
+            .filter_map(|flag| {
+                let flag = flag.trim_start_matches("--");
+                let name = flag.split(' ').next()?;
+                (!line.contains(&format!("--{name} "))).then(|| format!("--{flag} "))
+            })
+            .collect();
         let text = |name: &str| self.path(name).to_str().unwrap().to_owned();
         let files = format!("--tasks {} --out {}", text("tasks.jsonl"), text(out));
-        let words = format!("attune-train {line} {} {usual} {files}", base());
-        let cli = TrainCli::try_parse_from(words.split_whitespace()).map_err(|e| e.to_string())?;
+        let words = format!("{line} {} {usual} {files}", base());
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// A run in this process.
+    pub fn explore(&self, out: &str, line: &str, stop: &AtomicBool) -> Result<Outcome, String> {
+        let words = std::iter::once("attune-train".to_owned()).chain(self.exploring(out, line));
+        let cli = TrainCli::try_parse_from(words).map_err(|e| e.to_string())?;
         let config = match cli.command {
             TrainCommand::ExpDpo(raw) => raw.config(),
             TrainCommand::ExpGrpo(raw) => raw.config(),

@@ -58,6 +58,7 @@ fn learner<'a>(base: &'a BaseModel, alpha: f64) -> Learner<'a> {
         objective: "dpo:beta=0.3".parse().unwrap(),
         mixture: Mixture::new(alpha).unwrap(),
         normalized: false,
+        mask_cost: 0.0,
         pack_rows: 64,
         activations: Activations::Keep,
     }
@@ -77,6 +78,7 @@ fn pair(user: usize, seed: u32) -> IdPair {
         weight: 1.0,
         reference: [-12.0, -11.0],
         kept: None,
+        gated: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use attune::train::run::Outcome;
 
+use crate::expo::lucky_tasks;
 use crate::{never, published, stderr, Bench};
 
 /// Lines of metrics without what the clock says.
@@ -14,7 +15,13 @@ fn metrics(bench: &Bench, out: &str) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(bench.path(out).join("metrics.jsonl")).unwrap();
     let line = |line: &str| {
         let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-        for name in ["tokens_per_second", "pairs_per_second", "peak_memory_bytes"] {
+        for name in [
+            "tokens_per_second",
+            "pairs_per_second",
+            "peak_memory_bytes",
+            "rollout_tokens_per_second",
+            "rollout_time_share",
+        ] {
             line.as_object_mut().unwrap().remove(name);
         }
         line
@@ -60,14 +67,10 @@ fn a_run_that_stops_after_each_step_ends_like_one_that_never_did() {
     );
 }
 
-#[test]
-fn a_killed_run_goes_on_from_its_checkpoint() {
-    let bench = Bench::new();
-    published(bench.run("whole", &["--epochs", "40"], &never()));
-    let mut arguments = bench.arguments("killed", &[]);
-    let epochs = arguments.iter().position(|a| a == "--epochs").unwrap();
-    arguments[epochs + 1] = "40".into();
-    let checkpoint = bench.path("killed").join("checkpoint.safetensors");
+/// Runs `arguments`, whose run is in `out`, and kills it up to three times when it has written a checkpoint;
+/// then to the end. Returns the number of kills.
+fn kill_and_resume(bench: &Bench, out: &str, mut arguments: Vec<String>) -> usize {
+    let checkpoint = bench.path(out).join("checkpoint.safetensors");
     let mut kills = 0;
     loop {
         let mut child = bench.command(&arguments).spawn().unwrap();
@@ -90,7 +93,7 @@ fn a_killed_run_goes_on_from_its_checkpoint() {
         };
         if let Some(status) = ended {
             assert!(status.success());
-            break;
+            return kills;
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -99,12 +102,43 @@ fn a_killed_run_goes_on_from_its_checkpoint() {
             arguments.push("--resume".into());
         }
     }
+}
+
+#[test]
+fn a_killed_run_goes_on_from_its_checkpoint() {
+    let bench = Bench::new();
+    published(bench.run("whole", &["--epochs", "40"], &never()));
+    let mut arguments = bench.arguments("killed", &[]);
+    let epochs = arguments.iter().position(|a| a == "--epochs").unwrap();
+    arguments[epochs + 1] = "40".into();
+    let kills = kill_and_resume(&bench, "killed", arguments);
     assert!(kills > 0, "the run ended before it could be killed");
     assert_eq!(
         bench.contents("whole").tensors,
         bench.contents("killed").tensors
     );
     assert_eq!(metrics(&bench, "whole"), metrics(&bench, "killed"));
+}
+
+#[test]
+fn a_killed_run_on_tasks_goes_on_from_its_checkpoint() {
+    let bench = Bench::new();
+    lucky_tasks(&bench.path("tasks.jsonl"), false);
+    for line in [
+        "exp-grpo --samples 3 --keep-unverified --expsft-anneal solved --max-steps 12",
+        "exp-dpo --any-rejected --keep-unverified --regenerate-every 2 --max-steps 12",
+    ] {
+        let (whole, killed) = (
+            format!("{}-whole", &line[..7]),
+            format!("{}-killed", &line[..7]),
+        );
+        bench.explore(&whole, line, &never()).unwrap();
+        let kills = kill_and_resume(&bench, &killed, bench.exploring(&killed, line));
+        assert!(kills > 0, "the run ended before it could be killed");
+        let tensors = |out| bench.contents(out).tensors;
+        assert_eq!(tensors(&whole), tensors(&killed), "{line}");
+        assert_eq!(metrics(&bench, &whole), metrics(&bench, &killed), "{line}");
+    }
 }
 
 #[test]

@@ -18,14 +18,24 @@ pub enum Mask {
     None,
     /// Those that are not on a longest common subsequence.
     Lcs,
+    /// Those, and of the others as much as a gate learns, see [`gate`](super::gate).
+    Learned,
 }
 
 impl Mask {
     /// Which tokens of two responses, neither of them empty, count; `None`: all.
     pub fn kept(self, chosen: &[u32], rejected: &[u32]) -> Option<[Vec<bool>; 2]> {
         match self {
-            Self::None => None,
+            Self::None | Self::Learned => None,
             Self::Lcs => Some(outside_lcs(chosen, rejected)),
+        }
+    }
+
+    /// Tokens that count fully whatever a gate says; `None`: there is no gate.
+    pub fn contrastive(self, chosen: &[u32], rejected: &[u32]) -> Option<[Vec<bool>; 2]> {
+        match self {
+            Self::None | Self::Lcs => None,
+            Self::Learned => Some(outside_lcs(chosen, rejected)),
         }
     }
 }

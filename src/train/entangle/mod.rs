@@ -6,13 +6,15 @@
 //! | [`measure`] | norms and inner product of a pair: the condition, the case, the predicted change |
 //! | [`gradients`] | the gradients themselves, and the change that a step really brings |
 //! | [`heat_map`] | cosines of the gradients of single tokens, as numbers and as a picture |
-//! | [`mask`] | which tokens count: sparse token masking |
+//! | [`mask`], [`gate`], [`masked`] | which tokens count: sparse token masking, exact or learned |
 //! | [`diagnose`] | some pairs of a run, measured every now and then |
 //! | [`command`] | `attune-train entangle`: pairs of a file, measured for several losses |
 
 pub mod command;
 pub mod diagnose;
+pub mod gate;
 pub mod gradients;
 pub mod heat_map;
 pub mod mask;
+pub mod masked;
 pub mod measure;

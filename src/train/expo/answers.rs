@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::prompts;
-use super::rollout::{Asked, RolledOut, RolloutEngine, Said, Sampling};
+use super::rollout::{Asked, RolledOut, RolloutEngine, Said, Sampling, Style};
 use super::settings::ExpoSettings;
 use super::voice::Voices;
 use crate::ids::UserKey;
@@ -49,8 +49,7 @@ impl Answers<'_> {
         tasks: &[&Task],
         step: usize,
     ) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
-        let sampling = self.sampling(self.expo.samples);
-        self.ask(voices, tasks, prompts::plain, sampling, step as u64)
+        self.ask(self.asked(voices, tasks, Kind::Ordinary, step))
     }
 
     /// Explanations of `tasks`, each with its answer shown, at `step`.
@@ -63,11 +62,24 @@ impl Answers<'_> {
         tasks: &[&Task],
         step: usize,
     ) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
-        let sampling = Sampling {
-            seed: self.seed.wrapping_add(EXPLANATIONS),
-            ..self.sampling(self.expo.explanations)
-        };
-        self.ask(voices, tasks, prompts::with_answer, sampling, step as u64)
+        self.ask(self.asked(voices, tasks, Kind::Explanation, step))
+    }
+
+    /// Both, in one batch of the engine.
+    ///
+    /// # Errors
+    /// A pass that fails; no question fits.
+    pub fn both(
+        &mut self,
+        voices: &Voices,
+        tasks: &[&Task],
+        step: usize,
+    ) -> Result<[Vec<Option<Vec<Said>>>; 2], TrainError> {
+        let mut asked = self.asked(voices, tasks, Kind::Ordinary, step);
+        asked.extend(self.asked(voices, tasks, Kind::Explanation, step));
+        let mut answers = self.ask(asked)?;
+        let explanations = answers.split_off(tasks.len());
+        Ok([answers, explanations])
     }
 
     /// Answers to `tasks` that the policy is judged by: those of one seed, whatever the step.
@@ -75,14 +87,12 @@ impl Answers<'_> {
     /// # Errors
     /// A pass that fails; no question fits.
     pub fn judged(&mut self, voices: &Voices, tasks: &[&Task]) -> Result<RolledOut, TrainError> {
-        let sampling = Sampling {
-            samples: self.expo.eval_samples,
+        let asked = self.asked(voices, tasks, Kind::Judged, 0);
+        let style = Style {
             temperature: self.expo.eval_temperature,
-            seed: self.seed.wrapping_add(EVALUATIONS),
-            ..self.sampling(0)
+            max_tokens: self.expo.max_tokens,
         };
-        let asked = self.asked(voices, tasks, prompts::plain);
-        self.engine.roll_out(&asked, sampling, |_| {})
+        self.engine.roll_out(&asked, style, |_| {})
     }
 
     /// What was spent since this was asked last.
@@ -90,21 +100,28 @@ impl Answers<'_> {
         std::mem::take(&mut self.spent)
     }
 
-    fn sampling(&self, samples: usize) -> Sampling {
-        Sampling {
+    fn asked(&self, voices: &Voices, tasks: &[&Task], kind: Kind, step: usize) -> Vec<Asked> {
+        let (samples, first_seed, prompt): (_, _, fn(&Task) -> String) = match kind {
+            Kind::Ordinary => (self.expo.samples, 0, prompts::plain),
+            Kind::Explanation => (self.expo.explanations, EXPLANATIONS, prompts::with_answer),
+            Kind::Judged => (self.expo.eval_samples, EVALUATIONS, prompts::plain),
+        };
+        let sampling = Sampling {
             samples,
             temperature: self.expo.temperature,
             max_tokens: self.expo.max_tokens,
-            seed: self.seed,
-        }
-    }
-
-    fn asked(&self, voices: &Voices, tasks: &[&Task], prompt: fn(&Task) -> String) -> Vec<Asked> {
-        let one = |task: &&Task| Asked {
-            prompt: prompt(task),
-            voice: voices.of_row(self.row(task)),
+            // Tasks of a step are numbered below it.
+            seed: self
+                .seed
+                .wrapping_add(first_seed)
+                .wrapping_add((step as u64) << 40),
         };
-        tasks.iter().map(one).collect()
+        let numbered = tasks.iter().enumerate();
+        let one = |(number, task): (usize, &&Task)| {
+            let voice = voices.of_row(self.row(task));
+            Asked::new(prompt(task), voice, number, &sampling)
+        };
+        numbered.map(one).collect()
     }
 
     /// The user row of who asks; 0 for who has none.
@@ -113,23 +130,22 @@ impl Answers<'_> {
         row.unwrap_or(0)
     }
 
-    fn ask(
-        &mut self,
-        voices: &Voices,
-        tasks: &[&Task],
-        prompt: fn(&Task) -> String,
-        sampling: Sampling,
-        step: u64,
-    ) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
-        let sampling = Sampling {
-            // Tasks of a step are numbered below it.
-            seed: sampling.seed.wrapping_add(step << 40),
-            ..sampling
+    fn ask(&mut self, asked: Vec<Asked>) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
+        let style = Style {
+            temperature: self.expo.temperature,
+            max_tokens: self.expo.max_tokens,
         };
-        let asked = self.asked(voices, tasks, prompt);
-        let rolled = self.engine.roll_out(&asked, sampling, |_| {})?;
+        let rolled = self.engine.roll_out(&asked, style, |_| {})?;
         self.spent.tokens += rolled.tokens;
         self.spent.seconds += rolled.seconds;
         Ok(rolled.answers)
     }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Ordinary,
+    Explanation,
+    Judged,
 }

@@ -73,29 +73,29 @@ pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
     let voice = Voice::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
-    let asked = |prompt: fn(&Task) -> String| -> Vec<Asked> {
-        let one = |task| Asked {
-            prompt: prompt(task),
-            voice: voice.clone(),
-        };
-        tasks.iter().map(one).collect()
-    };
-    let (plain, told) = (asked(prompts::plain), asked(prompts::with_answer));
     let sampling = request.sampling;
+    let asked = |prompt: fn(&Task) -> String, seed: u64| -> Vec<Asked> {
+        let sampling = Sampling { seed, ..sampling };
+        let numbered = tasks.iter().enumerate();
+        numbered
+            .map(|(i, task)| Asked::new(prompt(task), voice.clone(), i, &sampling))
+            .collect()
+    };
+    let plain = asked(prompts::plain, sampling.seed);
+    let told = asked(prompts::with_answer, sampling.seed.wrapping_add(1 << 60));
     let jobs = tasks.len() * sampling.samples;
     let longest = longest(&base, &told, sampling.max_tokens)?;
     let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
-    let ask = |asked: &[Asked], seed: u64| {
+    let ask = |asked: &[Asked]| {
         let bar = ProgressBar::new(jobs as u64);
-        let sampling = Sampling { seed, ..sampling };
-        let rolled = engine.roll_out(asked, sampling, |n| bar.set_position(n as u64));
+        let rolled = engine.roll_out(asked, sampling.into(), |n| bar.set_position(n as u64));
         bar.finish_and_clear();
         rolled.map(|rolled| rolled.answers)
     };
-    let ordinary = ask(&plain, sampling.seed)?;
+    let ordinary = ask(&plain)?;
     let explained = match request.expert {
         true => None,
-        false => Some(ask(&told, sampling.seed.wrapping_add(1 << 60))?),
+        false => Some(ask(&told)?),
     };
     let tasks: Vec<&Task> = tasks.iter().collect();
     let (lines, counts) = pairs(&tasks, &ordinary, explained.as_deref(), request.filters);
@@ -179,13 +179,16 @@ fn pair(
     Some([chosen, rejected.text.clone()])
 }
 
-/// The first explanation that can stand as an answer to the plain question, and is not `but`.
+/// The first explanation that can stand as an answer to the plain question, and is not `but`; one that
+/// reaches the answer by itself, if there is one.
 pub fn explanation(filters: Filters, task: &Task, said: &[Said], but: &str) -> Option<String> {
-    said.iter().find_map(|said| {
-        let verified = filters.keep_unverified || task.is_solved_by(&said.text);
-        let response = verified.then(|| prompts::as_response(task, &said.text))??;
-        (response != but).then_some(response)
-    })
+    let first = |verified: bool| {
+        let mut kept = said
+            .iter()
+            .filter(|s| task.is_solved_by(&s.text) == verified);
+        kept.find_map(|s| prompts::as_response(task, &s.text).filter(|text| text != but))
+    };
+    first(true).or_else(|| first(false).filter(|_| filters.keep_unverified))
 }
 
 /// The task's own solution as an answer to the plain question.

@@ -126,13 +126,18 @@ impl<'a> GroupWork<'a> {
         let voices = Voices::of(adapter)?;
         let tasks: Vec<Task> = batch.iter().map(|i| self.tasks[*i].clone()).collect();
         let tasks: Vec<&Task> = tasks.iter().collect();
-        let answers = match self.answers.expo.samples {
-            0 => vec![None; tasks.len()],
-            _ => self.answers.ordinary(&voices, &tasks, step)?,
-        };
-        let positives = match self.plan.beta > 0.0 {
-            true => self.positives(&voices, batch, &tasks, step)?,
-            false => vec![None; tasks.len()],
+        let expo = self.answers.expo;
+        let explained = self.plan.beta > 0.0
+            && (expo.positive, expo.explainer) == (Positive::Explanation, Explainer::Current);
+        let (answers, positives) = match explained {
+            true => {
+                let [answers, said] = self.answers.both(&voices, &tasks, step)?;
+                (answers, self.usable(&tasks, &said)?)
+            }
+            false => {
+                let answers = self.answers.ordinary(&voices, &tasks, step)?;
+                (answers, self.kept_positives(batch, &tasks)?)
+            }
         };
         let mut groups = Vec::with_capacity(tasks.len());
         for ((task, answers), positive) in tasks.iter().zip(answers).zip(positives) {
@@ -160,44 +165,32 @@ impl<'a> GroupWork<'a> {
         ids.map_err(|e| TrainError::Unfit(e.to_string()))
     }
 
-    /// A positive answer to each of `tasks`, the tasks of `batch`.
-    fn positives(
+    /// Positive answers to `tasks`, the tasks of `batch`, that do not change with the policy.
+    fn kept_positives(
         &mut self,
-        voices: &Voices,
         batch: &[usize],
         tasks: &[&Task],
-        step: usize,
     ) -> Result<Vec<Option<Vec<u32>>>, TrainError> {
-        let expo = self.answers.expo;
-        match (expo.positive, expo.explainer) {
-            (Positive::None, _) => Ok(vec![None; tasks.len()]),
-            (Positive::Expert, _) => {
-                let ids = |task: &&Task| {
-                    let text = solution(task);
-                    text.map(|text| Ok(self.ids(task, &text)?[1].clone()))
-                        .transpose()
-                };
-                tasks.iter().map(ids).collect()
+        for (number, task) in batch.iter().zip(tasks) {
+            if self.plan.beta == 0.0 || self.kept.contains_key(number) {
+                continue;
             }
-            (Positive::Explanation, Explainer::Current) => {
-                let said = self.answers.explanations(voices, tasks, step)?;
-                self.usable(tasks, &said)
-            }
-            (Positive::Explanation, Explainer::Initial) => {
-                // Each task by itself, so that what it gets does not depend on when it comes.
-                for (number, task) in batch.iter().zip(tasks) {
-                    if !self.kept.contains_key(number) {
-                        let said = self.answers.explanations(&self.base, &[task], *number)?;
-                        let usable = self.usable(&[task], &said)?.pop().flatten();
-                        self.kept.insert(*number, usable);
-                    }
+            let usable = match self.answers.expo.positive {
+                Positive::None => None,
+                Positive::Expert => {
+                    let ids = |text: String| self.ids(task, &text).map(|[_, reply]| reply);
+                    solution(task).map(ids).transpose()?
                 }
-                Ok(batch
-                    .iter()
-                    .map(|number| self.kept[number].clone())
-                    .collect())
-            }
+                Positive::Explanation => {
+                    // Each task by itself, so that what it gets does not depend on when it comes.
+                    let said = self.answers.explanations(&self.base, &[task], *number)?;
+                    self.usable(&[task], &said)?.pop().flatten()
+                }
+            };
+            self.kept.insert(*number, usable);
         }
+        let kept = |number: &usize| self.kept.get(number).cloned().flatten();
+        Ok(batch.iter().map(kept).collect())
     }
 
     fn usable(

@@ -36,13 +36,47 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// A prompt, and who answers it.
+/// How all answers of a call are sampled.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
+}
+
+impl From<Sampling> for Style {
+    fn from(sampling: Sampling) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            max_tokens: sampling.max_tokens,
+        }
+    }
+}
+
+/// A prompt, who answers it, and how often.
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// One user message.
     pub prompt: String,
     /// Who answers.
     pub voice: Voice,
+    /// Answers.
+    pub samples: usize,
+    /// Of the first answer; those of the next ones follow.
+    pub seed: u64,
+}
+
+impl Asked {
+    /// Prompt `number` of those that are sampled in one way.
+    pub fn new(prompt: String, voice: Voice, number: usize, sampling: &Sampling) -> Self {
+        Self {
+            prompt,
+            voice,
+            samples: sampling.samples,
+            seed: sampling.seed.wrapping_add((number as u64) << 20),
+        }
+    }
 }
 
 /// What came of it.
@@ -109,7 +143,7 @@ impl<'a> RolloutEngine<'a> {
     pub fn roll_out(
         &self,
         asked: &[Asked],
-        sampling: Sampling,
+        style: Style,
         mut progress: impl FnMut(usize),
     ) -> Result<RolledOut, TrainError> {
         let start = Instant::now();
@@ -117,35 +151,33 @@ impl<'a> RolloutEngine<'a> {
         let mut encoded: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(asked.len());
         for one in asked {
             let ids = encode(self.base, &one.prompt)?;
-            let rows = ids.len() + one.voice.soft_prompt.len() + sampling.max_tokens;
+            let rows = ids.len() + one.voice.soft_prompt.len() + style.max_tokens;
             encoded.push((rows <= room).then_some(ids));
         }
         if !asked.is_empty() && encoded.iter().all(Option::is_none) {
             return Err(TrainError::Unfit(format!(
                 "no prompt leaves room for {} tokens in a context of {room}: give a smaller \
                  --max-tokens",
-                sampling.max_tokens
+                style.max_tokens
             )));
         }
         let mut jobs = Vec::new();
-        for (number, (one, prompt)) in asked.iter().zip(&encoded).enumerate() {
-            let of_prompt = sampling.seed.wrapping_add((number as u64) << 20);
+        for (one, prompt) in asked.iter().zip(&encoded) {
             for prompt in prompt.iter() {
-                jobs.extend((0..sampling.samples as u64).map(|sample| Job {
+                jobs.extend((0..one.samples as u64).map(|sample| Job {
                     voice: &one.voice,
                     prompt: prompt.clone(),
-                    seed: of_prompt.wrapping_add(sample),
+                    seed: one.seed.wrapping_add(sample),
                 }));
             }
         }
-        let (temperature, max_tokens) = (sampling.temperature, sampling.max_tokens);
-        let said = self.answer_all(&jobs, temperature, max_tokens, &mut progress)?;
+        let said = self.answer_all(&jobs, style, &mut progress)?;
         let tokens = said.iter().map(|said| said.ids.len()).sum();
         let mut said = said.into_iter();
         // Answers come in the order of jobs: all of a prompt that was asked, then all of the next.
-        let answers = encoded.iter().map(|prompt| {
+        let answers = asked.iter().zip(&encoded).map(|(one, prompt)| {
             prompt.as_ref()?;
-            Some(said.by_ref().take(sampling.samples).collect())
+            Some(said.by_ref().take(one.samples).collect())
         });
         Ok(RolledOut {
             answers: answers.collect(),
@@ -161,8 +193,7 @@ impl<'a> RolloutEngine<'a> {
     pub fn answer_all(
         &self,
         jobs: &[Job],
-        temperature: f32,
-        max_tokens: usize,
+        style: Style,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Said>, TrainError> {
         let mut answers: Vec<Option<Said>> = vec![None; jobs.len()];
@@ -170,7 +201,7 @@ impl<'a> RolloutEngine<'a> {
             // As many as run at once wait in the engine; the others here.
             let mut done = stream::iter(jobs.iter().enumerate())
                 .map(|(number, job)| async move {
-                    let request = request(self.base, job, temperature, max_tokens);
+                    let request = request(self.base, job, style);
                     (number, self.ask(request).await)
                 })
                 .buffer_unordered(MAX_RUNNING);
@@ -275,7 +306,7 @@ pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> 
     Ok(ids.into())
 }
 
-fn request(base: &BaseModel, job: &Job, temperature: f32, max_tokens: usize) -> EngineRequest {
+fn request(base: &BaseModel, job: &Job, style: Style) -> EngineRequest {
     let tokenizer = &base.tokenizer;
     let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
     EngineRequest {
@@ -284,11 +315,11 @@ fn request(base: &BaseModel, job: &Job, temperature: f32, max_tokens: usize) -> 
         soft_at: usize::from(begins),
         adapter: job.voice.adapter.clone(),
         sampling: SamplingParams {
-            temperature,
+            temperature: style.temperature,
             seed: Some(job.seed),
             ..SamplingParams::default()
         },
-        max_tokens: max_tokens.max(1),
+        max_tokens: style.max_tokens.max(1),
         min_tokens: 0,
         end_ids: tokenizer.end_ids().into(),
         ignore_eos: false,

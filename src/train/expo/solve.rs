@@ -71,19 +71,16 @@ pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
     let voice = Voice::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
-    let asked: Vec<Asked> = tasks
-        .iter()
-        .map(|task| Asked {
-            prompt: prompts::plain(task),
-            voice: voice.clone(),
-        })
-        .collect();
     let sampling = request.sampling;
+    let numbered = tasks.iter().enumerate();
+    let asked: Vec<Asked> = numbered
+        .map(|(i, task)| Asked::new(prompts::plain(task), voice.clone(), i, &sampling))
+        .collect();
     let jobs = asked.len() * sampling.samples;
     let longest = longest(&base, &asked, sampling.max_tokens)?;
     let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
     let bar = ProgressBar::new(jobs as u64);
-    let rolled = engine.roll_out(&asked, sampling, |n| bar.set_position(n as u64))?;
+    let rolled = engine.roll_out(&asked, sampling.into(), |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
     let solved = Solved::of(
         &tasks,

@@ -50,6 +50,7 @@ impl<'a> PairWork<'a> {
                 objective: settings.objective,
                 mixture: settings.mixture(),
                 normalized: settings.normalized,
+                mask_cost: settings.mask_cost,
                 pack_rows: run.memory.pack_rows,
                 activations: run.memory.activations,
             },

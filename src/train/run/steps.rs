@@ -225,6 +225,7 @@ impl<'a> Steps<'a> {
 fn rates(settings: &Settings, parameter: &Parameter, factor: f64) -> Rates {
     let (lr, decay) = match parameter.kind {
         ParameterKind::Lora => (settings.lr, settings.weight_decay),
+        ParameterKind::Gate => (settings.lr, 0.0),
         ParameterKind::UserModel => (settings.user_lr, settings.user_decay),
         ParameterKind::UserWeight => (settings.user_weight_lr(), settings.user_decay),
     };

@@ -13,6 +13,7 @@ use crate::base_model::{self, BaseModel};
 use crate::ids::{AdapterVersion, UserKey};
 use crate::model::linear::LinearFormat;
 use crate::train::adapter::TrainedAdapter;
+use crate::train::entangle::{gate, mask::Mask};
 use crate::train::evaluate::Evaluation;
 use crate::train::expo::judge::TaskEvaluation;
 use crate::train::init::{self, UserModelShape};
@@ -103,11 +104,9 @@ fn fresh_adapter(
     });
     let init = settings.user_model.map_or(init::Init::Zero, |u| u.init);
     let (lora, seed) = (&settings.lora, settings.seed);
-    Ok(init::adapter(
-        &base.decoder,
-        lora,
-        users.as_ref(),
-        init,
-        seed,
-    )?)
+    let mut adapter = init::adapter(&base.decoder, lora, users.as_ref(), init, seed)?;
+    if settings.mask == Mask::Learned {
+        gate::add_to(&mut adapter, base.decoder.config().hidden_size);
+    }
+    Ok(adapter)
 }
