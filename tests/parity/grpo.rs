@@ -1,6 +1,6 @@
 //! GRPO and ExP-GRPO against TRL's trainer: advantages, losses, and gradients over a LoRA.
 
-use attune::train::expo::group::{Group, GroupLearner, TokenLogps};
+use attune::train::expo::group::{Batch, Group, GroupLearner, TokenLogps};
 use attune::train::expo::grpo::{advantages, Grpo, Weigh};
 use attune::train::policy::Activations;
 use serde_json::Value;
@@ -72,24 +72,24 @@ fn losses_and_gradients_of_all_runs() {
             pack_rows: 64,
             activations: Activations::Keep,
         };
-        let reference = learner.reference(&groups).unwrap();
-        if let Some(reference) = &reference {
+        let mut batch = Batch {
+            reference: learner.reference(&groups).unwrap(),
+            old: None,
+            groups,
+        };
+        if let Some(reference) = &batch.reference {
             close(name, reference, &logps(&run["ref_token_logps"]));
         }
-        let old = run["old_token_logps"]
-            .is_array()
-            .then(|| logps(&run["old_token_logps"]));
+        let known = run["old_token_logps"].is_array();
+        batch.old = known.then(|| logps(&run["old_token_logps"]));
         for (beta, want) in [(0.0, "grpo_loss"), (exp_beta, "exp_grpo_loss")] {
-            let (reference, old) = (reference.as_ref(), old.as_ref());
-            let found = learner
-                .learn(&mut adapter, &groups, reference, old, beta)
-                .unwrap();
+            let found = learner.learn(&mut adapter, &batch, beta).unwrap();
             let want = number(&run[want]);
             assert!((found.loss - want).abs() < LOSS, "{name}: {found:?}");
-            if reference.is_some() {
+            if batch.reference.is_some() {
                 close(name, &found.logps, &logps(&run["policy_token_logps"]));
             }
-            if let (Some(clipped), Some(_)) = (run["clipped_tokens"].as_u64(), old) {
+            if let (Some(clipped), Some(_)) = (run["clipped_tokens"].as_u64(), &batch.old) {
                 assert_eq!(found.clipped as u64, clipped, "{name}");
             }
             let (mut error, mut size) = (0f64, 0f64);
@@ -101,7 +101,7 @@ fn losses_and_gradients_of_all_runs() {
                 };
                 let mut want = read(prefix);
                 for group in run["groups"].as_array().unwrap() {
-                    let share = beta as f32 / groups.len() as f32;
+                    let share = beta as f32 / batch.groups.len() as f32;
                     let more = read(&format!("exp_nll_mean.g{group}"));
                     want.iter_mut().zip(more).for_each(|(w, m)| *w += share * m);
                 }
@@ -113,8 +113,8 @@ fn losses_and_gradients_of_all_runs() {
             let (error, size) = (error.sqrt(), size.sqrt());
             let allowed = if size < 1e-3 { 1e-6 } else { GRADIENT * size };
             assert!(error <= allowed, "{name} beta {beta}: {error} of {size}");
-            let all_wrong = groups.iter().all(Group::is_unsolved);
-            if all_wrong && reference.is_none() {
+            let all_wrong = batch.groups.iter().all(Group::is_unsolved);
+            if all_wrong && batch.reference.is_none() {
                 // GRPO learns nothing from groups without a right answer, exactly; ExP-GRPO does.
                 assert_eq!(size == 0.0, beta == 0.0, "{name}");
                 let none = adapter

@@ -161,7 +161,7 @@ impl Work for ExplainedWork<'_> {
         rollouts(line, &mut self.answers, &mut self.clock);
         match &mut self.pairs {
             Some((_, work)) => {
-                line.insert("explained_pairs".into(), work.len().into());
+                line.insert("explained_pairs".into(), work.n_pairs().into());
                 work.tell(line)
             }
             None => String::new(),

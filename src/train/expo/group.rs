@@ -24,6 +24,17 @@ pub struct Group {
 /// Log-probabilities of each token of each answer, group after group.
 pub type TokenLogps = Vec<Vec<f32>>;
 
+/// Groups on their way into the objective.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The groups.
+    pub groups: Vec<Group>,
+    /// Of [`GroupLearner::reference`].
+    pub reference: Option<TokenLogps>,
+    /// Under the policy that sampled the answers; `None`: under the one that learns.
+    pub old: Option<TokenLogps>,
+}
+
 /// What does not change from step to step.
 #[derive(Debug)]
 pub struct GroupLearner<'a> {
@@ -95,28 +106,25 @@ impl GroupLearner<'_> {
         Ok(Some(logps))
     }
 
-    /// Loss and gradients of `groups`. `reference` is of [`Self::reference`]; `old` are the
-    /// log-probabilities under the policy that sampled the answers, `None`: under this one. `beta` is the
-    /// coefficient of log pi(positive answer | question). Gradients are set, not added to.
+    /// Loss and gradients of `batch`. `beta` is the coefficient of log pi(positive answer | question).
+    /// Gradients are set, not added to.
     ///
     /// # Errors
     /// A loss that is not finite, or a failure of the tensor library.
     pub fn learn(
         &self,
         adapter: &mut TrainedAdapter,
-        groups: &[Group],
-        reference: Option<&TokenLogps>,
-        old: Option<&TokenLogps>,
+        batch: &Batch,
         beta: f64,
     ) -> Result<GroupResult, TrainError> {
         adapter.zero_gradients();
         let mut policy = Policy::of(self.decoder, self.bos, adapter, None)?;
         let mut result = GroupResult::default();
         policy.temperature = self.temperature;
-        self.learn_answers(adapter, &policy, groups, reference, old, &mut result)?;
+        self.learn_answers(adapter, &policy, batch, &mut result)?;
         if beta > 0.0 {
             policy.temperature = 1.0;
-            self.learn_positives(adapter, &policy, groups, beta, &mut result)?;
+            self.learn_positives(adapter, &policy, &batch.groups, beta, &mut result)?;
         }
         result.loss = result.surrogate + self.grpo.kl * result.kl + beta * result.positive_nll;
         match result.loss.is_finite() {
@@ -129,12 +137,11 @@ impl GroupLearner<'_> {
         &self,
         adapter: &mut TrainedAdapter,
         policy: &Policy,
-        groups: &[Group],
-        reference: Option<&TokenLogps>,
-        old: Option<&TokenLogps>,
+        batch: &Batch,
         result: &mut GroupResult,
     ) -> Result<(), TrainError> {
-        let all = items(groups);
+        let (reference, old) = (batch.reference.as_ref(), batch.old.as_ref());
+        let all = items(&batch.groups);
         let tokens: usize = all.iter().map(|i| i.completion.response.len()).sum();
         result.tokens = tokens;
         result.logps = vec![Vec::new(); all.len()];

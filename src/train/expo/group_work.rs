@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::answers::Answers;
 use super::explain::{explanation, solution};
-use super::group::{Group, GroupLearner, GroupResult};
+use super::group::{Batch, Group, GroupLearner, GroupResult};
 use super::judge::{Judge, Told};
 use super::prompts;
 use super::rollout::Said;
@@ -256,23 +256,23 @@ impl Work for GroupWork<'_> {
             self.unsolved += RUNNING * (share - self.unsolved);
         }
         let beta = self.beta();
-        let reference = self.learner.reference(&groups)?;
-        let mut old = None;
         let mut learned = Learned {
             loss: 0.0,
             tokens: 0,
             items: groups.iter().map(|g| g.answers.len()).sum(),
         };
+        let mut batch = Batch {
+            reference: self.learner.reference(&groups)?,
+            old: None,
+            groups,
+        };
         for _ in 0..self.plan.updates {
-            let (reference, old_logps) = (reference.as_ref(), old.as_ref());
-            let result = self
-                .learner
-                .learn(adapter, &groups, reference, old_logps, beta)?;
+            let result = self.learner.learn(adapter, &batch, beta)?;
             update(adapter)?;
             learned.loss += result.loss / self.plan.updates as f64;
             learned.tokens += result.packed_rows;
-            self.tell_of(&groups, &result, beta);
-            old.get_or_insert(result.logps);
+            self.tell_of(&batch.groups, &result, beta);
+            batch.old.get_or_insert(result.logps);
         }
         Ok(learned)
     }

@@ -17,15 +17,15 @@ use crate::train::TrainError;
 
 /// What a run works on.
 pub(super) enum Material {
-    Pairs(Prepared),
-    Tasks(PreparedTasks),
+    Pairs(Box<Prepared>),
+    Tasks(Box<PreparedTasks>),
 }
 
 impl Material {
     pub(super) fn prepare(settings: &Settings, base: &BaseModel) -> Result<Self, TrainError> {
         Ok(match &settings.expo {
-            None => Self::Pairs(prepare(settings, base)?),
-            Some(expo) => Self::Tasks(PreparedTasks::read(settings, expo, base)?),
+            None => Self::Pairs(Box::new(prepare(settings, base)?)),
+            Some(expo) => Self::Tasks(Box::new(PreparedTasks::read(settings, expo, base)?)),
         })
     }
 
@@ -48,7 +48,7 @@ impl Material {
     pub(super) fn counts(&self) -> Value {
         match self {
             Self::Pairs(prepared) => serde_json::to_value(&prepared.counts),
-            Self::Tasks(prepared) => serde_json::to_value(&prepared.counts),
+            Self::Tasks(prepared) => serde_json::to_value(prepared.counts),
         }
         .unwrap_or_default()
     }
@@ -83,12 +83,15 @@ impl Material {
         progress: &Progress,
     ) -> Result<Box<dyn Work + 'a>, TrainError> {
         match self {
-            Self::Pairs(Prepared {
-                train,
-                held_out,
-                test,
-                ..
-            }) => Ok(Box::new(PairWork::new(run, train, [held_out, test])?)),
+            Self::Pairs(prepared) => {
+                let Prepared {
+                    train,
+                    held_out,
+                    test,
+                    ..
+                } = *prepared;
+                Ok(Box::new(PairWork::new(run, train, [held_out, test])?))
+            }
             Self::Tasks(prepared) => prepared.work(run, progress),
         }
     }

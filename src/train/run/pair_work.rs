@@ -86,8 +86,8 @@ impl<'a> PairWork<'a> {
             .with_users_together(users, settings.user_pairs);
     }
 
-    /// Pairs to learn from.
-    pub fn len(&self) -> usize {
+    /// How many pairs there are to learn from.
+    pub fn n_pairs(&self) -> usize {
         self.train.len()
     }
 
