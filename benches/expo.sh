@@ -22,10 +22,10 @@ with open(f"{out}/train.jsonl", "w") as file:
     file.writelines(line for line in open(f"{out}/all.jsonl") if json.loads(line)["question"] not in held)
 PY
 
-common=(--tasks "$out/train.jsonl" --held-out-tasks "$out/held.jsonl" --max-held-out 40 --max-tokens "${TOKENS:-32}"
-    --eval-samples 4 --k 1,4 --lr "${LR:-5e-4}" --lora-rank 16 --lora-alpha 32 --lora-targets q,k,v,o --schedule constant
+common=(--tasks "$out/train.jsonl" --held-out-tasks "$out/held.jsonl" --max-held-out 40 --max-tokens "${TOKENS:-32}" --explanation-tokens 16
+    --eval-samples 4 --k 1,4 --lr "${LR:-1e-3}" --lora-rank 16 --lora-alpha 32 --lora-targets q,k,v,o --schedule constant
     --warmup 5 --max-steps "${STEPS:-60}" --epochs 1000 --log-every 5 --eval-every "${EVAL_EVERY:-30}")
-groups=(--batch-size 4 --samples 4 --explanations 4 --kl 0 --keep-unverified)
+groups=(--batch-size 6 --samples 3 --explanations 2 --kl 0 --keep-unverified)
 pairs=(--batch-size 4 --samples 2 --explanations 2 --max-tasks 60 --beta 0.1 --regenerate-every 20)
 for seed in ${SEEDS:-1 2 3}; do
     for way in ${WAYS:-exp-grpo grpo grpo-expert exp-dpo dpo-expert}; do

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`raw`], [`resolved`] | `attune` |
 //! | [`train`], [`training`] | `attune-train`, with its TOML files |
+//! | [`train_expo`] | its commands on tasks |
 //! | [`wheel`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
 
 pub mod raw;

@@ -1,15 +1,18 @@
-//! What was typed to `attune-train exp-dpo` and `exp-grpo`, and what it means.
+//! What was typed to `attune-train exp-dpo`, `exp-grpo` and the other commands on tasks, and what it means.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::resolved::ConfigError;
-use super::train::Pdpo;
+use super::train::{Asking, Explain, FamilyName, Pdpo, Solve};
 use super::training::{count, problem, run_config, share, within, TrainConfig};
-use crate::train::expo::explain::Filters;
+use crate::train::expo::explain::{ExplainRequest, Filters};
 use crate::train::expo::grpo::{Grpo, Weigh};
+use crate::train::expo::rollout::Sampling;
 use crate::train::expo::settings::{Anneal, Explainer, ExpoSettings, Method, Positive};
+use crate::train::expo::solve::SolveRequest;
+use crate::train::task::family::Family;
 
 /// Tasks, and how they are asked.
 #[derive(Debug, Clone, Args)]
@@ -37,9 +40,13 @@ pub struct Expo {
     /// Of answers and explanations.
     #[arg(long, default_value_t = 0.9)]
     pub temperature: f32,
-    /// Tokens of an answer or an explanation, at most.
+    /// Tokens of an answer, at most.
     #[arg(long, default_value_t = 160)]
     pub max_tokens: usize,
+    /// Tokens of an explanation, at most; the answer that may be put behind it has to fit into --max-tokens
+    /// all the same [default: 16 less than --max-tokens, but half of it at least].
+    #[arg(long)]
+    pub explanation_tokens: Option<usize>,
     /// What positive answers are: self-explanations, the tasks' own solutions, or none (plain GRPO).
     #[arg(long, value_enum, default_value_t = Positive::Explanation)]
     pub positive: Positive,
@@ -212,6 +219,9 @@ impl Expo {
             let text = format!("{k} is not in 1..={eval_samples}, the --eval-samples");
             return Err(problem("--k", text));
         }
+        let max_tokens = count("--max-tokens", self.max_tokens)?;
+        let usual = max_tokens.saturating_sub(16).max(max_tokens.div_ceil(2));
+        let explanation_tokens = self.explanation_tokens.unwrap_or(usual);
         // A group of equal answers teaches nothing, so that 0 is for evaluations only.
         let temperature = within("--temperature", f64::from(self.temperature), 0.01..=2.0)?;
         let eval = f64::from(self.eval_temperature);
@@ -223,7 +233,8 @@ impl Expo {
             samples,
             explanations: count("--explanations", self.explanations)?,
             temperature: temperature as f32,
-            max_tokens: count("--max-tokens", self.max_tokens)?,
+            max_tokens,
+            explanation_tokens: count("--explanation-tokens", explanation_tokens)?.min(max_tokens),
             positive: self.positive,
             explainer: self.explainer,
             filters: Filters {
@@ -235,6 +246,73 @@ impl Expo {
             eval_temperature: within("--eval-temperature", eval, 0.0..=2.0)? as f32,
             signals: self.signals,
             method,
+        })
+    }
+}
+
+impl From<FamilyName> for Family {
+    fn from(name: FamilyName) -> Self {
+        match name {
+            FamilyName::Arithmetic => Self::Arithmetic,
+            FamilyName::Countdown => Self::Countdown,
+            FamilyName::Letters => Self::Letters,
+        }
+    }
+}
+
+/// Checks how tasks are asked: the base, the sampling, the most tasks.
+fn sampling(raw: &Asking) -> Result<Sampling, ConfigError> {
+    // What the engine takes.
+    let hottest = 0.0..=2.0;
+    Ok(Sampling {
+        samples: count("--samples", raw.samples)?,
+        temperature: within("--temperature", f64::from(raw.temperature), hottest)? as f32,
+        max_tokens: count("--max-tokens", raw.max_tokens)?,
+        seed: raw.seed,
+    })
+}
+
+impl SolveRequest {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A number that cannot be used.
+    pub fn new(raw: Solve) -> Result<Self, ConfigError> {
+        let sampling = sampling(&raw.asking)?;
+        if let Some(k) = raw.k.iter().find(|k| !(1..=sampling.samples).contains(*k)) {
+            let text = format!("{k} is not in 1..={}, the --samples", sampling.samples);
+            return Err(problem("--k", text));
+        }
+        Ok(Self {
+            base: raw.asking.base,
+            bundle: raw.asking.bundle,
+            tasks: raw.asking.tasks,
+            max_tasks: count("--max-tasks", raw.asking.max_tasks)?,
+            sampling,
+            ks: raw.k,
+            json: raw.json,
+        })
+    }
+}
+
+impl ExplainRequest {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A number that cannot be used.
+    pub fn new(raw: Explain) -> Result<Self, ConfigError> {
+        Ok(Self {
+            sampling: sampling(&raw.asking)?,
+            base: raw.asking.base,
+            bundle: raw.asking.bundle,
+            tasks: raw.asking.tasks,
+            max_tasks: count("--max-tasks", raw.asking.max_tasks)?,
+            expert: raw.expert,
+            filters: Filters {
+                keep_unverified: raw.keep_unverified,
+                any_rejected: raw.any_rejected,
+            },
+            out: raw.out,
         })
     }
 }

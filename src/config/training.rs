@@ -6,18 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::resolved::{available_threads, parse_bytes, ConfigError};
-use super::train::{
-    Asking, Entangle, Eval, Explain, FamilyName, FitUsers, MaskName, Pdpo, Sample, Solve,
-    UserModelName,
-};
+use super::train::{Entangle, Eval, FitUsers, MaskName, Pdpo, Sample, UserModelName};
 use crate::model::lora::Projection;
 use crate::train::commands::{EvalRequest, FitRequest};
 use crate::train::entangle::command::EntangleRequest;
 use crate::train::entangle::mask::Mask;
-use crate::train::expo::explain::{ExplainRequest, Filters};
-use crate::train::expo::rollout::Sampling;
 use crate::train::expo::settings::ExpoSettings;
-use crate::train::expo::solve::SolveRequest;
 use crate::train::init::{Init, LoraShape};
 use crate::train::loss::Objective;
 use crate::train::mixture::Mixture;
@@ -25,7 +19,6 @@ use crate::train::rival::Rival;
 use crate::train::sample::SampleRequest;
 use crate::train::schedule::Schedule;
 use crate::train::settings::{Settings, UserModelSettings};
-use crate::train::task::family::Family;
 use crate::user_model::model::UserModelKind;
 
 /// Bound of counts: beyond it a mistake is likelier than a wish.
@@ -108,73 +101,6 @@ impl From<FitUsers> for FitRequest {
             max_length: raw.max_length,
             seed: raw.seed,
         }
-    }
-}
-
-impl From<FamilyName> for Family {
-    fn from(name: FamilyName) -> Self {
-        match name {
-            FamilyName::Arithmetic => Self::Arithmetic,
-            FamilyName::Countdown => Self::Countdown,
-            FamilyName::Letters => Self::Letters,
-        }
-    }
-}
-
-/// Checks how tasks are asked: the base, the sampling, the most tasks.
-fn sampling(raw: &Asking) -> Result<Sampling, ConfigError> {
-    // What the engine takes.
-    let hottest = 0.0..=2.0;
-    Ok(Sampling {
-        samples: count("--samples", raw.samples)?,
-        temperature: within("--temperature", f64::from(raw.temperature), hottest)? as f32,
-        max_tokens: count("--max-tokens", raw.max_tokens)?,
-        seed: raw.seed,
-    })
-}
-
-impl SolveRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A number that cannot be used.
-    pub fn new(raw: Solve) -> Result<Self, ConfigError> {
-        let sampling = sampling(&raw.asking)?;
-        if let Some(k) = raw.k.iter().find(|k| !(1..=sampling.samples).contains(*k)) {
-            let text = format!("{k} is not in 1..={}, the --samples", sampling.samples);
-            return Err(problem("--k", text));
-        }
-        Ok(Self {
-            base: raw.asking.base,
-            bundle: raw.asking.bundle,
-            tasks: raw.asking.tasks,
-            max_tasks: count("--max-tasks", raw.asking.max_tasks)?,
-            sampling,
-            ks: raw.k,
-            json: raw.json,
-        })
-    }
-}
-
-impl ExplainRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A number that cannot be used.
-    pub fn new(raw: Explain) -> Result<Self, ConfigError> {
-        Ok(Self {
-            sampling: sampling(&raw.asking)?,
-            base: raw.asking.base,
-            bundle: raw.asking.bundle,
-            tasks: raw.asking.tasks,
-            max_tasks: count("--max-tasks", raw.asking.max_tasks)?,
-            expert: raw.expert,
-            filters: Filters {
-                keep_unverified: raw.keep_unverified,
-                any_rejected: raw.any_rejected,
-            },
-            out: raw.out,
-        })
     }
 }
 

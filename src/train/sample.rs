@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::expo::rollout::{encode, Job, RolloutEngine, Style};
+use super::expo::rollout::{encode, Job, RolloutEngine};
 use super::expo::voice::Voice;
 use super::load::locate_and_read;
 use super::TrainError;
@@ -47,10 +47,12 @@ pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
         .map(|(_, voice)| Job {
             voice,
             prompt: prompt.clone(),
+            temperature: request.temperature,
+            max_tokens: request.max_tokens,
             seed: request.seed,
         })
         .collect();
-    let longest = jobs.iter().map(|job| job.rows(request.max_tokens)).max();
+    let longest = jobs.iter().map(|job| job.rows()).max();
     let (longest, context) = (longest.unwrap_or(0), base.decoder.config().max_positions);
     if longest > context {
         return Err(TrainError::Unfit(format!(
@@ -58,12 +60,8 @@ pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
              smaller --max-tokens or a shorter prompt"
         )));
     }
-    let style = Style {
-        temperature: request.temperature,
-        max_tokens: request.max_tokens,
-    };
     let engine = RolloutEngine::new(&base, longest, jobs.len())?;
-    let answers = engine.answer_all(&jobs, style, |_| {})?;
+    let answers = engine.answer_all(&jobs, |_| {})?;
     let mut text = String::new();
     for ((name, _), said) in voices.iter().zip(answers) {
         // Writing to a String cannot fail.

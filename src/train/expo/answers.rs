@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::prompts;
-use super::rollout::{Asked, RolledOut, RolloutEngine, Said, Sampling, Style};
+use super::rollout::{Asked, RolledOut, RolloutEngine, Said, Sampling};
 use super::settings::ExpoSettings;
 use super::voice::Voices;
 use crate::ids::UserKey;
@@ -88,11 +88,7 @@ impl Answers<'_> {
     /// A pass that fails; no question fits.
     pub fn judged(&mut self, voices: &Voices, tasks: &[&Task]) -> Result<RolledOut, TrainError> {
         let asked = self.asked(voices, tasks, Kind::Judged, 0);
-        let style = Style {
-            temperature: self.expo.eval_temperature,
-            max_tokens: self.expo.max_tokens,
-        };
-        self.engine.roll_out(&asked, style, |_| {})
+        self.engine.roll_out(&asked, |_| {})
     }
 
     /// What was spent since this was asked last.
@@ -101,20 +97,39 @@ impl Answers<'_> {
     }
 
     fn asked(&self, voices: &Voices, tasks: &[&Task], kind: Kind, step: usize) -> Vec<Asked> {
-        let (samples, first_seed, prompt): (_, _, fn(&Task) -> String) = match kind {
-            Kind::Ordinary => (self.expo.samples, 0, prompts::plain),
-            Kind::Explanation => (self.expo.explanations, EXPLANATIONS, prompts::with_answer),
-            Kind::Judged => (self.expo.eval_samples, EVALUATIONS, prompts::plain),
+        let expo = self.expo;
+        let ordinary = Sampling {
+            samples: expo.samples,
+            temperature: expo.temperature,
+            max_tokens: expo.max_tokens,
+            seed: self.seed,
+        };
+        let (prompt, first_seed, sampling): (fn(&Task) -> String, _, _) = match kind {
+            Kind::Ordinary => (prompts::plain, 0, ordinary),
+            Kind::Explanation => {
+                let explanation = Sampling {
+                    samples: expo.explanations,
+                    max_tokens: expo.explanation_tokens,
+                    ..ordinary
+                };
+                (prompts::with_answer, EXPLANATIONS, explanation)
+            }
+            Kind::Judged => {
+                let judged = Sampling {
+                    samples: expo.eval_samples,
+                    temperature: expo.eval_temperature,
+                    ..ordinary
+                };
+                (prompts::plain, EVALUATIONS, judged)
+            }
         };
         let sampling = Sampling {
-            samples,
-            temperature: self.expo.temperature,
-            max_tokens: self.expo.max_tokens,
             // Tasks of a step are numbered below it.
             seed: self
                 .seed
                 .wrapping_add(first_seed)
                 .wrapping_add((step as u64) << 40),
+            ..sampling
         };
         let numbered = tasks.iter().enumerate();
         let one = |(number, task): (usize, &&Task)| {
@@ -131,11 +146,7 @@ impl Answers<'_> {
     }
 
     fn ask(&mut self, asked: Vec<Asked>) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
-        let style = Style {
-            temperature: self.expo.temperature,
-            max_tokens: self.expo.max_tokens,
-        };
-        let rolled = self.engine.roll_out(&asked, style, |_| {})?;
+        let rolled = self.engine.roll_out(&asked, |_| {})?;
         self.spent.tokens += rolled.tokens;
         self.spent.seconds += rolled.seconds;
         Ok(rolled.answers)

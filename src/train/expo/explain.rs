@@ -84,11 +84,11 @@ pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
     let plain = asked(prompts::plain, sampling.seed);
     let told = asked(prompts::with_answer, sampling.seed.wrapping_add(1 << 60));
     let jobs = tasks.len() * sampling.samples;
-    let longest = longest(&base, &told, sampling.max_tokens)?;
+    let longest = longest(&base, &told)?;
     let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
     let ask = |asked: &[Asked]| {
         let bar = ProgressBar::new(jobs as u64);
-        let rolled = engine.roll_out(asked, sampling.into(), |n| bar.set_position(n as u64));
+        let rolled = engine.roll_out(asked, |n| bar.set_position(n as u64));
         bar.finish_and_clear();
         rolled.map(|rolled| rolled.answers)
     };

@@ -36,24 +36,6 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// How all answers of a call are sampled.
-#[derive(Debug, Clone, Copy)]
-pub struct Style {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Tokens of an answer, at most.
-    pub max_tokens: usize,
-}
-
-impl From<Sampling> for Style {
-    fn from(sampling: Sampling) -> Self {
-        Self {
-            temperature: sampling.temperature,
-            max_tokens: sampling.max_tokens,
-        }
-    }
-}
-
 /// A prompt, who answers it, and how often.
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -63,6 +45,10 @@ pub struct Asked {
     pub voice: Voice,
     /// Answers.
     pub samples: usize,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
     /// Of the first answer; those of the next ones follow.
     pub seed: u64,
 }
@@ -74,6 +60,8 @@ impl Asked {
             prompt,
             voice,
             samples: sampling.samples,
+            temperature: sampling.temperature,
+            max_tokens: sampling.max_tokens,
             seed: sampling.seed.wrapping_add((number as u64) << 20),
         }
     }
@@ -143,7 +131,6 @@ impl<'a> RolloutEngine<'a> {
     pub fn roll_out(
         &self,
         asked: &[Asked],
-        style: Style,
         mut progress: impl FnMut(usize),
     ) -> Result<RolledOut, TrainError> {
         let start = Instant::now();
@@ -151,14 +138,15 @@ impl<'a> RolloutEngine<'a> {
         let mut encoded: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(asked.len());
         for one in asked {
             let ids = encode(self.base, &one.prompt)?;
-            let rows = ids.len() + one.voice.soft_prompt.len() + style.max_tokens;
+            let rows = ids.len() + one.voice.soft_prompt.len() + one.max_tokens;
             encoded.push((rows <= room).then_some(ids));
         }
         if !asked.is_empty() && encoded.iter().all(Option::is_none) {
+            let most = asked.iter().map(|one| one.max_tokens).max();
             return Err(TrainError::Unfit(format!(
                 "no prompt leaves room for {} tokens in a context of {room}: give a smaller \
                  --max-tokens",
-                style.max_tokens
+                most.unwrap_or(0)
             )));
         }
         let mut jobs = Vec::new();
@@ -167,11 +155,13 @@ impl<'a> RolloutEngine<'a> {
                 jobs.extend((0..one.samples as u64).map(|sample| Job {
                     voice: &one.voice,
                     prompt: prompt.clone(),
+                    temperature: one.temperature,
+                    max_tokens: one.max_tokens,
                     seed: one.seed.wrapping_add(sample),
                 }));
             }
         }
-        let said = self.answer_all(&jobs, style, &mut progress)?;
+        let said = self.answer_all(&jobs, &mut progress)?;
         let tokens = said.iter().map(|said| said.ids.len()).sum();
         let mut said = said.into_iter();
         // Answers come in the order of jobs: all of a prompt that was asked, then all of the next.
@@ -193,7 +183,6 @@ impl<'a> RolloutEngine<'a> {
     pub fn answer_all(
         &self,
         jobs: &[Job],
-        style: Style,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Said>, TrainError> {
         let mut answers: Vec<Option<Said>> = vec![None; jobs.len()];
@@ -201,7 +190,7 @@ impl<'a> RolloutEngine<'a> {
             // As many as run at once wait in the engine; the others here.
             let mut done = stream::iter(jobs.iter().enumerate())
                 .map(|(number, job)| async move {
-                    let request = request(self.base, job, style);
+                    let request = request(self.base, job);
                     (number, self.ask(request).await)
                 })
                 .buffer_unordered(MAX_RUNNING);
@@ -259,26 +248,30 @@ pub struct Job<'a> {
     pub voice: &'a Voice,
     /// Prompt ids, BOS included where the tokenizer adds one.
     pub prompt: Arc<[u32]>,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Tokens, at most.
+    pub max_tokens: usize,
     /// Of this answer.
     pub seed: u64,
 }
 
 impl Job<'_> {
-    /// Positions that it takes with an answer of `max_tokens`.
-    pub fn rows(&self, max_tokens: usize) -> usize {
-        self.prompt.len() + self.voice.soft_prompt.len() + max_tokens
+    /// Positions that it takes with its answer.
+    pub fn rows(&self) -> usize {
+        self.prompt.len() + self.voice.soft_prompt.len() + self.max_tokens
     }
 }
 
-/// Positions of the longest of `asked` that fits the context, with an answer of `max_tokens`.
+/// Positions of the longest of `asked` that fits the context, with its answer.
 ///
 /// # Errors
 /// A template that fails.
-pub fn longest(base: &BaseModel, asked: &[Asked], max_tokens: usize) -> Result<usize, TrainError> {
+pub fn longest(base: &BaseModel, asked: &[Asked]) -> Result<usize, TrainError> {
     let context = base.decoder.config().max_positions;
     let mut longest = 0;
     for one in asked {
-        let rows = encode(base, &one.prompt)?.len() + one.voice.soft_prompt.len() + max_tokens;
+        let rows = encode(base, &one.prompt)?.len() + one.voice.soft_prompt.len() + one.max_tokens;
         longest = longest.max(rows.min(context));
     }
     Ok(longest)
@@ -306,7 +299,7 @@ pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> 
     Ok(ids.into())
 }
 
-fn request(base: &BaseModel, job: &Job, style: Style) -> EngineRequest {
+fn request(base: &BaseModel, job: &Job) -> EngineRequest {
     let tokenizer = &base.tokenizer;
     let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
     EngineRequest {
@@ -315,11 +308,11 @@ fn request(base: &BaseModel, job: &Job, style: Style) -> EngineRequest {
         soft_at: usize::from(begins),
         adapter: job.voice.adapter.clone(),
         sampling: SamplingParams {
-            temperature: style.temperature,
+            temperature: job.temperature,
             seed: Some(job.seed),
             ..SamplingParams::default()
         },
-        max_tokens: style.max_tokens.max(1),
+        max_tokens: job.max_tokens.max(1),
         min_tokens: 0,
         end_ids: tokenizer.end_ids().into(),
         ignore_eos: false,

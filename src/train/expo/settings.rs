@@ -24,8 +24,10 @@ pub struct ExpoSettings {
     pub explanations: usize,
     /// Of answers and explanations.
     pub temperature: f32,
-    /// Tokens of an answer or an explanation, at most.
+    /// Tokens of an answer, at most.
     pub max_tokens: usize,
+    /// Tokens of an explanation, at most; behind it an answer still has to fit into `max_tokens`.
+    pub explanation_tokens: usize,
     /// What positive answers are.
     pub positive: Positive,
     /// Whose explanations they are.

@@ -77,10 +77,10 @@ pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
         .map(|(i, task)| Asked::new(prompts::plain(task), voice.clone(), i, &sampling))
         .collect();
     let jobs = asked.len() * sampling.samples;
-    let longest = longest(&base, &asked, sampling.max_tokens)?;
+    let longest = longest(&base, &asked)?;
     let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
     let bar = ProgressBar::new(jobs as u64);
-    let rolled = engine.roll_out(&asked, sampling.into(), |n| bar.set_position(n as u64))?;
+    let rolled = engine.roll_out(&asked, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
     let solved = Solved::of(
         &tasks,

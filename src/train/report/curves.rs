@@ -64,6 +64,39 @@ const KINDS: &[Kind] = &[
         ],
     },
     Kind {
+        y: Some((-0.02, 1.02)),
+        ..both("Answers that are right", "reward", "eval_pass@1")
+    },
+    Kind {
+        title: "Groups of answers",
+        y: Some((-0.02, 1.02)),
+        series: [
+            Some(("all wrong", "groups/unsolved")),
+            Some(("with a positive answer", "expsft/groups")),
+        ],
+    },
+    Kind {
+        title: "-log p a token, of held-out tasks",
+        y: None,
+        series: [
+            Some(("explanation, with the answer shown", "eval_nll_explanation")),
+            Some(("expert's solution", "eval_nll_expert")),
+        ],
+    },
+    Kind {
+        title: "log p of the right answer, of held-out tasks",
+        y: None,
+        series: [
+            Some(("behind an explanation", "eval_answer_after_explanation")),
+            Some(("behind the model's own way", "eval_answer_after_own")),
+        ],
+    },
+    Kind {
+        title: "Share of the time that answers take",
+        y: Some((-0.02, 1.02)),
+        series: [Some(("rollouts", "rollout_time_share")), None],
+    },
+    Kind {
         title: "Gradients of chosen and rejected: cosine",
         y: None,
         series: [Some(("measured pairs", "gradients/cosine")), None],
