@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::resolved::ConfigError;
 use super::train::{Asking, Explain, FamilyName, Pdpo, Solve};
-use super::training::{count, problem, run_config, share, within, TrainConfig};
+use super::training::{count, problem, run_config, share, with_file, within, TrainConfig};
 use crate::train::expo::explain::{ExplainRequest, Filters};
 use crate::train::expo::grpo::{Grpo, Weigh};
 use crate::train::expo::rollout::Sampling;
@@ -138,10 +138,11 @@ impl ExpDpo {
             return Err(problem("--positive", text));
         }
         let samples = count("--samples", self.expo.samples.unwrap_or(4))?;
-        no_pairs(&self.run)?;
+        let run = with_file(&self.run)?;
+        no_pairs(&run)?;
         let run = Pdpo {
-            alpha: self.run.alpha.or(Some(0.0)),
-            ..self.run.clone()
+            alpha: run.alpha.or(Some(0.0)),
+            ..run
         };
         run_config(&run, Some(self.expo.settings(method, samples)?))
     }
@@ -175,40 +176,15 @@ impl ExpGrpo {
             1 => return Err(problem("--samples", "a group of 1 has no mean to be above")),
             n => n.min(count("--samples", n.max(1))?),
         };
-        no_pairs(&self.run)?;
-        self.no_pair_losses()?;
+        let run = with_file(&self.run)?;
+        no_pairs(&run)?;
+        no_pair_losses(&run)?;
         let run = Pdpo {
             alpha: Some(0.0),
-            batch_size: self.run.batch_size.or(Some(8)),
-            ..self.run.clone()
+            batch_size: run.batch_size.or(Some(8)),
+            ..run
         };
         run_config(&run, Some(self.expo.settings(method, samples)?))
-    }
-
-    fn no_pair_losses(&self) -> Result<(), ConfigError> {
-        let Pdpo {
-            loss,
-            beta,
-            mask,
-            normalized,
-            diagnose_gradients,
-            alpha,
-            lora_dropout,
-            ..
-        } = &self.run;
-        let given = [
-            ("--loss", loss.is_some()),
-            ("--beta", beta.is_some()),
-            ("--mask", mask.is_some()),
-            ("--normalized", normalized.is_some()),
-            ("--diagnose-gradients", diagnose_gradients.is_some()),
-            ("--alpha", alpha.is_some()),
-            ("--lora-dropout", lora_dropout.is_some()),
-        ];
-        refuse(
-            &given,
-            "is of pairs, and exp-grpo learns from groups: leave it out",
-        )
     }
 }
 
@@ -332,6 +308,23 @@ fn no_pairs(run: &Pdpo) -> Result<(), ConfigError> {
     refuse(
         &given,
         "is of files of pairs, and this learns from --tasks: leave it out",
+    )
+}
+
+/// Settings of losses of pairs, where groups are learned from.
+fn no_pair_losses(run: &Pdpo) -> Result<(), ConfigError> {
+    let given = [
+        ("--loss", run.loss.is_some()),
+        ("--beta", run.beta.is_some()),
+        ("--mask", run.mask.is_some()),
+        ("--normalized", run.normalized.is_some()),
+        ("--diagnose-gradients", run.diagnose_gradients.is_some()),
+        ("--alpha", run.alpha.is_some()),
+        ("--lora-dropout", run.lora_dropout.is_some()),
+    ];
+    refuse(
+        &given,
+        "is of pairs, and exp-grpo learns from groups: leave it out",
     )
 }
 

@@ -45,17 +45,19 @@ fn fixed_bytes(config: &ModelConfig, trained: usize) -> usize {
     4 * (2 * config.n_layers * projections + 3 * embeddings + head + 6 * trained)
 }
 
-/// A plan for at most `max_memory` bytes, `trained` numbers and pairs of up to `longest` rows.
+/// A plan for at most `max_memory` bytes, of which `taken` are an engine's cache, `trained` numbers, and
+/// pairs or answers of up to `longest` rows.
 ///
 /// # Errors
-/// Even one pair at a time does not fit; says what would.
+/// Even one at a time does not fit; says what would.
 pub fn plan(
     config: &ModelConfig,
     trained: usize,
     longest: usize,
     max_memory: usize,
+    taken: usize,
 ) -> Result<MemoryPlan, TrainError> {
-    let fixed = fixed_bytes(config, trained);
+    let fixed = fixed_bytes(config, trained) + taken;
     let rows = |activations| max_memory.saturating_sub(fixed) / bytes_per_row(config, activations);
     for activations in [Activations::Keep, Activations::Recompute] {
         if rows(activations) >= longest {
@@ -67,8 +69,8 @@ pub fn plan(
     }
     let needed = fixed + longest * bytes_per_row(config, Activations::Recompute);
     Err(TrainError::Unfit(format!(
-        "--max-memory is {} MiB and the longest pair ({longest} rows) needs {} MiB: allow more, or \
-         give a smaller --max-length",
+        "--max-memory is {} MiB and the longest pair or answer ({longest} rows) needs {} MiB: allow more, \
+         or give a smaller --max-length or --max-tokens",
         max_memory >> 20,
         (needed >> 20) + 1,
     )))
@@ -93,7 +95,7 @@ mod tests {
 
     /// That shape, and the numbers of a LoRA of rank 16.
     fn plan_of(longest: usize, max_memory: usize) -> Result<MemoryPlan, TrainError> {
-        plan(&config(), 2_000_000, longest, max_memory)
+        plan(&config(), 2_000_000, longest, max_memory, 0)
     }
 
     fn bytes(plan: MemoryPlan) -> usize {

@@ -56,12 +56,12 @@ pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
     let start = Start::find(place, &description, &mut adapter, diagnosed)?;
     let trained = adapter.parameters.iter().map(|p| p.values.len()).sum();
     let longest = material.longest();
-    let rest = place.max_memory.saturating_sub(material.cache_bytes(&base));
+    let (most, cache) = (place.max_memory, material.cache_bytes(&base));
     let run = Run {
         settings,
         place,
         base: &base,
-        memory: plan(base.decoder.config(), trained, longest, rest)?,
+        memory: plan(base.decoder.config(), trained, longest, most, cache)?,
         users: material.users().to_vec(),
         front: material.front(),
         total_steps: settings.total_steps(material.len()),
