@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use attune::config::train::{Pdpo, Tasks, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
+use attune::train::commands::EvalRequest;
 use attune::train::entangle::command::{entangle, EntangleRequest};
 use attune::train::expo::explain::{explain, ExplainRequest};
 use attune::train::expo::solve::{solve, SolveRequest};
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let done = match TrainCli::parse().command {
         TrainCommand::Pdpo(raw) => pdpo(&raw),
         TrainCommand::Eval(raw) => pool(raw.threads)
-            .and_then(|()| Ok(commands::eval(&raw.into())?))
+            .and_then(|()| Ok(commands::eval(&EvalRequest::new(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::FitUsers(raw) => pool(raw.threads)
             .and_then(|()| Ok(commands::fit_users(&(*raw).into())?))
@@ -69,6 +70,7 @@ fn pdpo(raw: &Pdpo) -> Result<()> {
         out: config.out.clone(),
         against: config.against.clone(),
         resume: config.resume,
+        compute: config.compute,
         max_memory: config.max_memory,
         stop: &stop,
         progress: true,

@@ -3,9 +3,10 @@
 //! | file | subject |
 //! |---|---|
 //! | [`raw`], [`resolved`] | `attune` |
-//! | [`train`], [`training`] | `attune-train`, with its TOML files |
+//! | [`train`], [`training`], `compute` | `attune-train`, with its TOML files |
 //! | [`wheel`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
 
+mod compute;
 pub mod raw;
 pub mod resolved;
 pub mod train;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::compute::compute;
 use super::resolved::{available_threads, parse_bytes, ConfigError};
 use super::train::{
-    Asking, Entangle, Eval, Explain, FamilyName, FitUsers, MaskName, Pdpo, Sample, Solve,
-    UserModelName,
+    Asking, Entangle, Explain, FamilyName, FitUsers, MaskName, Pdpo, Sample, Solve, UserModelName,
 };
 use crate::model::lora::Projection;
-use crate::train::commands::{EvalRequest, FitRequest};
+use crate::train::commands::FitRequest;
+use crate::train::compute::Compute;
 use crate::train::entangle::command::EntangleRequest;
 use crate::train::entangle::mask::Mask;
 use crate::train::expo::explain::ExplainRequest;
@@ -43,6 +44,8 @@ pub struct TrainConfig {
     pub resume: bool,
     /// CPU threads.
     pub threads: usize,
+    /// Where it computes.
+    pub compute: Compute,
     /// Memory that it may take, in bytes.
     pub max_memory: usize,
 }
@@ -63,24 +66,9 @@ impl TrainConfig {
             against: typed.against.iter().cloned().map(Rival::Bundle).collect(),
             resume: typed.resume,
             threads: threads(raw.threads.unwrap_or(0)),
+            compute: compute(raw.device.as_deref(), raw.dtype.as_deref())?,
             max_memory: parse_bytes("--max-memory", max_memory)?,
         })
-    }
-}
-
-impl From<Eval> for EvalRequest {
-    fn from(raw: Eval) -> Self {
-        Self {
-            base: raw.base,
-            bundle: raw.bundle,
-            against: raw.against,
-            data: raw.data,
-            json: raw.json,
-            beta: raw.beta,
-            max_prompt: raw.max_prompt,
-            max_length: raw.max_length,
-            seed: raw.seed,
-        }
     }
 }
 
@@ -136,6 +124,7 @@ impl SolveRequest {
             return Err(problem("--k", text));
         }
         Ok(Self {
+            compute: compute(raw.asking.device.as_deref(), raw.asking.dtype.as_deref())?,
             base: raw.asking.base,
             bundle: raw.asking.bundle,
             tasks: raw.asking.tasks,
@@ -155,6 +144,7 @@ impl ExplainRequest {
     pub fn new(raw: Explain) -> Result<Self, ConfigError> {
         Ok(Self {
             sampling: sampling(&raw.asking)?,
+            compute: compute(raw.asking.device.as_deref(), raw.asking.dtype.as_deref())?,
             base: raw.asking.base,
             bundle: raw.asking.bundle,
             tasks: raw.asking.tasks,

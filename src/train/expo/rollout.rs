@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::{stream, StreamExt};
 
 use crate::adapter::bundle::Adapter;
-use crate::base_model::BaseModel;
+use crate::base_model::{BaseModel, LoadError};
 use crate::engine::kv_cache::KvCache;
 use crate::engine::model_runner::ModelRunner;
 use crate::engine::outbox::Answer;
@@ -190,7 +190,7 @@ pub fn answer_all(
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<u32>>, TrainError> {
     let longest = jobs.iter().map(|job| job.rows(max_tokens)).max();
-    let engine = engine(base, longest.unwrap_or(0), jobs.len().clamp(1, MAX_RUNNING));
+    let engine = engine(base, longest.unwrap_or(0), jobs.len().clamp(1, MAX_RUNNING))?;
     let mut answers = vec![Vec::new(); jobs.len()];
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(failed)?;
@@ -235,11 +235,13 @@ pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> 
     Ok(ids.into())
 }
 
-fn engine(base: &BaseModel, longest: usize, running: usize) -> EngineHandle {
+fn engine(base: &BaseModel, longest: usize, running: usize) -> Result<EngineHandle, TrainError> {
     let blocks = longest.div_ceil(BLOCK_SIZE) + 1;
-    let kv = KvCache::with_blocks(base.decoder.config(), blocks * running);
+    let (config, placement) = (base.decoder.config(), base.decoder.placement());
+    let kv = KvCache::placed(config, placement, blocks * running);
+    let kv = kv.map_err(LoadError::from)?;
     let runner = ModelRunner::new(base.decoder.clone(), kv);
-    EngineHandle::spawn(
+    Ok(EngineHandle::spawn(
         Box::new(runner),
         EngineConfig {
             max_running: running,
@@ -250,7 +252,7 @@ fn engine(base: &BaseModel, longest: usize, running: usize) -> EngineHandle {
             // Every request has its own.
             seed: 0,
         },
-    )
+    ))
 }
 
 fn request(base: &BaseModel, job: &Job, temperature: f32, max_tokens: usize) -> EngineRequest {

@@ -10,7 +10,6 @@ use super::steps::Steps;
 use super::Place;
 use crate::base_model::{self, BaseModel};
 use crate::ids::AdapterVersion;
-use crate::model::linear::LinearFormat;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::evaluate::Evaluation;
 use crate::train::init::{self, UserModelShape};
@@ -46,7 +45,7 @@ pub enum Outcome {
 /// See [`TrainError`]; files that were written are whole.
 pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
     fs::create_dir_all(&place.out).map_err(TrainError::io(&place.out))?;
-    let base = base_model::load(&settings.base, LinearFormat::Differentiable)?;
+    let base = base_model::load(&settings.base, place.compute.for_gradients()?)?;
     let prepared = prepare(settings, &base)?;
     let mut adapter = fresh_adapter(settings, &prepared, &base)?;
     let description = describe(settings, &prepared, &base);
