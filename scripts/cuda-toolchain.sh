@@ -3,12 +3,13 @@
 #
 #     scripts/cuda-toolchain.sh DIR      # about 1 GB of downloads, 3 GB on disk
 #     source DIR/env.sh                  # then: cargo build --release --features cuda
+#     scripts/cuda-toolchain.sh DIR nccl # with NCCL, for --features nccl
 #
 # It wants python3 with pip, and gcc. The driver is not part of it: DIR/shim/libcuda.a stands in for
 # libcuda.so when linking. It looks for the machine's own libcuda.so.1 when the program starts, so that
 # a CUDA build starts on a machine without a driver, too, and can say what is missing.
 set -euo pipefail
-[ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
+[ $# -eq 1 ] || [ "$#${2:-}" = 2nccl ] || { echo "usage: $0 DIR [nccl]" >&2; exit 2; }
 mkdir -p "$1"
 dir="$(cd "$1" && pwd)"
 [ "$(uname -m)" = x86_64 ] || { echo "$0: the shim of the driver is written for x86_64 only" >&2; exit 1; }
@@ -17,6 +18,10 @@ python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade -
     nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
     nvidia-cuda-cccl==13.0.85 nvidia-cuda-runtime==13.0.96 nvidia-cuda-nvrtc==13.0.88 \
     nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35
+if [ "${2:-}" = nccl ]; then
+    python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$dir" nvidia-nccl-cu13==2.30.7
+    cp "$dir"/nvidia/nccl/lib/libnccl.so.* "$dir/nvidia/cu13/lib/"
+fi
 
 home="$dir/nvidia/cu13"
 # Wheels have libcublas.so.13 alone; -lcublas looks for libcublas.so. Some build scripts look into lib64.

@@ -139,6 +139,10 @@ impl Decoder {
     /// A failure of the tensor library; ids are checked before they get here.
     pub fn forward(&self, input: &ForwardInput, attention: &mut dyn Attention) -> Result<Tensor> {
         let x = self.run(input, attention)?;
+        if input.logit_rows.is_empty() {
+            // A chunk that ends before its prompt does; CUDA has no tensors without elements.
+            return Tensor::zeros((0, self.config.vocab_size), DType::F32, &Device::Cpu);
+        }
         let logits = self.head.forward(&self.last_hidden(&x, input)?)?;
         logits.to_dtype(DType::F32)
     }
