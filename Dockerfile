@@ -13,9 +13,12 @@
 #                   `generic`.
 #   BUILD_IMAGE     has Rust 1.95 and a C compiler.
 #   RUNTIME_IMAGE   a Debian, as new as the build image's.
-#   CARGO_FEATURES  cargo features, for example `cuda` with CUDA images in the two arguments above.
-#                   attune has no feature `cuda` yet: asking for it ends the build with a message,
-#                   rather than with an image that runs on the CPU in silence.
+#   CARGO_FEATURES  cargo features: `cuda` for NVIDIA GPUs, with `--target runtime-cuda`.
+#   CUDA_COMPUTE_CAP  what kernels are compiled for: 90 (H100, H200) unless it is given.
+#
+# For GPUs (docs/gpu.md; x86-64; nvcc comes from PyPI, the driver from the host at `docker run --gpus all`):
+#
+#   docker build -t attune-cuda --build-arg CARGO_FEATURES=cuda --target runtime-cuda .
 
 ARG BUILD_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=debian:bookworm-slim
@@ -35,17 +38,25 @@ ARG CARGO_FEATURES=""
 COPY Cargo.toml .
 RUN for feature in $(echo "${CARGO_FEATURES}" | tr ',' ' '); do \
         sed -n '/^\[features\]/,/^\[/p' Cargo.toml | grep -q "^${feature} *=" || { \
-            echo "attune has no cargo feature '${feature}'. It runs on the CPU only so far: leave CARGO_FEATURES out." >&2; \
+            echo "attune has no cargo feature '${feature}'" >&2; \
             exit 1; \
         }; \
     done
+# nvcc and the CUDA libraries, where they are asked for.
+ARG CUDA_COMPUTE_CAP=90
+COPY scripts scripts
+RUN mkdir -p /opt/cuda && touch /opt/cuda/env.sh \
+    && case ",${CARGO_FEATURES}," in *,cuda,*) \
+        apt-get update && apt-get install -y --no-install-recommends python3-pip \
+        && rm -rf /var/lib/apt/lists/* && scripts/cuda-toolchain.sh /opt/cuda ;; \
+    esac
 ARG TARGET_CPU=x86-64-v3
 ENV RUSTFLAGS="-C target-cpu=${TARGET_CPU}"
 # The dependencies, in a layer that lasts until Cargo.lock changes.
 COPY --from=plan /build/recipe.json recipe.json
-RUN cargo chef cook --release --locked --package attune --features "${CARGO_FEATURES}" --recipe-path recipe.json
+RUN . /opt/cuda/env.sh && cargo chef cook --release --locked --package attune --features "${CARGO_FEATURES}" --recipe-path recipe.json
 COPY . .
-RUN cargo build --release --locked --package attune --bins --features "${CARGO_FEATURES}"
+RUN . /opt/cuda/env.sh && cargo build --release --locked --package attune --bins --features "${CARGO_FEATURES}"
 
 FROM ${RUNTIME_IMAGE} AS runtime
 # pip is the second source of the model, where the hub is out of reach; curl asks for health.
@@ -69,3 +80,16 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=10m --retries=3 \
     CMD curl --fail --silent --show-error --output /dev/null "http://127.0.0.1:${ATTUNE_PORT}/livez"
 ENTRYPOINT ["attune"]
 CMD ["serve"]
+
+FROM runtime AS runtime-cuda
+USER root
+COPY --from=build /opt/cuda/nvidia/cu13/lib/libcudart.so.* /opt/cuda/nvidia/cu13/lib/libcublas.so.* \
+    /opt/cuda/nvidia/cu13/lib/libcublasLt.so.* /opt/cuda/nvidia/cu13/lib/libcurand.so.* \
+    /opt/cuda/nvidia/cu13/lib/libnvrtc.so.* /opt/cuda/nvidia/cu13/lib/libnvrtc-builtins.so.* /usr/local/lib/
+RUN ldconfig
+# What NVIDIA's container runtime puts into the container: the driver.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER attune
+
+# What is built when no target is named.
+FROM runtime

@@ -2,7 +2,7 @@
 # ExPO on the real model (arXiv 2507.02834): a task that it cannot do, learned by GRPO, by GRPO beside expert solutions,
 # and by ExP-GRPO; and by DPO with expert solutions or self-explanations as chosen. Same tasks, steps and answers a step.
 #
-#   benches/expo.sh [OUT_DIR]     (SEEDS="1 2 3" STEPS=60 WAYS="exp-grpo grpo grpo-expert exp-dpo dpo-expert")
+#   benches/expo.sh [OUT_DIR]     (SEEDS="1 2 3" STEPS=40 WAYS="exp-grpo grpo grpo-expert exp-dpo dpo-expert")
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-$(mktemp -d)}"
@@ -10,23 +10,13 @@ out="${1:-$(mktemp -d)}"
 train="${ATTUNE_BIN:-${CARGO_TARGET_DIR:-target}/release}/attune-train"
 mkdir -p "$out"
 
-family=(--family letters --difficulty 1)
-"$train" tasks "${family[@]}" --n 300 --seed 1 --out "$out/all.jsonl" >/dev/null
-"$train" tasks "${family[@]}" --n 80 --seed 2 --out "$out/held.jsonl" >/dev/null
-# No question of the held-out file is among those that are learned from.
-python3 - "$out" <<'PY'
-import json, sys
-out = sys.argv[1]
-held = {json.loads(line)["question"] for line in open(f"{out}/held.jsonl")}
-with open(f"{out}/train.jsonl", "w") as file:
-    file.writelines(line for line in open(f"{out}/all.jsonl") if json.loads(line)["question"] not in held)
-PY
+python3 benches/expo_tasks.py "$out"
 
-common=(--tasks "$out/train.jsonl" --held-out-tasks "$out/held.jsonl" --max-held-out 40 --max-tokens "${TOKENS:-32}" --explanation-tokens 16
-    --eval-samples 4 --k 1,4 --lr "${LR:-1e-3}" --lora-rank 16 --lora-alpha 32 --lora-targets q,k,v,o --schedule constant
-    --warmup 5 --max-steps "${STEPS:-60}" --epochs 1000 --log-every 5 --eval-every "${EVAL_EVERY:-30}")
-groups=(--batch-size 6 --samples 3 --explanations 2 --kl 0 --keep-unverified)
-pairs=(--batch-size 4 --samples 2 --explanations 2 --max-tasks 60 --beta 0.1 --regenerate-every 20)
+common=(--tasks "$out/train.jsonl" --held-out-tasks "$out/held.jsonl" --max-held-out 30 --max-tokens 48 --explanation-tokens 44
+    --eval-samples 4 --k 1,4 --lr "${LR:-5e-4}" --lora-rank 16 --lora-alpha 32 --lora-targets q,k,v,o --schedule constant
+    --warmup 5 --max-steps "${STEPS:-40}" --epochs 1000 --log-every 5 --eval-every "${EVAL_EVERY:-20}")
+groups=(--batch-size 4 --samples 4 --explanations 4 --kl 0)
+pairs=(--batch-size 4 --samples 2 --explanations 4 --max-tasks 48 --beta 0.1 --regenerate-every 20)
 for seed in ${SEEDS:-1 2 3}; do
     for way in ${WAYS:-exp-grpo grpo grpo-expert exp-dpo dpo-expert}; do
         case $way in

@@ -70,6 +70,7 @@ fn logits(base: &BaseModel, version: &Adapter, line: &Line) -> Result<Tensor> {
                 row: line.soft_at + index,
                 embeddings: soft.clone(),
                 index,
+                digest: None,
             })
             .collect(),
         learned_rows: None,

@@ -84,8 +84,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "std::thread::Builder",
-        &["src/engine/thread.rs"],
-        "one thread owns the device",
+        &["src/engine/thread.rs", "src/engine/ranks.rs"],
+        "one thread owns a device",
     ),
     (
         "unsafe {",

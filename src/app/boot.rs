@@ -6,18 +6,19 @@ use std::time::SystemTime;
 
 use tokio_util::task::TaskTracker;
 
+use super::devices;
 use super::keys::{KeyFileError, KeyRing};
 use super::live::LiveVersions;
 use super::state::{AppState, Limits};
 use super::versions::{LoadedBase, Versions, VersionsError};
 use crate::adapter::canary::SplitKey;
 use crate::adapter::registry::AdapterRegistry;
-use crate::base_model::{self, BaseModel, LoadError};
+use crate::base_model::{BaseModel, LoadError};
 use crate::config::resolved::ServeConfig;
-use crate::engine::kv_cache::KvCache;
-use crate::engine::model_runner::ModelRunner;
 use crate::engine::thread::EngineHandle;
 use crate::ids::{Alias, IdError};
+use crate::model::device::DeviceError;
+use crate::model::error::ModelError;
 use crate::store::StoreError;
 use crate::telemetry::{Metrics, TelemetryError};
 
@@ -30,6 +31,12 @@ pub enum BootError {
     /// The model.
     #[error(transparent)]
     Model(#[from] LoadError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Its memory.
+    #[error(transparent)]
+    Memory(#[from] ModelError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,7 +67,7 @@ pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, Boo
         .map_or_else(|| Ok(KeyRing::open()), KeyRing::from_file)?;
     // The store before the model: a lock held by another process shows at once.
     let versions = Versions::open(config.data_dir(), now_unix_ms())?;
-    let base = base_model::load(config.model().name(), config.model().format())?;
+    let (base, runner) = devices::load(config)?;
     let alias = Alias::new(ALIAS)?;
     if config.demo() {
         versions.install_demo(&base, &alias, now_unix_ms())?;
@@ -71,9 +78,7 @@ pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, Boo
     versions.restore(&fits, &registry)?;
     let bundles = config.bundles().to_owned();
     let live = LiveVersions::new(versions.clone(), registry.clone(), fits, bundles);
-    let kv = KvCache::with_memory(base.decoder.config(), config.kv_bytes());
-    let runner = ModelRunner::new(base.decoder.clone(), kv);
-    let engine = EngineHandle::spawn(Box::new(runner), config.engine().clone());
+    let engine = EngineHandle::spawn(runner, config.engine().clone());
     let limits = Limits {
         keep_completions: config.keep_completions(),
         ..Limits::default()

@@ -7,8 +7,8 @@ use super::gguf_vocabulary::gguf_vocabulary;
 use crate::model::decoder::Decoder;
 use crate::model::error::ModelError;
 use crate::model::hub;
-use crate::model::linear::LinearFormat;
 use crate::model::load::ModelFiles;
+use crate::model::placement::Placement;
 use crate::model::weights::gguf::GgufFile;
 use crate::text::chat_template::ChatTemplate;
 use crate::text::tokenizer::{TextError, Tokenizer};
@@ -63,9 +63,9 @@ pub fn locate(name: &str) -> Result<ModelFiles, ModelError> {
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load(name: &str, format: LinearFormat) -> Result<BaseModel, LoadError> {
+pub fn load(name: &str, placement: impl Into<Placement>) -> Result<BaseModel, LoadError> {
     let files = locate(name)?;
-    let decoder = Arc::new(files.load(format)?);
+    let decoder = Arc::new(files.load(placement)?);
     let tokenizer = Arc::new(tokenizer(&files)?);
     let vocab_size = decoder.config().vocab_size;
     if tokenizer.len() > vocab_size {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use attune::config::train::{Tasks, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
+use attune::train::commands::EvalRequest;
 use attune::train::entangle::command::{entangle, EntangleRequest};
 use attune::train::expo::explain::{explain, ExplainRequest};
 use attune::train::expo::solve::{self, solve, SolveRequest};
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         TrainCommand::ExpDpo(raw) => raw.config().map_err(Into::into).and_then(train),
         TrainCommand::ExpGrpo(raw) => raw.config().map_err(Into::into).and_then(train),
         TrainCommand::Eval(raw) => pool(raw.threads)
-            .and_then(|()| Ok(commands::eval(&raw.into())?))
+            .and_then(|()| Ok(commands::eval(&EvalRequest::new(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::FitUsers(raw) => pool(raw.threads)
             .and_then(|()| Ok(commands::fit_users(&(*raw).into())?))
@@ -70,6 +71,7 @@ fn train(config: TrainConfig) -> Result<()> {
         out: config.out.clone(),
         against: config.against.clone(),
         resume: config.resume,
+        compute: config.compute,
         max_memory: config.max_memory,
         stop: &stop,
         progress: true,

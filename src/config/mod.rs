@@ -3,10 +3,11 @@
 //! | file | subject |
 //! |---|---|
 //! | [`raw`], [`resolved`] | `attune` |
-//! | [`train`], [`training`] | `attune-train`, with its TOML files |
+//! | [`train`], [`training`], `compute` | `attune-train`, with its TOML files |
 //! | [`train_expo`] | its commands on tasks |
 //! | [`wheel`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
 
+mod compute;
 pub mod raw;
 pub mod resolved;
 pub mod train;

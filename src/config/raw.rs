@@ -58,11 +58,18 @@ pub struct Serve {
     /// Folder from which `POST /v1/admin/adapters` installs; `bundles` in the data directory if missing.
     #[arg(long, env = "ATTUNE_BUNDLES")]
     pub bundles: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda, cuda:1, ... auto takes a GPU if this build can and one is there.
+    #[arg(long, env = "ATTUNE_DEVICE", default_value = "auto")]
+    pub device: String,
+    /// GPUs that share the model, from cuda:0 on: 1, 2, 4, ... (tensor parallelism; wants cargo feature nccl).
+    #[arg(long, env = "ATTUNE_TENSOR_PARALLEL", default_value_t = 1)]
+    pub tensor_parallel: usize,
     /// CPU threads of the engine; 0 takes one a core.
     #[arg(long, env = "ATTUNE_THREADS", default_value_t = 0)]
     pub threads: usize,
-    /// Memory of the KV cache, for example 512MiB or 2GiB.
-    #[arg(long, env = "ATTUNE_KV_MEMORY", default_value = "1GiB")]
+    /// Memory of the KV cache, for example 512MiB or 2GiB; auto is 1GiB on the CPU, and on a GPU what
+    /// the model leaves.
+    #[arg(long, env = "ATTUNE_KV_MEMORY", default_value = "auto")]
     pub kv_memory: String,
     /// Answers that are made at once.
     #[arg(long, env = "ATTUNE_MAX_RUNNING", default_value_t = 64)]
@@ -149,10 +156,12 @@ pub struct ModelChoice {
     /// A name that `attune model list` shows, a GGUF file, or a Hugging Face directory.
     #[arg(long, env = "ATTUNE_MODEL", default_value = "smollm2-135m-instruct")]
     pub model: String,
-    /// Type in which weights are kept; arithmetic is in f32.
+    /// Type in which weights are kept. On the CPU arithmetic is in f32 always; on a GPU it is in this
+    /// type, with sums in f32.
     #[arg(long, env = "ATTUNE_DTYPE", value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
-    /// Quantize the linear layers at load: none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k.
+    /// Quantize the linear layers at load: none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k,
+    /// fp8 (GPU).
     #[arg(long, env = "ATTUNE_QUANT", default_value = "none")]
     pub quant: String,
 }
@@ -160,7 +169,7 @@ pub struct ModelChoice {
 /// Types in which weights can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
-    /// f32 on the CPU: nothing is lost.
+    /// f32 on the CPU: nothing is lost. bf16 on a GPU.
     Auto,
     /// 4 bytes.
     F32,

@@ -7,12 +7,15 @@ use std::time::Duration;
 /// A hundred years.
 const MAX_KEEP_SECONDS: u64 = 100 * 365 * 86_400;
 
+use candle_core::{DType, Device};
 use mistralrs_quant::IsqType;
 
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
 use crate::engine::thread::EngineConfig;
+use crate::model::device::{usual_dtype, DeviceChoice};
 use crate::model::kernels::packed_matmul::WeightType;
 use crate::model::linear::LinearFormat;
+use crate::model::placement::Placement;
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +37,10 @@ pub struct ServeConfig {
     model: ModelConfigChoice,
     data_dir: PathBuf,
     bundles: PathBuf,
+    device: DeviceChoice,
+    tensor_parallel: usize,
     threads: usize,
-    kv_bytes: usize,
+    kv_bytes: Option<usize>,
     engine: EngineConfig,
     api_keys: Option<PathBuf>,
     shutdown_timeout: Duration,
@@ -47,7 +52,8 @@ pub struct ServeConfig {
 #[derive(Debug, Clone)]
 pub struct ModelConfigChoice {
     name: String,
-    format: LinearFormat,
+    dtype: Dtype,
+    quantized: Option<IsqType>,
 }
 
 impl ServeConfig {
@@ -89,12 +95,17 @@ impl ServeConfig {
             model: ModelConfigChoice::new(&raw.model)?,
             bundles: bundles.unwrap_or_else(|| data_dir.join("bundles")),
             data_dir,
+            device: parse_device(&raw.device)?,
+            tensor_parallel: tensor_parallel(raw)?,
             threads: if raw.threads == 0 {
                 available_threads()
             } else {
                 raw.threads.min(1024)
             },
-            kv_bytes: parse_bytes("--kv-memory", &raw.kv_memory)?,
+            kv_bytes: match raw.kv_memory.trim() {
+                "auto" => None,
+                size => Some(parse_bytes("--kv-memory", size)?),
+            },
             engine: EngineConfig {
                 max_running: raw.max_running,
                 max_queued: raw.max_queued,
@@ -132,13 +143,23 @@ impl ServeConfig {
         &self.bundles
     }
 
+    /// Where to compute.
+    pub fn device(&self) -> DeviceChoice {
+        self.device
+    }
+
+    /// GPUs that share the model, from the first one on.
+    pub fn tensor_parallel(&self) -> usize {
+        self.tensor_parallel
+    }
+
     /// CPU threads of the engine.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Bytes of the KV cache.
-    pub fn kv_bytes(&self) -> usize {
+    /// Bytes of the KV cache; `None`: what the device has room for.
+    pub fn kv_bytes(&self) -> Option<usize> {
         self.kv_bytes
     }
 
@@ -174,18 +195,10 @@ impl ModelConfigChoice {
     /// # Errors
     /// A kind of quantization that is not known.
     pub fn new(raw: &ModelChoice) -> Result<Self, ConfigError> {
-        let kept_as = match raw.dtype {
-            Dtype::Auto | Dtype::F32 => WeightType::F32,
-            Dtype::Bf16 => WeightType::Bf16,
-            Dtype::F16 => WeightType::F16,
-        };
-        let format = match quantization(&raw.quant)? {
-            Some(kind) => LinearFormat::Quantized(kind),
-            None => LinearFormat::Packed(kept_as),
-        };
         Ok(Self {
             name: raw.model.clone(),
-            format,
+            dtype: raw.dtype,
+            quantized: quantization(&raw.quant)?,
         })
     }
 
@@ -194,9 +207,33 @@ impl ModelConfigChoice {
         &self.name
     }
 
-    /// How linear layers are kept.
+    /// How linear layers are kept on the CPU.
     pub fn format(&self) -> LinearFormat {
-        self.format
+        match (self.quantized, self.dtype) {
+            (Some(kind), _) => LinearFormat::Quantized(kind),
+            (None, Dtype::Auto | Dtype::F32) => LinearFormat::Packed(WeightType::F32),
+            (None, Dtype::Bf16) => LinearFormat::Packed(WeightType::Bf16),
+            (None, Dtype::F16) => LinearFormat::Packed(WeightType::F16),
+        }
+    }
+
+    /// The same on `device`.
+    pub fn placed_on(&self, device: Device) -> Placement {
+        if device.is_cpu() {
+            return self.format().into();
+        }
+        let dtype = match self.dtype {
+            Dtype::Auto => usual_dtype(&device),
+            Dtype::F32 => DType::F32,
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+        };
+        Placement {
+            format: self
+                .quantized
+                .map_or(LinearFormat::Dense, LinearFormat::Quantized),
+            ..Placement::dense(device, dtype)
+        }
     }
 }
 
@@ -213,6 +250,32 @@ pub fn data_dir(raw: &DataDir) -> Result<PathBuf, ConfigError> {
             setting: "--data-dir",
             problem: "this system has no data directory; name one".into(),
         })
+}
+
+fn tensor_parallel(raw: &Serve) -> Result<usize, ConfigError> {
+    let n = raw.tensor_parallel;
+    let problem = if n == 1 {
+        return Ok(n);
+    } else if !cfg!(feature = "nccl") {
+        format!("{n} GPUs want a build with `cargo build --release --features nccl` (docs/gpu.md)")
+    } else if !n.is_power_of_two() {
+        format!("{n} is not a power of two")
+    } else if !matches!(raw.device.as_str(), "auto" | "cuda" | "cuda:0") {
+        format!("{n} GPUs are those from cuda:0 on: leave --device out")
+    } else {
+        return Ok(n);
+    };
+    Err(ConfigError {
+        setting: "--tensor-parallel",
+        problem,
+    })
+}
+
+pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, ConfigError> {
+    text.parse().map_err(|problem| ConfigError {
+        setting: "--device",
+        problem,
+    })
 }
 
 pub(super) fn available_threads() -> usize {
@@ -233,8 +296,9 @@ fn quantization(name: &str) -> Result<Option<IsqType>, ConfigError> {
             "q4k" => IsqType::Q4K,
             "q5k" => IsqType::Q5K,
             "q6k" => IsqType::Q6K,
+            "fp8" => IsqType::F8E4M3,
             _ => {
-                let problem = format!("{name:?} is not one of none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k");
+                let problem = format!("{name:?} is not one of none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k, fp8");
                 return Err(ConfigError {
                     setting: "--quant",
                     problem,
@@ -301,7 +365,8 @@ mod tests {
     fn defaults_can_be_served() {
         let config = serve(&["--data-dir", "d"]).unwrap();
         assert_eq!(config.address().to_string(), "127.0.0.1:8080");
-        assert_eq!(config.kv_bytes(), 1 << 30);
+        assert_eq!(config.device(), DeviceChoice::Auto);
+        assert_eq!(config.kv_bytes(), None);
         assert_eq!(
             config.model().format(),
             LinearFormat::Packed(WeightType::F32)
@@ -323,6 +388,10 @@ mod tests {
             (["--max-running", "0"], "--max-running"),
             (["--token-budget", "99999999"], "--token-budget"),
             (["--max-queued-tokens", "0"], "--max-queued-tokens"),
+            (["--device", "gpu"], "--device"),
+            (["--device", "cuda:x"], "--device"),
+            (["--tensor-parallel", "3"], "--tensor-parallel"),
+            (["--tensor-parallel", "0"], "--tensor-parallel"),
             (["--kv-memory", "lots"], "--kv-memory"),
             (["--kv-memory", "0"], "--kv-memory"),
             (["--kv-memory", "1e99"], "--kv-memory"),

@@ -211,6 +211,12 @@ pub struct Pdpo {
     /// A name for people, in the bundle's manifest.
     #[arg(long)]
     pub name: Option<String>,
+    /// Where to compute: auto, cpu, cuda, cuda:1, ... [default: auto].
+    #[arg(long, env = "ATTUNE_DEVICE")]
+    pub device: Option<String>,
+    /// Type of frozen weights and activations on a GPU: bf16, f16, f32 [default: bf16].
+    #[arg(long)]
+    pub dtype: Option<String>,
     /// CPU threads; 0 is one a core [default: 0].
     #[arg(long)]
     pub threads: Option<usize>,
@@ -239,6 +245,12 @@ pub struct Eval {
     /// The base model.
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub base: String,
+    /// Where to compute: auto, cpu, cuda, cuda:1, ... [default: auto].
+    #[arg(long, env = "ATTUNE_DEVICE")]
+    pub device: Option<String>,
+    /// Type of frozen weights and activations on a GPU: bf16, f16, f32 [default: bf16].
+    #[arg(long)]
+    pub dtype: Option<String>,
     /// The bundle; without it the bare base is scored.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
@@ -317,6 +329,12 @@ pub struct Asking {
     /// The base model.
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub base: String,
+    /// Where to compute: auto, cpu, cuda, cuda:1, ... [default: auto].
+    #[arg(long, env = "ATTUNE_DEVICE")]
+    pub device: Option<String>,
+    /// Type of frozen weights and activations on a GPU: bf16, f16, f32 [default: bf16].
+    #[arg(long)]
+    pub dtype: Option<String>,
     /// A version, as its generic user; without it the bare base answers.
     #[arg(long)]
     pub bundle: Option<PathBuf>,

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::compute::compute;
 use super::resolved::{available_threads, parse_bytes, ConfigError};
-use super::train::{Entangle, Eval, FitUsers, MaskName, Pdpo, Sample, UserModelName};
+use super::train::{Entangle, FitUsers, MaskName, Pdpo, Sample, UserModelName};
 use crate::model::lora::Projection;
-use crate::train::commands::{EvalRequest, FitRequest};
+use crate::train::commands::FitRequest;
+use crate::train::compute::Compute;
 use crate::train::entangle::command::EntangleRequest;
 use crate::train::entangle::mask::Mask;
 use crate::train::expo::settings::ExpoSettings;
@@ -37,6 +39,8 @@ pub struct TrainConfig {
     pub resume: bool,
     /// CPU threads.
     pub threads: usize,
+    /// Where it computes.
+    pub compute: Compute,
     /// Memory that it may take, in bytes.
     pub max_memory: usize,
 }
@@ -66,24 +70,9 @@ pub(super) fn run_config(
         against: typed.against.iter().cloned().map(Rival::Bundle).collect(),
         resume: typed.resume,
         threads: threads(raw.threads.unwrap_or(0)),
+        compute: compute(raw.device.as_deref(), raw.dtype.as_deref())?,
         max_memory: parse_bytes("--max-memory", max_memory)?,
     })
-}
-
-impl From<Eval> for EvalRequest {
-    fn from(raw: Eval) -> Self {
-        Self {
-            base: raw.base,
-            bundle: raw.bundle,
-            against: raw.against,
-            data: raw.data,
-            json: raw.json,
-            beta: raw.beta,
-            max_prompt: raw.max_prompt,
-            max_length: raw.max_length,
-            seed: raw.seed,
-        }
-    }
 }
 
 impl From<FitUsers> for FitRequest {

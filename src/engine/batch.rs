@@ -75,10 +75,12 @@ fn push_row(input: &mut ForwardInput, sequence: &Sequence, position: usize) {
     match sequence.row(position) {
         Row::Token(id) => input.token_ids.push(id),
         Row::Soft(index) => {
+            let prompt = &sequence.request().soft_prompt;
             input.soft_rows.push(SoftRow {
                 row: input.token_ids.len(),
-                embeddings: sequence.request().soft_prompt.rows().clone(),
+                embeddings: prompt.rows().clone(),
                 index: index as usize,
+                digest: Some(*prompt.digest()),
             });
             // The model does not look at it.
             input.token_ids.push(0);

@@ -2,38 +2,68 @@
 
 use candle_core::{Result, Tensor};
 
+use super::device_kv::DeviceKv;
 use crate::model::attention::Attention;
 use crate::model::config::ModelConfig;
+use crate::model::error::ModelError;
 use crate::model::input::ForwardInput;
 use crate::model::kernels::paged_attention::{AttentionShape, LayerKv, BLOCK_SIZE};
 use crate::model::kernels::slices::with_f32;
+use crate::model::placement::{Placement, Route};
 
-/// Keys and values of all layers, f32, on the CPU. Sequences own blocks through the block manager;
-/// this only reads and writes where a block table points.
+/// Keys and values of all layers, where the model is and of its type. Sequences own blocks through the
+/// block manager; this only reads and writes where a block table points.
 #[derive(Debug)]
 pub struct KvCache {
-    layers: Vec<LayerKv>,
+    layers: Layers,
     n_blocks: usize,
 }
 
+#[derive(Debug)]
+enum Layers {
+    /// f32 on the CPU, for our kernels.
+    Kernels(Vec<LayerKv>),
+    Portable(DeviceKv),
+}
+
 impl KvCache {
-    /// As many blocks as `bytes` hold, at least one.
+    /// On the CPU: as many blocks as `bytes` hold, at least one.
     pub fn with_memory(config: &ModelConfig, bytes: usize) -> Self {
-        Self::with_blocks(config, (bytes / Self::block_bytes(config)).max(1))
+        let block = Self::block_bytes(config, size_of::<f32>());
+        Self::with_blocks(config, (bytes / block).max(1))
     }
 
-    /// Room for `n_blocks`.
+    /// On the CPU: room for `n_blocks`.
     pub fn with_blocks(config: &ModelConfig, n_blocks: usize) -> Self {
         let layer = || LayerKv::new(n_blocks, config.n_kv_heads, config.head_dim);
         Self {
-            layers: (0..config.n_layers).map(|_| layer()).collect(),
+            layers: Layers::Kernels((0..config.n_layers).map(|_| layer()).collect()),
             n_blocks,
         }
     }
 
-    /// Bytes of one block over all layers.
-    pub fn block_bytes(config: &ModelConfig) -> usize {
-        2 * config.n_layers * config.n_kv_heads * config.head_dim * BLOCK_SIZE * size_of::<f32>()
+    /// Room for `n_blocks` beside a model that is placed so; `config` is the whole model's.
+    ///
+    /// # Errors
+    /// No memory on the device.
+    pub fn placed(
+        config: &ModelConfig,
+        placement: &Placement,
+        n_blocks: usize,
+    ) -> std::result::Result<Self, ModelError> {
+        let config = &placement.local(config)?;
+        match placement.route() {
+            Route::Kernels => Ok(Self::with_blocks(config, n_blocks)),
+            Route::Portable => Ok(Self {
+                layers: Layers::Portable(DeviceKv::new(config, placement, n_blocks)?),
+                n_blocks,
+            }),
+        }
+    }
+
+    /// Bytes of one block over all layers, in a type of so many bytes.
+    pub fn block_bytes(config: &ModelConfig, type_bytes: usize) -> usize {
+        2 * config.n_layers * config.n_kv_heads * config.head_dim * BLOCK_SIZE * type_bytes
     }
 
     /// Blocks there are.
@@ -43,6 +73,13 @@ impl KvCache {
 }
 
 impl Attention for KvCache {
+    fn begin(&mut self, input: &ForwardInput) -> Result<()> {
+        match &mut self.layers {
+            Layers::Kernels(_) => Ok(()),
+            Layers::Portable(kv) => kv.prepare(input),
+        }
+    }
+
     fn attend(
         &mut self,
         layer: usize,
@@ -50,7 +87,11 @@ impl Attention for KvCache {
         qkv: [&Tensor; 3],
         input: &ForwardInput,
     ) -> Result<Tensor> {
-        let kv = &mut self.layers[layer];
+        let layers = match &mut self.layers {
+            Layers::Kernels(layers) => layers,
+            Layers::Portable(kv) => return kv.attend(layer, shape, qkv, input),
+        };
+        let kv = &mut layers[layer];
         let [q, k, v] = qkv;
         let spans = &input.spans;
         with_f32(k, |k| with_f32(v, |v| kv.write(shape, k, v, spans)))??;

@@ -4,10 +4,18 @@
 //! soft prompt.
 
 pub mod admission;
+pub mod attention_metadata;
 pub mod batch;
 pub mod block_hash;
 pub mod block_manager;
+pub mod byte_lru;
 mod clock;
+#[cfg(feature = "cuda")]
+mod cuda_kv;
+pub mod device_kv;
+pub mod device_memory;
+pub mod device_sampler;
+pub mod device_side;
 pub mod intake;
 pub mod kv_cache;
 pub mod logits;
@@ -16,6 +24,7 @@ pub mod metrics;
 pub mod model_runner;
 pub mod outbox;
 pub mod penalties;
+pub mod ranks;
 pub mod request;
 pub mod runner;
 pub mod sampler;

@@ -1,34 +1,91 @@
 //! The decoder with its KV cache: what the engine runs.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
+use super::device_sampler::DeviceSampler;
+use super::device_side::DeviceSide;
 use super::kv_cache::KvCache;
 use super::runner::Runner;
+use super::sampler::Wish;
 use crate::model::decoder::Decoder;
 use crate::model::error::ModelError;
 use crate::model::input::ForwardInput;
 use crate::model::kernels::paged_attention::BLOCK_SIZE;
+use crate::model::placement::Route;
+
+/// Bytes that soft prompts may take on a device: those of some thousand users.
+pub(super) const PROMPT_BYTES: usize = 256 << 20;
 
 /// The real [`Runner`].
 #[derive(Debug)]
 pub struct ModelRunner {
-    decoder: std::sync::Arc<Decoder>,
+    decoder: Arc<Decoder>,
     kv: KvCache,
+    /// Where our CPU kernels do not compute.
+    elsewhere: Option<Elsewhere>,
+}
+
+#[derive(Debug)]
+struct Elsewhere {
+    side: DeviceSide,
+    sampler: DeviceSampler,
 }
 
 impl ModelRunner {
     /// Owned by the engine thread.
-    pub fn new(decoder: std::sync::Arc<Decoder>, kv: KvCache) -> Self {
-        Self { decoder, kv }
+    pub fn new(decoder: Arc<Decoder>, kv: KvCache) -> Self {
+        let placement = decoder.placement();
+        let width = decoder.config().hidden_size;
+        let elsewhere = || Elsewhere {
+            side: DeviceSide::new(placement.clone(), width, PROMPT_BYTES),
+            sampler: DeviceSampler::default(),
+        };
+        Self {
+            elsewhere: (placement.route() == Route::Portable).then(elsewhere),
+            decoder,
+            kv,
+        }
+    }
+}
+
+impl ModelRunner {
+    /// One pass of a rank that is not the first: its share of every block, and no logits.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn follow(&mut self, input: &ForwardInput) -> Result<(), ModelError> {
+        let (decoder, kv) = (&self.decoder, &mut self.kv);
+        match &mut self.elsewhere {
+            Some(Elsewhere { side, .. }) => decoder.run(&side.bring(input)?, kv)?,
+            None => decoder.run(input, kv)?,
+        };
+        Ok(())
     }
 }
 
 impl Runner for ModelRunner {
     fn forward(&mut self, input: &ForwardInput) -> Result<Tensor, ModelError> {
+        let (decoder, kv) = (&self.decoder, &mut self.kv);
+        if let Some(Elsewhere { side, .. }) = &mut self.elsewhere {
+            return Ok(decoder.forward(&side.bring(input)?, kv)?);
+        }
         // On a thread of the pool: there a parallel loop starts without a hand-over, of which a pass
         // would otherwise pay some six hundred.
-        let (decoder, kv) = (&self.decoder, &mut self.kv);
         Ok(rayon::scope(|_| decoder.forward(input, kv))?)
+    }
+
+    fn chooses(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Vec<Option<u32>>, ModelError> {
+        let elsewhere = self.elsewhere.as_mut();
+        let sampler = elsewhere.map(|e| &mut e.sampler).ok_or_else(|| {
+            candle_core::Error::msg("logits on the host are not chosen from here: a bug")
+        })?;
+        Ok(sampler.choose(logits, wishes)?)
     }
 
     fn vocab_size(&self) -> usize {

@@ -2,17 +2,35 @@
 
 use candle_core::Tensor;
 
+use super::sampler::Wish;
 use crate::model::error::ModelError;
 use crate::model::input::ForwardInput;
 
 /// Runs packed rows and keeps their keys and values. Owned by the engine thread.
 pub trait Runner: Send {
     /// Writes the KV of every row at its slot and returns the logits of `input.logit_rows`,
-    /// (rows, vocab), f32, on the CPU.
+    /// (rows, vocab), f32, on any device.
     ///
     /// # Errors
     /// A failure of the whole step; the engine then fails the sequences of this batch.
     fn forward(&mut self, input: &ForwardInput) -> Result<Tensor, ModelError>;
+
+    /// Whether [`Self::choose`] is there: worth while where logits are far from the host.
+    fn chooses(&self) -> bool {
+        false
+    }
+
+    /// A token for each row of `logits`, which [`Self::forward`] made, (rows, vocab); `None` for a row
+    /// without any. `wishes` has one entry a row.
+    ///
+    /// # Errors
+    /// A failure of the whole step.
+    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Vec<Option<u32>>, ModelError> {
+        let _ = (logits, wishes);
+        Err(ModelError::Tensor(candle_core::Error::msg(
+            "this runner chooses no tokens: a bug",
+        )))
+    }
 
     /// Width of the logits.
     fn vocab_size(&self) -> usize;

@@ -32,6 +32,28 @@ pub struct Sampler {
     made: usize,
 }
 
+/// How a token is to be chosen from logits as they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Wish {
+    /// 0 takes the greatest.
+    pub temperature: f32,
+    /// 0 keeps all.
+    pub top_k: usize,
+    /// 1 keeps all.
+    pub top_p: f32,
+    /// 0 keeps all.
+    pub min_p: f32,
+    /// In 0..1; decides.
+    pub u: f64,
+}
+
+impl Wish {
+    /// Whether the greatest logit is wanted, whatever the other numbers.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+}
+
 impl Sampler {
     /// For one answer. `engine_seed` and `stream` make the generator of a request without a seed.
     pub fn new(request: &EngineRequest, engine_seed: u64, stream: u64) -> Self {
@@ -72,6 +94,42 @@ impl Sampler {
         self.penalties.record(id);
         self.made += 1;
         Ok(self.with_logprobs(logits, id))
+    }
+
+    /// What to choose by, if the next token can be chosen without a look at the logits here: nobody asked
+    /// for log-probabilities, and nothing changes the logits. [`Self::take`] then takes the token in.
+    pub fn wish(&self) -> Option<Wish> {
+        let plain = self.penalties.are_off() && self.made >= self.min_tokens;
+        let SamplingParams {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            logprobs,
+            ..
+        } = self.params;
+        (plain && logprobs.is_none()).then(|| Wish {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            u: self.rng.clone().random(),
+        })
+    }
+
+    /// Takes a token in that was chosen by [`Self::wish`].
+    pub fn take(&mut self, id: u32) -> TokenOutput {
+        if self.params.temperature != 0.0 {
+            // The number that the wish named.
+            let _: f64 = self.rng.random();
+        }
+        self.penalties.record(id);
+        self.made += 1;
+        TokenOutput {
+            id,
+            logprob: None,
+            top: Vec::new(),
+        }
     }
 
     fn choose(&mut self, logits: &[f32]) -> u32 {

@@ -202,6 +202,11 @@ impl Sequence {
         &self.hashes[..n]
     }
 
+    /// How it chooses.
+    pub(super) fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
     /// The generator, the history and the filters of this sequence.
     pub(super) fn sampler_mut(&mut self) -> &mut Sampler {
         &mut self.sampler

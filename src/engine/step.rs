@@ -2,6 +2,7 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::batch::{forward_input, ScheduledBatch, ScheduledSpan};
@@ -9,7 +10,7 @@ use super::block_manager::BlockManager;
 use super::logits::{LogitRow, LogitTable};
 use super::request::{SequenceError, TokenOutput};
 use super::runner::Runner;
-use super::sampler::Sampler;
+use super::sampler::{Sampler, Wish};
 use super::scheduler::Scheduler;
 use super::sequence::Sequence;
 use super::thread::{EngineConfig, EngineStats};
@@ -33,8 +34,16 @@ pub enum StepOutcome {
     Idle,
 }
 
-/// What came of a span: logits if it reached the last row.
-type SpanResult = Result<Option<LogitRow>, SequenceError>;
+/// What came of a span: something if it reached the last row.
+type SpanResult = Result<Option<Last>, SequenceError>;
+
+/// What the last row of a sequence gave.
+enum Last {
+    /// Logits to choose from.
+    Logits(LogitRow),
+    /// A token that the runner chose; `None`: no token is possible.
+    Token(Option<u32>),
+}
 
 impl Engine {
     /// An idle engine.
@@ -126,25 +135,27 @@ impl Engine {
     }
 
     /// One forward pass; a panic inside it is an error of the pass.
-    fn forward(&mut self, spans: &[ScheduledSpan]) -> Result<Vec<Option<LogitRow>>, SequenceError> {
-        let input = forward_input(spans, self.scheduler.running());
+    fn forward(&mut self, spans: &[ScheduledSpan]) -> Result<Vec<Option<Last>>, SequenceError> {
+        let running = self.scheduler.running();
+        let input = forward_input(spans, running);
+        let wanted = spans.iter().filter(|s| s.wants_logits);
+        let chooses = self.runner.chooses();
+        let wish = |s: &ScheduledSpan| chooses.then(|| running[s.sequence].sampler().wish());
+        let wishes: Vec<Option<Wish>> = wanted.map(|s| wish(s).flatten()).collect();
         // A runner keeps nothing between passes but KV slots, and those of a failed pass are lost.
-        let logits = catch_unwind(AssertUnwindSafe(|| self.runner.forward(&input)));
-        let logits = match logits {
-            Ok(Ok(logits)) => logits,
-            Ok(Err(error)) => return Err(SequenceError::Step(error.to_string())),
-            Err(_) => return Err(SequenceError::Step("it panicked".into())),
-        };
-        let wanted = spans.iter().filter(|s| s.wants_logits).count();
-        let table = LogitTable::new(&logits, wanted, self.runner.vocab_size())
-            .map_err(SequenceError::Step)?;
-        let mut rows = table.rows();
-        let row = |span: &ScheduledSpan| span.wants_logits.then(|| rows.next()).flatten();
+        let runner = &mut *self.runner;
+        let last = catch_unwind(AssertUnwindSafe(|| {
+            let logits = runner.forward(&input).map_err(|e| e.to_string())?;
+            last_rows(runner, &logits, &wishes)
+        }));
+        let last = last.unwrap_or_else(|_| Err("it panicked".into()));
+        let mut last = last.map_err(SequenceError::Step)?.into_iter();
+        let row = |span: &ScheduledSpan| span.wants_logits.then(|| last.next()).flatten();
         Ok(spans.iter().map(row).collect())
     }
 
     fn postprocess(&mut self, batch: &ScheduledBatch, results: Vec<SpanResult>) {
-        let mut logits: Vec<Option<LogitRow>> = Vec::with_capacity(results.len());
+        let mut logits: Vec<Option<Last>> = Vec::with_capacity(results.len());
         for (span, result) in batch.spans.iter().zip(results) {
             match result {
                 Ok(row) => {
@@ -168,17 +179,58 @@ impl Engine {
     }
 }
 
+/// What the wanted rows of `logits` give: tokens where the runner can choose them, and where one may
+/// without a look at the logits; the others come to the host.
+fn last_rows(
+    runner: &mut dyn Runner,
+    logits: &Tensor,
+    wishes: &[Option<Wish>],
+) -> Result<Vec<Last>, String> {
+    let vocab_size = runner.vocab_size();
+    if !runner.chooses() || wishes.iter().all(Option::is_none) {
+        let table = LogitTable::new(logits, wishes.len(), vocab_size)?;
+        return Ok(table.rows().map(Last::Logits).collect());
+    }
+    let rows_where = |chosen: bool| {
+        let rows = (0u32..).zip(wishes);
+        let rows = rows.filter(|(_, w)| w.is_some() == chosen);
+        rows.map(|(row, _)| row).collect::<Vec<u32>>()
+    };
+    let select = |rows: Vec<u32>| {
+        let rows = Tensor::new(rows, logits.device()).and_then(|r| logits.index_select(&r, 0));
+        rows.map_err(|e| e.to_string())
+    };
+    let (chosen, others) = (rows_where(true), rows_where(false));
+    let mut here = Vec::new();
+    let from = if others.is_empty() {
+        logits.clone()
+    } else {
+        let n = others.len();
+        here.extend(LogitTable::new(&select(others)?, n, vocab_size)?.rows());
+        select(chosen)?
+    };
+    let asked: Vec<Wish> = wishes.iter().flatten().copied().collect();
+    let tokens = runner.choose(&from, &asked).map_err(|e| e.to_string())?;
+    let (mut here, mut tokens) = (here.into_iter(), tokens.into_iter());
+    let last = |wish: &Option<Wish>| match wish {
+        Some(_) => tokens.next().map(Last::Token),
+        None => here.next().map(Last::Logits),
+    };
+    let last: Option<Vec<Last>> = wishes.iter().map(last).collect();
+    last.ok_or_else(|| "the runner chose too few tokens".into())
+}
+
 struct Job<'a> {
     index: usize,
     sampler: &'a mut Sampler,
-    logits: LogitRow,
+    last: Last,
 }
 
 /// Chooses a token for every span with logits, in parallel: each depends on its own sequence alone.
 fn sample(
     batch: &ScheduledBatch,
     running: &mut [Sequence],
-    logits: Vec<Option<LogitRow>>,
+    logits: Vec<Option<Last>>,
 ) -> Vec<(usize, Result<TokenOutput, SequenceError>)> {
     let mut rows = batch
         .spans
@@ -191,11 +243,11 @@ fn sample(
         let Some((_, row)) = rows.next_if(|(i, _)| *i == index) else {
             continue;
         };
-        if let Some(logits) = row {
+        if let Some(last) = row {
             jobs.push(Job {
                 index,
                 sampler: sequence.sampler_mut(),
-                logits,
+                last,
             });
         }
     }
@@ -211,10 +263,15 @@ impl Job<'_> {
         let Self {
             index,
             sampler,
-            logits,
+            last,
         } = self;
+        let choose = || match last {
+            Last::Logits(logits) => sampler.sample(&logits.values()),
+            Last::Token(Some(id)) => Ok(sampler.take(id)),
+            Last::Token(None) => Err(SequenceError::NotFinite),
+        };
         // A panic here is a bug that one sequence pays for.
-        let token = catch_unwind(AssertUnwindSafe(|| sampler.sample(&logits.values())))
+        let token = catch_unwind(AssertUnwindSafe(choose))
             .unwrap_or_else(|_| Err(SequenceError::Step("choosing a token panicked".into())));
         (index, token)
     }

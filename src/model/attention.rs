@@ -7,8 +7,17 @@ use super::kernels::paged_attention::AttentionShape;
 
 /// Causal attention of the packed rows of one layer.
 pub trait Attention {
+    /// Gets ready for a pass over `input`, before the first layer.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    fn begin(&mut self, input: &ForwardInput) -> Result<()> {
+        let _ = input;
+        Ok(())
+    }
+
     /// q is (rows, heads * head_dim); k and v are (rows, kv heads * head_dim), rotated and
-    /// normalised; all f32. Returns (rows, heads * head_dim).
+    /// normalised; all of one type, where the model is. Returns (rows, heads * head_dim).
     ///
     /// # Errors
     /// A failure of the tensor library.

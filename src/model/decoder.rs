@@ -1,23 +1,27 @@
 //! The decoder. One for every family: what differs is a flag of [`ModelConfig`].
 
-use candle_core::{Device, Result, Tensor};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::attention::Attention;
 use super::config::{Activation, ModelConfig, RopeScaling};
 use super::error::ModelError;
-use super::input::{ForwardInput, LearnedRows};
-use super::kernels::gated::gated;
+use super::input::{by_array, ForwardInput, LearnedRows, SoftRow};
 use super::kernels::paged_attention::AttentionShape;
-use super::layers::{RmsNorm, Rope, RopeAngles};
-use super::linear::{Linear, LinearFormat, LoraGroups};
+use super::layers::{gate, RmsNorm, Rope, RopeAngles};
+use super::linear::{Linear, LoraGroups};
 use super::lora::Projection;
+use super::placement::{Placement, Route};
+use super::shard::SumOverRanks;
 use super::weights::Weights;
 
 /// A frozen decoder-only language model.
 #[derive(Debug)]
 pub struct Decoder {
     config: ModelConfig,
-    /// (vocab, hidden), f32.
+    placement: Placement,
+    /// (vocab, hidden).
     embeddings: Tensor,
     blocks: Vec<Block>,
     norm: RmsNorm,
@@ -50,6 +54,9 @@ struct Block {
     q_norm: Option<RmsNorm>,
     k_norm: Option<RmsNorm>,
     activation: Activation,
+    route: Route,
+    /// The ranks that hold the other heads, where there are several.
+    others: Option<Arc<dyn SumOverRanks>>,
     /// In the order of [`Projection::ALL`].
     linear: [Linear; 7],
 }
@@ -62,15 +69,23 @@ impl Decoder {
     pub fn load(
         config: ModelConfig,
         mut weights: Weights,
-        format: LinearFormat,
+        placement: impl Into<Placement>,
     ) -> std::result::Result<Self, ModelError> {
         config.validate()?;
+        let placement = placement.into();
+        let local = placement.local(&config)?;
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let embeddings = weights.take("model.embed_tokens.weight", &[vocab, hidden])?;
+        let embeddings = placement.place(&embeddings)?;
         let blocks = (0..config.n_layers)
-            .map(|layer| Block::load(&config, layer, &mut weights, format))
+            .map(|layer| Block::load([&config, &local], layer, &mut weights, &placement))
             .collect::<std::result::Result<_, _>>()?;
-        let norm = norm(&config, &mut weights, "model.norm.weight", hidden)?;
+        let norm = norm(
+            &config,
+            &mut weights,
+            "model.norm.weight",
+            (hidden, &placement),
+        )?;
         let head = if config.tied_embeddings {
             weights.ignore("lm_head.weight");
             embeddings.clone()
@@ -82,9 +97,10 @@ impl Decoder {
         let local_rope = config
             .local_rope_base
             .map(|base| Rope::new(base, config.head_dim, &RopeScaling::None));
-        let head = Linear::new(head, None, format)?;
+        let head = Linear::new(head, None, &placement)?;
         Ok(Self {
             config,
+            placement,
             embeddings,
             blocks,
             norm,
@@ -99,28 +115,50 @@ impl Decoder {
         &self.config
     }
 
+    /// Where it is, and who computes.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     /// Raw embedding rows of `ids`, (ids, hidden) row-major: what a soft prompt would hold.
     ///
     /// # Errors
     /// An id outside the vocabulary.
     pub fn embedding_rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
         self.embeddings
-            .embedding(&Tensor::new(ids, &Device::Cpu)?)?
+            .embedding(&Tensor::new(ids, self.embeddings.device())?)?
+            .to_dtype(DType::F32)?
             .flatten_all()?
             .to_vec1()
     }
 
-    /// Logits of `input.logit_rows`, (rows, vocab), f32. Keys and values go through `attention`.
+    /// Logits of `input.logit_rows`, (rows, vocab), f32, where the model is. Keys and values go through
+    /// `attention`.
     ///
     /// # Errors
     /// A failure of the tensor library; ids are checked before they get here.
     pub fn forward(&self, input: &ForwardInput, attention: &mut dyn Attention) -> Result<Tensor> {
+        let x = self.run(input, attention)?;
+        if input.logit_rows.is_empty() {
+            // A chunk that ends before its prompt does; CUDA has no tensors without elements.
+            return Tensor::zeros((0, self.config.vocab_size), DType::F32, &Device::Cpu);
+        }
+        let logits = self.head.forward(&self.last_hidden(&x, input)?)?;
+        logits.to_dtype(DType::F32)
+    }
+
+    /// What leaves the last block, (rows, hidden): a pass without its head.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn run(&self, input: &ForwardInput, attention: &mut dyn Attention) -> Result<Tensor> {
         let pass = self.pass(input)?;
+        attention.begin(input)?;
         let mut x = self.embed(input)?;
         for layer in 0..self.blocks.len() {
             x = self.block(layer, &x, &pass, attention)?;
         }
-        self.head.forward(&self.last_hidden(&x, input)?)
+        Ok(x)
     }
 
     /// What the blocks share during one pass over `input`.
@@ -133,11 +171,13 @@ impl Decoder {
             .iter()
             .flat_map(|s| s.past..s.context_len())
             .collect();
+        let angles = |rope: &Rope| rope.angles(&positions, &self.placement);
+        let (n_rows, device) = (input.token_ids.len(), &self.placement.device);
         Ok(Pass {
             input,
-            angles: self.rope.angles(&positions),
-            local_angles: self.local_rope.as_ref().map(|r| r.angles(&positions)),
-            lora: LoraGroups::new(&input.spans, input.token_ids.len())?,
+            angles: angles(&self.rope)?,
+            local_angles: self.local_rope.as_ref().map(angles).transpose()?,
+            lora: LoraGroups::new(&input.spans, n_rows, device)?,
         })
     }
 
@@ -146,16 +186,13 @@ impl Decoder {
     /// # Errors
     /// A failure of the tensor library.
     pub fn embed(&self, input: &ForwardInput) -> Result<Tensor> {
-        let ids = Tensor::new(input.token_ids.as_slice(), &Device::Cpu)?;
+        let ids = Tensor::new(input.token_ids.as_slice(), self.embeddings.device())?;
         let mut x = self.embeddings.embedding(&ids)?;
         if !input.soft_rows.is_empty() {
-            let (shape, width) = (x.shape().clone(), self.config.hidden_size);
-            let mut values = x.flatten_all()?.to_vec1::<f32>()?;
-            for soft in &input.soft_rows {
-                values[soft.row * width..(soft.row + 1) * width]
-                    .copy_from_slice(&soft.embeddings[soft.index * width..][..width]);
-            }
-            x = Tensor::from_vec(values, shape, &Device::Cpu)?;
+            x = match self.placement.route() {
+                Route::Kernels => overwrite(&x, &input.soft_rows)?,
+                Route::Portable => show(x, &uploaded(&input.soft_rows, self.config.hidden_size)?)?,
+            };
         }
         if let Some(learned) = &input.learned_rows {
             x = show(x, learned)?;
@@ -209,27 +246,52 @@ impl Decoder {
     /// A failure of the tensor library.
     pub fn last_hidden(&self, x: &Tensor, input: &ForwardInput) -> Result<Tensor> {
         let rows: Vec<u32> = input.logit_rows.iter().map(|r| *r as u32).collect();
-        let x = x.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
+        let x = x.index_select(&Tensor::new(rows, x.device())?, 0)?;
         self.norm.forward(&x)
     }
 }
 
-/// x with some rows replaced by learned embeddings.
+/// x, (rows, hidden), f32, on the CPU, with some rows overwritten.
+fn overwrite(x: &Tensor, soft_rows: &[SoftRow]) -> Result<Tensor> {
+    let width = x.dim(1)?;
+    let mut values = x.flatten_all()?.to_vec1::<f32>()?;
+    for soft in soft_rows {
+        values[soft.row * width..(soft.row + 1) * width]
+            .copy_from_slice(&soft.embeddings[soft.index * width..][..width]);
+    }
+    Tensor::from_vec(values, x.shape(), x.device())
+}
+
+/// The distinct embeddings that `soft_rows` show, as one tensor.
+fn uploaded(soft_rows: &[SoftRow], width: usize) -> Result<LearnedRows> {
+    let (arrays, shown_at) = by_array(soft_rows, width);
+    let values: Vec<f32> = arrays.iter().flat_map(|s| s.embeddings.to_vec()).collect();
+    let shape = (values.len() / width, width);
+    Ok(LearnedRows {
+        embeddings: Tensor::from_vec(values, shape, &Device::Cpu)?,
+        shown_at,
+    })
+}
+
+/// x with some rows replaced by embeddings of their own.
 fn show(x: Tensor, learned: &LearnedRows) -> Result<Tensor> {
     let n_rows = x.dim(0)?;
     let mut index: Vec<u32> = (0..n_rows as u32).collect();
     for (row, shown) in &learned.shown_at {
         index[*row] = (n_rows + shown) as u32;
     }
-    Tensor::cat(&[&x, &learned.embeddings], 0)?.index_select(&Tensor::new(index, &Device::Cpu)?, 0)
+    let embeddings = learned.embeddings.to_device(x.device())?;
+    let embeddings = embeddings.to_dtype(x.dtype())?;
+    Tensor::cat(&[&x, &embeddings], 0)?.index_select(&Tensor::new(index, x.device())?, 0)
 }
 
 impl Block {
+    /// Of the model's shape, and of what of it is here.
     fn load(
-        config: &ModelConfig,
+        [config, local]: [&ModelConfig; 2],
         layer: usize,
         weights: &mut Weights,
-        format: LinearFormat,
+        placement: &Placement,
     ) -> std::result::Result<Self, ModelError> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim);
         let name = |rest: &str| format!("model.layers.{layer}.{rest}.weight");
@@ -242,7 +304,12 @@ impl Block {
             let bias = has_bias
                 .then(|| weights.take(&format!("model.layers.{layer}.{path}.bias"), &[n_out]))
                 .transpose()?;
-            Linear::new(weight, bias, format).map_err(ModelError::from)
+            let part = |tensor: Tensor| match &placement.shard {
+                Some(shard) => shard.part(projection, &tensor),
+                None => Ok(tensor),
+            };
+            let (weight, bias) = (part(weight)?, bias.map(part).transpose()?);
+            Linear::new(weight, bias, placement).map_err(ModelError::from)
         };
         let linear = {
             let [q, k, v, o, gate, up, down] = Projection::ALL;
@@ -256,7 +323,8 @@ impl Block {
                 linear(down)?,
             ]
         };
-        let mut take = |rest: &str, width: usize| norm(config, weights, &name(rest), width);
+        let mut take =
+            |rest: &str, width: usize| norm(config, weights, &name(rest), (width, placement));
         let input_norm = take("input_layernorm", hidden)?;
         let (post_attention_norm, pre_feed_forward_norm, post_feed_forward_norm) =
             if config.sandwich_norm {
@@ -275,11 +343,12 @@ impl Block {
             (None, None)
         };
         let attention = AttentionShape {
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
+            n_heads: local.n_heads,
+            n_kv_heads: local.n_kv_heads,
             head_dim,
             scale: config.attention_scale as f32,
             window: config.sliding_window[layer],
+            route: placement.route(),
         };
         Ok(Self {
             layer,
@@ -291,6 +360,8 @@ impl Block {
             q_norm,
             k_norm,
             activation: config.activation,
+            route: placement.route(),
+            others: placement.shard.as_ref().map(|s| s.others.clone()),
             linear,
         })
     }
@@ -299,6 +370,14 @@ impl Block {
         // Projection's discriminants follow `Projection::ALL`.
         let y = self.linear[projection as usize].forward(x)?;
         lora.add_to(y, x, self.layer, projection)
+    }
+
+    /// What all ranks put onto the residual stream; `part` is this one's.
+    fn sum(&self, part: Tensor) -> Result<Tensor> {
+        match &self.others {
+            Some(others) => others.sum(&part),
+            None => Ok(part),
+        }
     }
 
     /// Attention with its norms: what is added to the residual stream.
@@ -317,7 +396,7 @@ impl Block {
         }
         let (q, k) = (angles.rotate(&q)?, angles.rotate(&k)?);
         let mixed = attention.attend(self.layer, self.attention, [&q, &k, &v], pass.input)?;
-        let out = self.project(Projection::O, &mixed, &pass.lora)?;
+        let out = self.sum(self.project(Projection::O, &mixed, &pass.lora)?)?;
         match &self.post_attention_norm {
             Some(norm) => norm.forward(&out),
             None => Ok(out),
@@ -327,10 +406,10 @@ impl Block {
     /// The feed-forward layer with its norms: what is added to the residual stream.
     fn feed_forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = self.pre_feed_forward_norm.forward(x)?;
-        let gate = self.project(Projection::Gate, &x, &pass.lora)?;
+        let gate_of_x = self.project(Projection::Gate, &x, &pass.lora)?;
         let up = self.project(Projection::Up, &x, &pass.lora)?;
-        let gated = gated(&gate, &up, self.activation)?;
-        let out = self.project(Projection::Down, &gated, &pass.lora)?;
+        let gated = gate(&gate_of_x, &up, self.activation, self.route)?;
+        let out = self.sum(self.project(Projection::Down, &gated, &pass.lora)?)?;
         match &self.post_feed_forward_norm {
             Some(norm) => norm.forward(&out),
             None => Ok(out),
@@ -342,8 +421,9 @@ fn norm(
     config: &ModelConfig,
     weights: &mut Weights,
     name: &str,
-    width: usize,
+    (width, placement): (usize, &Placement),
 ) -> std::result::Result<RmsNorm, ModelError> {
     let weight = weights.take(name, &[width])?;
-    Ok(RmsNorm::new(weight, config.norm_eps, config.norm_plus_one)?)
+    let (eps, plus_one) = (config.norm_eps, config.norm_plus_one);
+    Ok(RmsNorm::new(weight, eps, plus_one, placement)?)
 }

@@ -16,7 +16,7 @@ pub struct ForwardInput {
     pub token_ids: Vec<u32>,
     /// Rows that are embeddings instead of tokens, in ascending order of row.
     pub soft_rows: Vec<SoftRow>,
-    /// While training: rows that are embeddings with a gradient.
+    /// Rows that show embeddings of a tensor: with a gradient while training, or kept on a device.
     pub learned_rows: Option<LearnedRows>,
     /// Which rows belong to which sequence: the spans partition `0..token_ids.len()`, in order.
     pub spans: Vec<SequenceSpan>,
@@ -33,12 +33,32 @@ pub struct SoftRow {
     pub embeddings: Arc<[f32]>,
     /// Which of them.
     pub index: usize,
+    /// Names all of the rows, so that a device may keep them: equal digests, equal rows.
+    pub digest: Option<[u8; 32]>,
 }
 
-/// Embeddings that are being learned, and the packed rows that they stand at.
+/// Soft rows by the arrays that they show: one soft row of each array, and pairs of a packed row and the
+/// row that it shows of all arrays one after the other; arrays are `width` wide.
+pub fn by_array(soft_rows: &[SoftRow], width: usize) -> (Vec<&SoftRow>, Vec<(usize, usize)>) {
+    let mut arrays: Vec<(&SoftRow, usize)> = Vec::new();
+    let (mut n_rows, mut shown_at) = (0, Vec::with_capacity(soft_rows.len()));
+    for soft in soft_rows {
+        let is_it = |(s, _): &&(&SoftRow, usize)| Arc::ptr_eq(&s.embeddings, &soft.embeddings);
+        let known = arrays.iter().find(is_it).map(|(_, first)| *first);
+        let first = known.unwrap_or_else(|| {
+            arrays.push((soft, n_rows));
+            n_rows += soft.embeddings.len() / width;
+            n_rows - soft.embeddings.len() / width
+        });
+        shown_at.push((soft.row, first + soft.index));
+    }
+    (arrays.into_iter().map(|(soft, _)| soft).collect(), shown_at)
+}
+
+/// Embeddings of a tensor, learned as a rule, and the packed rows that they stand at.
 #[derive(Debug, Clone)]
 pub struct LearnedRows {
-    /// (n, hidden), f32; before the family's embedding scale.
+    /// (n, hidden), before the family's embedding scale; f32 where it is learned.
     pub embeddings: Tensor,
     /// Pairs of a packed row and the row of `embeddings` that it shows; one may be shown many times.
     pub shown_at: Vec<(usize, usize)>,

@@ -5,13 +5,15 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
-use candle_core::{bail, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Tensor};
 use mistralrs_quant::{IsqType, QuantMethod, QuantMethodConfig, QuantizeOntoGuard, UnquantLinear};
 
 use super::input::SequenceSpan;
 use super::kernels::log_probs::log_probs;
 use super::kernels::packed_matmul::{PackedMatrix, WeightType};
 use super::lora::{LoraSet, Projection};
+use super::placement::{Placement, Route};
+use super::portable;
 
 /// How the weights of linear layers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum LinearFormat {
     Packed(WeightType),
     /// Packed in f32 in both directions, so that gradients pass through: twice the memory.
     Differentiable,
+    /// A plain matrix of the tensor library, which has gradients: what runs on a GPU.
+    Dense,
     /// Quantized at load by mistralrs-quant.
     Quantized(IsqType),
 }
@@ -38,15 +42,30 @@ enum Weight {
         /// W^T, where gradients pass through.
         transposed: Option<Arc<PackedMatrix>>,
     },
-    Quantized(Arc<dyn QuantMethod>),
+    /// (out, in), where and as it was placed.
+    Dense(Tensor),
+    Quantized {
+        weight: Arc<dyn QuantMethod>,
+        /// The 8-bit float product of mistralrs-quant wants a batch dimension.
+        batched: bool,
+    },
 }
 
 impl Linear {
-    /// `weight` is (out, in), f32; `bias` (out).
+    /// `weight` is (out, in), f32 or as it is placed; `bias` (out).
     ///
     /// # Errors
-    /// A shape that the format cannot hold (K-quants want 256 inputs a block).
-    pub fn new(weight: Tensor, bias: Option<Tensor>, format: LinearFormat) -> Result<Self> {
+    /// A shape that the format cannot hold (K-quants want 256 inputs a block), or packed weights
+    /// elsewhere than on the CPU in f32.
+    pub fn new(weight: Tensor, bias: Option<Tensor>, placement: &Placement) -> Result<Self> {
+        let format = placement.format;
+        let packs = matches!(
+            format,
+            LinearFormat::Packed(_) | LinearFormat::Differentiable
+        );
+        if packs && placement.route() == Route::Portable {
+            bail!("packed weights are for the CPU and f32: a bug, the format should be dense");
+        }
         let weight = match format {
             LinearFormat::Packed(kept_as) => Weight::Packed {
                 weight: Arc::new(PackedMatrix::new(&weight, kept_as)?),
@@ -56,19 +75,29 @@ impl Linear {
                 weight: Arc::new(PackedMatrix::new(&weight, WeightType::F32)?),
                 transposed: Some(Arc::new(PackedMatrix::new(&weight.t()?, WeightType::F32)?)),
             },
-            LinearFormat::Quantized(kind) => Weight::Quantized(quantize(weight, kind)?),
+            LinearFormat::Dense => Weight::Dense(placement.place(&weight)?.contiguous()?),
+            LinearFormat::Quantized(kind) => Weight::Quantized {
+                weight: quantize(weight, kind, &placement.device)?,
+                batched: kind == IsqType::F8E4M3,
+            },
         };
+        let bias = bias.map(|b| placement.place(&b)).transpose()?;
         Ok(Self { weight, bias })
     }
 
-    /// x is (rows, in), f32, contiguous; the result (rows, out).
+    /// x is (rows, in), contiguous; the result (rows, out), of x's type.
     ///
     /// # Errors
     /// A misshapen x.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = match &self.weight {
             Weight::Packed { weight, transposed } => weight.forward(x, transposed.as_ref())?,
-            Weight::Quantized(weight) => weight.forward_autocast(x)?,
+            Weight::Dense(weight) => portable::frozen::product(x, weight)?,
+            Weight::Quantized {
+                weight,
+                batched: true,
+            } => weight.forward_autocast(&x.unsqueeze(0)?)?.squeeze(0)?,
+            Weight::Quantized { weight, .. } => weight.forward_autocast(x)?,
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
@@ -85,16 +114,18 @@ impl Linear {
             Weight::Packed { weight, transposed } => {
                 log_probs(x, weight, transposed.as_ref(), targets)
             }
-            Weight::Quantized(_) => bail!("log-probs need a model that is not quantized"),
+            Weight::Dense(weight) => portable::log_probs::log_probs(x, weight, &targets),
+            Weight::Quantized { .. } => bail!("log-probs need a model that is not quantized"),
         }
     }
 }
 
-fn quantize(weight: Tensor, kind: IsqType) -> Result<Arc<dyn QuantMethod>> {
+fn quantize(weight: Tensor, kind: IsqType, device: &Device) -> Result<Arc<dyn QuantMethod>> {
+    let weight = weight.to_dtype(DType::F32)?;
     let dense = QuantMethodConfig::Unquantized(candle_nn::Linear::new(weight, None));
     Arc::new(UnquantLinear::new(dense)?).apply_isq(
         Some(kind),
-        Device::Cpu,
+        device.clone(),
         &AtomicUsize::new(0),
         None,
         QuantizeOntoGuard::new(),
@@ -115,11 +146,12 @@ struct LoraGroup {
 }
 
 impl LoraGroups {
-    /// Groups the rows of `spans`; the order of groups is that of their first rows.
+    /// Groups the rows of `spans`; the order of groups is that of their first rows. Sets that are
+    /// elsewhere than on `device` are brought there, with their gradients' way back.
     ///
     /// # Errors
     /// No memory.
-    pub fn new(spans: &[SequenceSpan], n_rows: usize) -> Result<Self> {
+    pub fn new(spans: &[SequenceSpan], n_rows: usize, device: &Device) -> Result<Self> {
         let mut by_set: Vec<(Arc<LoraSet>, Vec<u32>)> = Vec::new();
         for span in spans {
             let Some(lora) = span.lora.as_ref().filter(|l| !l.pairs.is_empty()) else {
@@ -133,9 +165,11 @@ impl LoraGroups {
         }
         let group = |(lora, rows): (Arc<LoraSet>, Vec<u32>)| {
             let all = rows.len() == n_rows;
-            let rows = (!all)
-                .then(|| Tensor::new(rows, &Device::Cpu))
-                .transpose()?;
+            let rows = (!all).then(|| Tensor::new(rows, device)).transpose()?;
+            let lora = match device {
+                Device::Cpu => lora,
+                _ => lora.to_device(device)?,
+            };
             Ok(LoraGroup { lora, rows })
         };
         Ok(Self {

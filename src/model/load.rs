@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::error::ModelError;
-use super::linear::LinearFormat;
+use super::placement::Placement;
 use super::weights::gguf::GgufFile;
 use super::weights::hugging_face::{read_config, weight_files, SafetensorsFiles};
 use super::weights::Weights;
@@ -66,9 +66,9 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Anything that is missing, malformed or does not fit, by name.
-    pub fn load(&self, format: LinearFormat) -> Result<Decoder, ModelError> {
+    pub fn load(&self, placement: impl Into<Placement>) -> Result<Decoder, ModelError> {
         let (config, weights) = self.open()?;
-        Decoder::load(config, weights, format)
+        Decoder::load(config, weights, placement)
     }
 
     fn open(&self) -> Result<(ModelConfig, Weights), ModelError> {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{bail, Result, Tensor};
+use candle_core::{bail, Device, Result, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::kernels::packed_matmul::{PackedMatrix, WeightType};
+use super::placement::Placement;
 
 /// The linear layers of a decoder block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,12 +127,27 @@ impl LoraPair {
         match &self.packed {
             Some([a, b]) => b.forward(&a.forward(x, None)?, None),
             None => {
-                let inner = x.matmul(&self.a.t()?)?;
-                inner
-                    .affine(f64::from(self.scale), 0.0)?
-                    .matmul(&self.b.t()?)
+                // Trained matrices stay in f32: their gradients come back through the conversion.
+                let [a, b] = [&self.a, &self.b].map(|m| m.to_dtype(x.dtype())?.t());
+                let inner = x.matmul(&a?)?;
+                inner.affine(f64::from(self.scale), 0.0)?.matmul(&b?)
             }
         }
+    }
+
+    /// The same matrices on another device; gradients find their way back.
+    fn to_device(&self, device: &Device) -> Result<Self> {
+        let [a, b] = [&self.a, &self.b].map(|m| m.to_device(device));
+        Self::differentiable(a?, b?, self.scale)
+    }
+
+    /// For inference elsewhere: matrices as they are placed, packed no longer.
+    fn placed(&self, projection: Projection, placement: &Placement) -> Result<Self> {
+        let [a, b] = match &placement.shard {
+            Some(shard) => shard.lora_part(projection, [&self.a, &self.b])?,
+            None => [self.a.clone(), self.b.clone()],
+        };
+        Self::differentiable(placement.place(&a)?, placement.place(&b)?, self.scale)
     }
 }
 
@@ -155,6 +171,32 @@ pub struct LoraDropout {
 }
 
 impl LoraSet {
+    /// This set on `device`; itself where it is there already.
+    pub(super) fn to_device(self: Arc<Self>, device: &Device) -> Result<Arc<Self>> {
+        let is_there = |pair: &LoraPair| pair.a.device().same_device(device);
+        if self.pairs.values().all(is_there) {
+            return Ok(self);
+        }
+        self.map(|_, pair| pair.to_device(device))
+    }
+
+    /// A copy for inference beside a model that is placed so.
+    ///
+    /// # Errors
+    /// No memory there.
+    pub fn placed(&self, placement: &Placement) -> Result<Arc<Self>> {
+        self.map(|projection, pair| pair.placed(projection, placement))
+    }
+
+    fn map(&self, f: impl Fn(Projection, &LoraPair) -> Result<LoraPair>) -> Result<Arc<Self>> {
+        let pairs = self.pairs.iter();
+        let pairs = pairs.map(|(key, pair)| Ok((*key, f(key.1, pair)?)));
+        Ok(Arc::new(Self {
+            pairs: pairs.collect::<Result<_>>()?,
+            dropout: self.dropout,
+        }))
+    }
+
     /// x, with the elements of this layer's mask dropped.
     pub(super) fn drop_out(
         &self,
@@ -173,14 +215,13 @@ impl LoraSet {
             false => kept,
         });
         let mask = Tensor::from_vec(mask.collect::<Vec<f32>>(), x.shape(), x.device())?;
+        let mask = mask.to_dtype(x.dtype())?;
         x * mask
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     fn x() -> Tensor {

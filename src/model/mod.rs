@@ -9,6 +9,8 @@
 //! | [`decoder`] | the decoder |
 //! | [`layers`], [`linear`], [`lora`], [`attention`] | its parts |
 //! | [`kernels`] | CPU kernels whose rows do not see each other |
+//! | [`portable`] | the same steps for other devices and types |
+//! | [`device`], [`placement`], [`shard`] | where a model is, who computes, and over how many devices |
 //! | [`hub`] | named models, fetched and verified |
 //! | [`input`] | the packed rows of one pass |
 //! | [`weights`] | GGUF and safetensors |
@@ -17,6 +19,7 @@
 pub mod attention;
 pub mod config;
 pub mod decoder;
+pub mod device;
 pub mod error;
 pub mod hub;
 pub mod input;
@@ -25,4 +28,9 @@ pub mod layers;
 pub mod linear;
 pub mod load;
 pub mod lora;
+#[cfg(feature = "nccl")]
+pub mod nccl;
+pub mod placement;
+pub mod portable;
+pub mod shard;
 pub mod weights;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use super::compute::Compute;
 use super::dataset;
 use super::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evaluation, Score};
 use super::load::load;
@@ -15,8 +16,6 @@ use super::scoring::{add_reference, base_pairs};
 use super::TrainError;
 use crate::base_model::{self, BaseModel};
 use crate::ids::UserKey;
-use crate::model::kernels::packed_matmul::WeightType;
-use crate::model::linear::LinearFormat;
 
 pub use super::fit_users::{fit_users, FitRequest};
 
@@ -28,6 +27,8 @@ pub(super) const PACK_ROWS: usize = 512;
 pub struct EvalRequest {
     /// The base model.
     pub base: String,
+    /// Where it is scored.
+    pub compute: Compute,
     /// The bundle; `None` scores the bare base.
     pub bundle: Option<PathBuf>,
     /// Other bundles, on the same pairs.
@@ -51,8 +52,7 @@ pub struct EvalRequest {
 /// # Errors
 /// A bundle or data that cannot be used.
 pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
-    let format = LinearFormat::Packed(WeightType::F32);
-    let base = base_model::load(&request.base, format)?;
+    let base = base_model::load(&request.base, request.compute.for_answers()?)?;
     let loaded = request
         .bundle
         .as_deref()

@@ -9,6 +9,7 @@ use super::encode::EncodeError;
 use super::metrics::MetricsError;
 use crate::adapter::AdapterError;
 use crate::base_model::LoadError;
+use crate::model::device::DeviceError;
 use crate::user_model::table::UserModelError;
 
 /// Why a run cannot begin or go on. Checkpoints that were written before are whole.
@@ -26,6 +27,9 @@ pub enum TrainError {
     /// The base model.
     #[error(transparent)]
     Base(#[from] LoadError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A bundle.
     #[error(transparent)]
     Adapter(#[from] AdapterError),

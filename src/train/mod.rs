@@ -18,6 +18,7 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod commands;
+pub mod compute;
 pub mod dataset;
 pub mod encode;
 pub mod entangle;

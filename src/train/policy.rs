@@ -3,7 +3,7 @@
 //! The loss is a function of the log-probability sums of completions, so the way back begins with one
 //! number a completion: d loss / d (log p(response | prompt)).
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var};
 
 use super::adapter::{LoraVariables, TrainedAdapter};
 use super::pack::{Completion, Front, Pack};
@@ -172,7 +172,7 @@ impl<'a> Policy<'a> {
             .flat_map(|user| model.soft_prompt(*user).rows().to_vec())
             .collect();
         let shape = (rows.len() / model.width(), model.width());
-        let rows = Tensor::from_vec(rows, shape, &Device::Cpu)?;
+        let rows = Tensor::from_vec(rows, shape, &self.decoder.placement().device)?;
         Ok((pack, Some(rows)))
     }
 
@@ -256,7 +256,8 @@ impl Way<'_, '_> {
         let hidden = decoder.last_hidden(x, &self.pack.input)?;
         let values = decoder.log_probs(&hidden, targets, self.policy.temperature)?;
         let slopes = slopes(&Scored::new(self.pack, &values, hidden.detach())?)?;
-        Ok((values, Tensor::new(slopes, &Device::Cpu)?))
+        let slopes = Tensor::new(slopes, values.device())?;
+        Ok((values, slopes))
     }
 
     /// From y, whose gradient is `gradient`, to the parameters, and to `entering` if it is there.

@@ -48,6 +48,7 @@ impl Repeat {
                 },
                 alias: config.alias,
                 settings: config.train.settings,
+                compute: config.train.compute,
                 max_memory: config.train.max_memory,
                 rule: Rule {
                     margin: config.margin,

@@ -17,6 +17,7 @@ use crate::app::decisions::Decision;
 use crate::base_model::load::locate;
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::TrainingSet;
+use crate::train::compute::Compute;
 use crate::train::rival::Rival;
 use crate::train::run::{run, Outcome, Place, BUNDLE_DIR};
 use crate::train::settings::Settings;
@@ -31,6 +32,8 @@ pub struct Turn {
     pub alias: Alias,
     /// How to train; the turn's snapshot is among its data.
     pub settings: Settings,
+    /// Where training computes.
+    pub compute: Compute,
     /// Bytes that training may take.
     pub max_memory: usize,
     /// What a candidate has to do.
@@ -107,6 +110,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
         out: WorkDir::run_in(&turn.target.data_dir),
         against: vec![rival.clone()],
         resume: false,
+        compute: turn.compute,
         max_memory: turn.max_memory,
         stop,
         progress: turn.progress,

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use attune::engine::kv_cache::KvCache;
 use attune::model::decoder::Decoder;
+use attune::model::device::DeviceChoice;
 use attune::model::hub;
 use attune::model::input::{ForwardInput, SequenceSpan, SoftRow};
 use attune::model::kernels::packed_matmul::WeightType;
@@ -16,11 +17,41 @@ use attune::model::kernels::paged_attention::BLOCK_SIZE;
 use attune::model::linear::LinearFormat;
 use attune::model::load::ModelFiles;
 use attune::model::lora::LoraSet;
+use attune::model::placement::Placement;
 use attune::user_model::soft_prompt::SoftPrompt;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 /// Weights as they are in the file.
 pub const EXACT: LinearFormat = LinearFormat::Packed(WeightType::F32);
+
+/// Where the oracles are computed: `$ATTUNE_TEST_DEVICE` is `cpu` (our kernels; the default), `portable`
+/// (the CPU, by the operations that other devices run), or a device such as `cuda:0`;
+/// `$ATTUNE_TEST_DTYPE` is the type there: f32, bf16 or f16. On our kernels linear layers are kept in
+/// `format`.
+pub fn placed(format: LinearFormat) -> Placement {
+    let device = match std::env::var("ATTUNE_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => return format.into(),
+        Ok("portable") => Device::Cpu,
+        Ok(device) => device.parse::<DeviceChoice>().unwrap().open().unwrap(),
+    };
+    let dtype = match std::env::var("ATTUNE_TEST_DTYPE").as_deref() {
+        Err(_) | Ok("f32") => DType::F32,
+        Ok("bf16") => DType::BF16,
+        Ok("f16") => DType::F16,
+        Ok(other) => panic!("ATTUNE_TEST_DTYPE is {other}"),
+    };
+    Placement::dense(device, dtype)
+}
+
+/// By how much tolerances grow in the type of [`placed`]: a number of bf16 has 8 bits of mantissa, one of
+/// f16 has 11.
+pub fn slack() -> f64 {
+    match placed(EXACT).dtype {
+        DType::BF16 => 800.0,
+        DType::F16 => 100.0,
+        _ => 1.0,
+    }
+}
 
 /// The folder of golden numbers: `$ORACLES_DIR`, else the copy in the repository.
 pub fn oracles() -> PathBuf {
@@ -58,7 +89,8 @@ pub fn smollm2() -> Arc<Decoder> {
 
 /// A model from a path.
 pub fn load(path: &Path) -> Decoder {
-    ModelFiles::at(path).unwrap().load(EXACT).unwrap()
+    let files = ModelFiles::at(path).unwrap();
+    files.load(placed(EXACT)).unwrap()
 }
 
 /// One of the tiny models of the oracles.
@@ -95,7 +127,7 @@ pub fn soft_rows(rows: &Tensor) -> Vec<Row> {
 impl<'a> Solo<'a> {
     pub fn new(decoder: &'a Decoder, positions: usize, lora: Option<Arc<LoraSet>>) -> Self {
         let n_blocks = positions.div_ceil(BLOCK_SIZE);
-        let kv = KvCache::with_blocks(decoder.config(), n_blocks);
+        let kv = KvCache::placed(decoder.config(), decoder.placement(), n_blocks).unwrap();
         Self {
             decoder,
             kv,
@@ -118,6 +150,7 @@ impl<'a> Solo<'a> {
                         row,
                         embeddings,
                         index: *index,
+                        digest: None,
                     });
                 }
             }
@@ -130,7 +163,8 @@ impl<'a> Solo<'a> {
         });
         input.logit_rows = (0..rows.len()).collect();
         self.past += rows.len();
-        self.decoder.forward(&input, &mut self.kv).unwrap()
+        let logits = self.decoder.forward(&input, &mut self.kv).unwrap();
+        logits.to_device(&Device::Cpu).unwrap()
     }
 
     /// Greedy continuation after `rows`: ids and the margin of each over the second best.

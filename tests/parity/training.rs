@@ -20,7 +20,7 @@ use attune::train::policy::Activations;
 use candle_core::Tensor;
 use serde_json::Value;
 
-use crate::common::{ids_of, oracle_json, oracle_tensors, oracles};
+use crate::common::{ids_of, oracle_json, oracle_tensors, oracles, placed};
 
 const FOLDERS: [&str; 4] = ["individual_T2", "individual_T4", "cluster_T2", "cluster_T4"];
 const LOSS_REL: f64 = 1e-4;
@@ -41,7 +41,7 @@ impl Golden {
         let json = oracle_json(&format!("prlhf/{folder}/prlhf.json"));
         let path = oracles().join("tiny/llama");
         let path = path.to_str().unwrap();
-        let base = base_model::load(path, LinearFormat::Differentiable).unwrap();
+        let base = base_model::load(path, placed(LinearFormat::Differentiable)).unwrap();
         let import = PeftImport {
             name: None,
             created_unix: 0,

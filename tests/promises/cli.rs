@@ -268,3 +268,30 @@ fn a_half_written_download_is_not_used() {
         .collect();
     assert!(left.iter().all(|n| !n.starts_with(".fetch")), "{left:?}");
 }
+
+/// A device that is not there is named, and what to do about it; with the feature, on a machine without a
+/// GPU, the driver.
+#[test]
+fn a_missing_gpu_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
+    let data_dir = data_dir.to_str().unwrap();
+    let model = tiny_llama();
+    // No machine has so many.
+    let serve = [
+        "serve", "--port", "0", "--device", "cuda:99", "--model", &model,
+    ];
+    let said = fails(&[&serve[..], &["--data-dir", data_dir]].concat());
+    let wanted = match cfg!(feature = "cuda") {
+        false => ["--device cuda:99", "--features cuda", "--device cpu"],
+        true => ["--device cuda:99", "nvidia-smi", "--device cpu"],
+    };
+    for part in wanted {
+        assert!(said.contains(part), "{said}");
+    }
+    let wrong = fails(&["serve", "--device", "gpu", "--data-dir", data_dir]);
+    assert!(
+        wrong.contains("--device") && wrong.contains("cuda:1"),
+        "{wrong}"
+    );
+}

@@ -32,7 +32,7 @@ pub fn usual() -> EngineConfig {
 
 /// An engine with the real decoder.
 pub fn engine(decoder: &Arc<Decoder>, n_blocks: usize, config: EngineConfig) -> EngineHandle {
-    let kv = KvCache::with_blocks(decoder.config(), n_blocks);
+    let kv = KvCache::placed(decoder.config(), decoder.placement(), n_blocks).unwrap();
     let runner = ModelRunner::new(decoder.clone(), kv);
     EngineHandle::spawn(Box::new(runner), config)
 }

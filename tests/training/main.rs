@@ -90,6 +90,7 @@ impl Bench {
             out: config.out,
             against: config.against,
             resume: config.resume,
+            compute: config.compute,
             max_memory: config.max_memory,
             stop,
             progress: false,

@@ -7,6 +7,7 @@ use attune::adapter::manifest::BaseModel as MadeFor;
 use attune::adapter::peft::{self, PeftImport};
 use attune::adapter::{bundle, peft_export};
 use attune::train::commands::{eval, fit_users, EvalRequest, FitRequest};
+use attune::train::compute::Compute;
 use attune::train::sample::{sample, SampleRequest};
 use serde_json::{json, Value};
 
@@ -19,6 +20,7 @@ fn base() -> String {
 
 fn request(bench: &Bench, bundle: Option<&Path>) -> EvalRequest {
     EvalRequest {
+        compute: Compute::default(),
         base: base(),
         bundle: bundle.map(Path::to_owned),
         against: Vec::new(),

@@ -15,6 +15,8 @@ use super::paged_attention::AttentionShape;
 use super::slices::{add_scaled, dot, of_storage, with_f32};
 use crate::model::attention::Attention;
 use crate::model::input::ForwardInput;
+use crate::model::placement::Route;
+use crate::model::portable::attention::attend_pack;
 
 /// The rows of one span and the rows that its sequence has before them.
 #[derive(Debug, Clone)]
@@ -48,6 +50,9 @@ impl Attention for PackedAttention {
         [q, k, v]: [&Tensor; 3],
         _input: &ForwardInput,
     ) -> Result<Tensor> {
+        if shape.route == Route::Portable {
+            return attend_pack(shape, [q, k, v], &self.spans);
+        }
         let spans = self.spans.clone();
         q.apply_op3(k, v, AttendOp { shape, spans })
     }
@@ -334,6 +339,7 @@ mod tests {
                 head_dim: 12,
                 scale: 0.3,
                 window,
+                route: Route::Kernels,
             };
             let context = |rows, before: &[Range<usize>]| SpanContext {
                 rows,

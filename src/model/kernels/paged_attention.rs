@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::math::{exp, fma};
 use crate::model::input::SequenceSpan;
+use crate::model::placement::Route;
 
 /// Positions of a KV block.
 pub const BLOCK_SIZE: usize = 16;
@@ -28,6 +29,8 @@ pub struct AttentionShape {
     pub scale: f32,
     /// Position i sees i - window + 1 ..= i; `None` sees all.
     pub window: Option<usize>,
+    /// Who computes.
+    pub route: Route,
 }
 
 /// Keys and values of one layer for every block.
@@ -257,6 +260,7 @@ mod tests {
             head_dim,
             scale,
             window,
+            ..
         } = shape;
         let mut out = vec![0f64; n_heads * head_dim];
         for h in 0..n_heads {
@@ -294,6 +298,7 @@ mod tests {
             let split = split.min(length);
             let shape = AttentionShape {
                 n_heads: group * n_kv_heads, n_kv_heads, head_dim: 8, scale: 0.4, window,
+                route: Route::Kernels,
             };
             let kv_width = n_kv_heads * 8;
             let (q, k, v) = (

@@ -12,16 +12,19 @@ use super::error::ModelError;
 pub mod gguf;
 pub mod gguf_header;
 pub mod hugging_face;
+mod noise;
 pub mod safetensors_header;
 
 use gguf::GgufFile;
 use hugging_face::SafetensorsFiles;
+use noise::Noise;
 
 /// Where tensors come from.
 #[derive(Debug)]
 enum Source {
     Gguf(GgufFile),
     Safetensors(SafetensorsFiles),
+    Noise(Noise),
 }
 
 /// The tensors of one model, until the decoder has taken them.
@@ -50,17 +53,28 @@ impl Weights {
         }
     }
 
-    /// A tensor as f32 on the CPU.
+    /// Noise instead of a model, made on `device`: to measure, and to compare devices. On the CPU the same
+    /// seed gives the same numbers.
+    pub fn noise(device: Device, seed: u64) -> Self {
+        Self {
+            source: Source::Noise(Noise::new(device, seed)),
+            left: BTreeSet::new(),
+        }
+    }
+
+    /// A tensor as f32, on the CPU if it comes from a file.
     ///
     /// # Errors
     /// It is not there, has another shape, or cannot be read.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        if !self.left.remove(name) {
+        let is_there = self.left.remove(name) || matches!(self.source, Source::Noise(_));
+        if !is_there {
             return Err(missing(name));
         }
         let got = match &self.source {
             Source::Gguf(file) => file.shape(name)?,
             Source::Safetensors(files) => files.shape(name)?,
+            Source::Noise(_) => shape.to_vec(),
         };
         // Before anything is read or allocated.
         if got != shape {
@@ -71,8 +85,9 @@ impl Weights {
         let tensor = match &mut self.source {
             Source::Gguf(file) => file.tensor(name)?,
             Source::Safetensors(files) => files.tensor(name)?,
+            Source::Noise(noise) => noise.tensor(name, shape)?,
         };
-        Ok(tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
+        Ok(tensor.to_dtype(DType::F32)?)
     }
 
     /// Leaves a tensor out that may or may not be there.

@@ -14,8 +14,7 @@ use super::rollout::{longest, Asked, RolloutEngine, Said, Sampling, MAX_RUNNING}
 use super::solve::read;
 use super::voice::Voice;
 use crate::base_model;
-use crate::model::kernels::packed_matmul::WeightType;
-use crate::model::linear::LinearFormat;
+use crate::train::compute::Compute;
 use crate::train::files::replace;
 use crate::train::task::Task;
 use crate::train::TrainError;
@@ -25,6 +24,8 @@ use crate::train::TrainError;
 pub struct ExplainRequest {
     /// The base model.
     pub base: String,
+    /// Where it answers.
+    pub compute: Compute,
     /// Whose explanations: a version, as its generic user; `None`: the bare base.
     pub bundle: Option<PathBuf>,
     /// Files of tasks.
@@ -70,7 +71,7 @@ pub struct ExplainCounts {
 /// # Errors
 /// Tasks or a bundle that cannot be used; no task became a pair.
 pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
-    let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
+    let base = base_model::load(&request.base, request.compute.for_answers()?)?;
     let voice = Voice::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
     let sampling = request.sampling;

@@ -132,7 +132,7 @@ impl PreparedTasks {
 
     /// Bytes of the engine's keys and values.
     pub fn cache_bytes(&self, base: &BaseModel) -> usize {
-        rollout::kv_bytes(base.decoder.config(), self.longest_rows, self.running)
+        rollout::kv_bytes(base, self.longest_rows, self.running)
     }
 
     /// What the loop runs.

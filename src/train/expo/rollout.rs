@@ -8,13 +8,12 @@ use futures_util::{stream, StreamExt};
 use tokio::runtime::Runtime;
 
 use super::voice::Voice;
-use crate::base_model::BaseModel;
+use crate::base_model::{BaseModel, LoadError};
 use crate::engine::kv_cache::KvCache;
 use crate::engine::model_runner::ModelRunner;
 use crate::engine::outbox::Answer;
 use crate::engine::request::{EngineEvent, EngineRequest, SamplingParams};
 use crate::engine::thread::{EngineConfig, EngineHandle};
-use crate::model::config::ModelConfig;
 use crate::model::kernels::paged_attention::BLOCK_SIZE;
 use crate::text::chat_template::ChatMessage;
 use crate::text::tokenizer::SpecialTokens;
@@ -103,7 +102,9 @@ impl<'a> RolloutEngine<'a> {
     /// No thread can be started.
     pub fn new(base: &'a BaseModel, longest: usize, running: usize) -> Result<Self, TrainError> {
         let running = running.clamp(1, MAX_RUNNING);
-        let kv = KvCache::with_blocks(base.decoder.config(), blocks(longest) * running);
+        let (config, placement) = (base.decoder.config(), base.decoder.placement());
+        let kv = KvCache::placed(config, placement, blocks(longest) * running);
+        let kv = kv.map_err(LoadError::from)?;
         let runner = ModelRunner::new(base.decoder.clone(), kv);
         let config = EngineConfig {
             max_running: running,
@@ -237,8 +238,10 @@ fn blocks(longest: usize) -> usize {
 }
 
 /// Bytes of keys and values of `running` sequences of up to `longest` positions.
-pub fn kv_bytes(config: &ModelConfig, longest: usize, running: usize) -> usize {
-    KvCache::block_bytes(config) * blocks(longest) * running
+pub fn kv_bytes(base: &BaseModel, longest: usize, running: usize) -> usize {
+    let decoder = &base.decoder;
+    let type_bytes = decoder.placement().dtype.size_in_bytes();
+    KvCache::block_bytes(decoder.config(), type_bytes) * blocks(longest) * running
 }
 
 /// One answer that is to be made.

@@ -10,8 +10,7 @@ use super::prompts;
 use super::rollout::{longest, Asked, RolledOut, RolloutEngine, Said, Sampling, MAX_RUNNING};
 use super::voice::Voice;
 use crate::base_model;
-use crate::model::kernels::packed_matmul::WeightType;
-use crate::model::linear::LinearFormat;
+use crate::train::compute::Compute;
 use crate::train::evaluate::Bootstrap;
 use crate::train::task::{load, Task};
 use crate::train::TrainError;
@@ -21,6 +20,8 @@ use crate::train::TrainError;
 pub struct SolveRequest {
     /// The base model.
     pub base: String,
+    /// Where it answers.
+    pub compute: Compute,
     /// A version, as its generic user; `None`: the bare base.
     pub bundle: Option<PathBuf>,
     /// Files of tasks.
@@ -68,7 +69,7 @@ pub struct PassAtK {
 /// # Errors
 /// Tasks or a bundle that cannot be used.
 pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
-    let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
+    let base = base_model::load(&request.base, request.compute.for_answers()?)?;
     let voice = Voice::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
     let sampling = request.sampling;

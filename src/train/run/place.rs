@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::train::compute::Compute;
 use crate::train::rival::Rival;
 
 /// Where a run is, and what it may take.
@@ -16,6 +17,8 @@ pub struct Place<'a> {
     pub against: Vec<Rival>,
     /// Go on from the checkpoint there.
     pub resume: bool,
+    /// The device.
+    pub compute: Compute,
     /// Bytes.
     pub max_memory: usize,
     /// Set from outside: stop after the step in progress.

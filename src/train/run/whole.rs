@@ -11,7 +11,6 @@ use super::steps::Steps;
 use super::Place;
 use crate::base_model::{self, BaseModel};
 use crate::ids::{AdapterVersion, UserKey};
-use crate::model::linear::LinearFormat;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::entangle::{gate, mask::Mask};
 use crate::train::evaluate::Evaluation;
@@ -47,7 +46,7 @@ pub enum Outcome {
 /// See [`TrainError`]; files that were written are whole.
 pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
     fs::create_dir_all(&place.out).map_err(TrainError::io(&place.out))?;
-    let base = base_model::load(&settings.base, LinearFormat::Differentiable)?;
+    let base = base_model::load(&settings.base, place.compute.for_gradients()?)?;
     let material = Material::prepare(settings, &base)?;
     let mut adapter = fresh_adapter(settings, material.users().len(), &base)?;
     let description = describe(settings, &material, &base);

@@ -1,0 +1,48 @@
+//! Where trainers compute, and what scoring needs: from what was typed.
+
+use candle_core::DType;
+
+use super::resolved::{parse_device, ConfigError};
+use super::train::Eval;
+use super::training::problem;
+use crate::model::device::DeviceChoice;
+use crate::train::commands::EvalRequest;
+use crate::train::compute::Compute;
+
+impl EvalRequest {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, by its flag.
+    pub fn new(raw: Eval) -> Result<Self, ConfigError> {
+        Ok(Self {
+            compute: compute(raw.device.as_deref(), raw.dtype.as_deref())?,
+            base: raw.base,
+            bundle: raw.bundle,
+            against: raw.against,
+            data: raw.data,
+            json: raw.json,
+            beta: raw.beta,
+            max_prompt: raw.max_prompt,
+            max_length: raw.max_length,
+            seed: raw.seed,
+        })
+    }
+}
+
+pub(super) fn compute(device: Option<&str>, dtype: Option<&str>) -> Result<Compute, ConfigError> {
+    let dtype = match dtype {
+        None | Some("auto") => None,
+        Some("bf16") => Some(DType::BF16),
+        Some("f16") => Some(DType::F16),
+        Some("f32") => Some(DType::F32),
+        Some(other) => {
+            let text = format!("{other:?} is not one of auto, bf16, f16, f32");
+            return Err(problem("--dtype", text));
+        }
+    };
+    Ok(Compute {
+        device: device.map_or(Ok(DeviceChoice::Auto), parse_device)?,
+        dtype,
+    })
+}

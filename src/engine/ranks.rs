@@ -1,0 +1,147 @@
+//! A model over several devices in one process: a thread for each rank but the first, which the engine's
+//! own thread runs.
+//!
+//! Every rank sees every pass. The first one has the head, the logits and the sampler; the others compute
+//! their heads' share of each block and meet it twice a block (`model::shard`).
+
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use candle_core::Tensor;
+
+use super::model_runner::ModelRunner;
+use super::runner::Runner;
+use super::sampler::Wish;
+use crate::model::error::ModelError;
+use crate::model::input::ForwardInput;
+
+/// A [`Runner`] over all ranks.
+#[derive(Debug)]
+pub struct RankedRunner {
+    first: ModelRunner,
+    others: Vec<Rank>,
+}
+
+/// A rank that is not the first.
+#[derive(Debug)]
+pub struct Rank {
+    /// `None` while it is being dropped.
+    passes: Option<Sender<Arc<ForwardInput>>>,
+    results: Receiver<Result<(), String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rank {
+    /// Starts a thread that owns what `make` makes there: joining the ranks waits for all of them, so each
+    /// needs its own thread from the beginning.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn(
+        rank: usize,
+        make: impl FnOnce() -> Result<ModelRunner, ModelError> + Send + 'static,
+    ) -> Result<Self, ModelError> {
+        let (passes, received) = channel::<Arc<ForwardInput>>();
+        let (done, results) = channel();
+        let run = move || {
+            let mut runner = match make() {
+                Ok(runner) => runner,
+                Err(error) => {
+                    tracing::error!(rank, %error, "a rank could not start");
+                    // Whoever waits for its result gets this one.
+                    drop(done.send(Err(error.to_string())));
+                    return;
+                }
+            };
+            while let Ok(input) = received.recv() {
+                let result = runner.follow(&input).map_err(|e| e.to_string());
+                if done.send(result).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("attune-rank-{rank}"))
+            .spawn(run)
+            .map_err(candle_core::Error::wrap)?;
+        Ok(Self {
+            passes: Some(passes),
+            results,
+            thread: Some(thread),
+        })
+    }
+
+    fn follow(&self, input: &Arc<ForwardInput>) -> Result<(), ModelError> {
+        let sent = self.passes.as_ref().map(|p| p.send(input.clone()));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            _ => Err(gone("it has ended")),
+        }
+    }
+
+    fn wait(&self) -> Result<(), ModelError> {
+        match self.results.recv() {
+            Ok(result) => result.map_err(|e| gone(&e)),
+            Err(_) => Err(gone("it has ended")),
+        }
+    }
+}
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        // The thread's loop ends with its channel.
+        self.passes = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was logged when it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+fn gone(why: &str) -> ModelError {
+    ModelError::Tensor(candle_core::Error::msg(format!(
+        "another device of this model failed ({why}): restart the server"
+    )))
+}
+
+impl RankedRunner {
+    /// `first` has rank 0, `others` have the ranks from 1 on.
+    pub fn new(first: ModelRunner, others: Vec<Rank>) -> Self {
+        Self { first, others }
+    }
+}
+
+impl Runner for RankedRunner {
+    fn forward(&mut self, input: &ForwardInput) -> Result<Tensor, ModelError> {
+        let shared = Arc::new(input.clone());
+        for rank in &self.others {
+            rank.follow(&shared)?;
+        }
+        let logits = self.first.forward(input);
+        for rank in &self.others {
+            rank.wait()?;
+        }
+        logits
+    }
+
+    fn chooses(&self) -> bool {
+        self.first.chooses()
+    }
+
+    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Vec<Option<u32>>, ModelError> {
+        self.first.choose(logits, wishes)
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.first.vocab_size()
+    }
+
+    fn block_size(&self) -> usize {
+        self.first.block_size()
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.first.n_blocks()
+    }
+}

@@ -1,0 +1,276 @@
+//! The promises where our CPU kernels do not compute: on the device that `$ATTUNE_TEST_DEVICE` names, by
+//! default on the CPU by the operations that other devices run.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../promises/sequences.rs"]
+mod sequences;
+
+use std::sync::{Arc, Barrier, Mutex};
+
+use attune::engine::kv_cache::KvCache;
+use attune::engine::model_runner::ModelRunner;
+use attune::engine::ranks::{Rank, RankedRunner};
+use attune::engine::request::{EngineRequest, SamplingParams};
+use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
+use attune::model::decoder::Decoder;
+use attune::model::load::ModelFiles;
+use attune::model::placement::Placement;
+use attune::model::shard::{Shard, SumOverRanks};
+use attune::model::weights::hugging_face::read_config;
+use attune::model::weights::Weights;
+use candle_core::{DType, Device, Tensor};
+use common::{
+    ids_of, last_row, oracle_json, oracles, slack, smollm2_gguf, tokens, Row, Solo, EXACT,
+};
+use sequences::{alone, engine, greedy, noise_adapter, noise_rows, usual, PLENTY};
+
+const FAMILIES: [&str; 5] = ["llama", "qwen2", "qwen3", "mistral", "gemma3"];
+/// Logits in f32, by other operations in another order.
+const LOGITS: f64 = 2e-3;
+
+/// Not our kernels, in any case.
+fn elsewhere() -> Placement {
+    match common::placed(EXACT) {
+        named if named.device.is_cpu() && std::env::var("ATTUNE_TEST_DEVICE").is_err() => {
+            Placement::dense(Device::Cpu, DType::F32)
+        }
+        named => named,
+    }
+}
+
+fn pair(files: &ModelFiles) -> [Arc<Decoder>; 2] {
+    [
+        Arc::new(files.load(EXACT).unwrap()),
+        Arc::new(files.load(elsewhere()).unwrap()),
+    ]
+}
+
+fn tiny(family: &str) -> [Arc<Decoder>; 2] {
+    pair(&ModelFiles::at(&oracles().join("tiny").join(family)).unwrap())
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let distances = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs()));
+    distances.fold(0.0, f64::max)
+}
+
+/// A prompt in three pieces with a soft prompt and a LoRA, then single rows: every way into attention.
+fn agree(name: &str, [ours, theirs]: &[Arc<Decoder>; 2], ids: &[u32]) {
+    let config = ours.config();
+    let soft = noise_rows(config, 3, 5);
+    let lora = noise_adapter(config, 4, 9).lora;
+    for lora in [None, Some(lora)] {
+        let mut solos = [ours, theirs].map(|d| Solo::new(d, ids.len() + 16, lora.clone()));
+        let front: Vec<Row> = (0..3).map(|i| Row::Soft(soft.rows().clone(), i)).collect();
+        let rows = [front, tokens(ids)].concat();
+        let cuts = [0, 2, rows.len() / 2, rows.len() - 3];
+        let ends = [2, rows.len() / 2, rows.len() - 3, rows.len()];
+        for (start, end) in cuts.into_iter().zip(ends) {
+            let pieces = match end == rows.len() {
+                true => rows[start..].chunks(1),
+                false => rows[start..end].chunks(end - start),
+            };
+            for piece in pieces {
+                let [a, b] = [0, 1].map(|i| last_row(&solos[i].feed(piece)));
+                let error = distance(&a, &b);
+                assert!(error < LOGITS * slack(), "{name} {start}..{end}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn families_agree_with_our_kernels() {
+    for family in FAMILIES {
+        let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 100).collect();
+        agree(family, &tiny(family), &ids);
+    }
+}
+
+/// Heads as wide as the kernels of GPUs want them, and windows that end inside blocks.
+#[test]
+fn wide_heads_and_sliding_windows_agree() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = r#"{"model_type": "gemma3_text", "hidden_size": 128, "intermediate_size": 256,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
+        "vocab_size": 128, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window": 21,
+        "sliding_window_pattern": 2, "query_pre_attn_scalar": 64, "tie_word_embeddings": true,
+        "hidden_activation": "gelu_pytorch_tanh"}"#;
+    std::fs::write(directory.path().join("config.json"), text).unwrap();
+    let config = read_config(directory.path()).unwrap();
+    assert!(config.sliding_window.contains(&Some(21)) && config.sliding_window.contains(&None));
+    let load = |placement: Placement| {
+        let weights = Weights::noise(Device::Cpu, 3);
+        Arc::new(Decoder::load(config.clone(), weights, placement).unwrap())
+    };
+    let ids: Vec<u32> = (0..60).map(|i| (i * 37 + 11) % 100).collect();
+    agree("noise", &[load(EXACT.into()), load(elsewhere())], &ids);
+}
+
+#[test]
+fn the_real_model_agrees_with_our_kernels() {
+    let models = pair(&ModelFiles::at(&smollm2_gguf()).unwrap());
+    let record = &oracle_json("smollm2/chat.json")["records"][0];
+    agree("smollm2", &models, &ids_of(&record["prompt_ids"]));
+}
+
+/// Requests of several people and versions; `logprobs` decides whether tokens are chosen on the host.
+fn requests(decoder: &Decoder, logprobs: Option<usize>) -> Vec<EngineRequest> {
+    let config = decoder.config();
+    let request = |i: usize| {
+        let prompt: Vec<u32> = (0..3 + 5 * i)
+            .map(|p| ((p * 31 + i * 7) % 100) as u32)
+            .collect();
+        let sampling = SamplingParams {
+            temperature: [0.0, 0.8][i % 2],
+            top_p: [1.0, 0.9][i / 2 % 2],
+            top_k: [0, 0, 0, 20][i % 4],
+            seed: Some(i as u64),
+            logprobs,
+            ..SamplingParams::default()
+        };
+        EngineRequest {
+            sampling,
+            soft_prompt: noise_rows(config, 1 + i % 3, i as u64),
+            soft_at: i % 2,
+            adapter: (!i.is_multiple_of(3)).then(|| noise_adapter(config, 4, (i % 3) as u64)),
+            ..greedy(&prompt, 12)
+        }
+    };
+    (0..9).map(request).collect()
+}
+
+fn ids(engine: &EngineHandle, requests: Vec<EngineRequest>) -> Vec<Vec<u32>> {
+    let mut answers = engine.submit(requests).unwrap();
+    let of = |answer: &mut Answer| sequences::rest(answer).iter().map(|t| t.0).collect();
+    answers.iter_mut().map(of).collect()
+}
+
+/// The share of answers that are the same, token by token.
+fn same(a: &[Vec<u32>], b: &[Vec<u32>]) -> f64 {
+    let equal = a.iter().zip(b).filter(|(a, b)| a == b).count();
+    equal as f64 / a.len() as f64
+}
+
+/// Prompts that come in chunks, decodes beside prefills, few blocks (so that some are preempted), tokens
+/// chosen on the device and on the host: the answers of the CPU. With other types than f32 a near tie may
+/// fall to the other side, and everything behind it differs.
+#[test]
+fn answers_are_those_of_our_kernels() {
+    let least = if slack() > 1.0 { 0.3 } else { 1.0 };
+    for family in ["llama", "gemma3"] {
+        let [ours, theirs] = tiny(family);
+        for (blocks, token_budget) in [(PLENTY, 512), (24, 12)] {
+            let config = EngineConfig {
+                token_budget,
+                max_running: 6,
+                prefix_cache: true,
+                ..usual()
+            };
+            for logprobs in [None, Some(2)] {
+                let [a, b] = [&ours, &theirs].map(|decoder| {
+                    let engine = engine(decoder, blocks, config.clone());
+                    ids(&engine, requests(decoder, logprobs))
+                });
+                let share = same(&a, &b);
+                assert!(
+                    share >= least,
+                    "{family}, {blocks} blocks: {share}\n{a:?}\n{b:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A row alone and in a batch: not to the bit as with our kernels, but as near as sums in another order.
+#[test]
+fn a_batch_does_not_change_answers() {
+    let least = if slack() > 1.0 { 0.3 } else { 1.0 };
+    let [_, decoder] = tiny("qwen3");
+    let together = ids(&engine(&decoder, PLENTY, usual()), requests(&decoder, None));
+    let one_by_one = requests(&decoder, None).into_iter().map(|request| {
+        let tokens = alone(&decoder, request);
+        tokens.iter().map(|t| t.0).collect()
+    });
+    let share = same(&together, &one_by_one.collect::<Vec<_>>());
+    assert!(share >= least, "{share}");
+}
+
+/// Ranks of one process that meet in memory.
+#[derive(Debug)]
+struct Adding {
+    everybody: Barrier,
+    parts: Mutex<Vec<Tensor>>,
+}
+
+impl SumOverRanks for Adding {
+    fn sum(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.everybody.wait();
+        self.parts.lock().unwrap().push(x.clone());
+        self.everybody.wait();
+        let parts = self.parts.lock().unwrap().clone();
+        // Nobody clears before all have read.
+        self.everybody.wait();
+        self.parts.lock().unwrap().clear();
+        let mut sum = parts[0].clone();
+        for part in &parts[1..] {
+            sum = (sum + part)?;
+        }
+        Ok(sum)
+    }
+}
+
+/// Tensor parallelism without GPUs: two ranks in threads give the answers of the whole model, with soft
+/// prompts and LoRA.
+#[test]
+fn two_ranks_are_one_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 128, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+    std::fs::write(directory.path().join("config.json"), text).unwrap();
+    let config = read_config(directory.path()).unwrap();
+    let load = |placement: Placement| {
+        let weights = Weights::noise(Device::Cpu, 5);
+        Arc::new(Decoder::load(config.clone(), weights, placement).unwrap())
+    };
+    let adding = Arc::new(Adding {
+        everybody: Barrier::new(2),
+        parts: Mutex::default(),
+    });
+    let runner = |rank: usize| {
+        let decoder = load(Placement {
+            shard: Some(Shard {
+                rank,
+                n_ranks: 2,
+                others: adding.clone(),
+            }),
+            ..elsewhere()
+        });
+        let kv = KvCache::placed(&config, decoder.placement(), PLENTY).unwrap();
+        ModelRunner::new(decoder, kv)
+    };
+    let second = runner(1);
+    let second = Rank::spawn(1, move || Ok(second)).unwrap();
+    let ranked = RankedRunner::new(runner(0), vec![second]);
+    let whole = load(elsewhere());
+    let expected = ids(&engine(&whole, PLENTY, usual()), requests(&whole, None));
+    let got = ids(
+        &EngineHandle::spawn(Box::new(ranked), usual()),
+        requests(&whole, None),
+    );
+    let least = if slack() > 1.0 { 0.3 } else { 1.0 };
+    let share = same(&expected, &got);
+    assert!(share >= least, "{share}\n{expected:?}\n{got:?}");
+    // What cannot be divided is refused before anything is computed.
+    let shard = Shard {
+        rank: 0,
+        n_ranks: 4,
+        others: adding,
+    };
+    let error = shard.config(&config).unwrap_err().to_string();
+    assert!(error.contains("num_key_value_heads"), "{error}");
+}
