@@ -46,10 +46,10 @@ RUN for feature in $(echo "${CARGO_FEATURES}" | tr ',' ' '); do \
 ARG CUDA_COMPUTE_CAP=90
 COPY scripts scripts
 RUN mkdir -p /opt/cuda && touch /opt/cuda/env.sh \
-    && case ",${CARGO_FEATURES}," in *,cuda,*) \
-        apt-get update && apt-get install -y --no-install-recommends python3-pip \
-        && rm -rf /var/lib/apt/lists/* && scripts/cuda-toolchain.sh /opt/cuda ;; \
-    esac
+    && case ",${CARGO_FEATURES}," in *,cuda,*) ;; *) exit 0 ;; esac \
+    && apt-get update && apt-get install -y --no-install-recommends python3-pip \
+    && rm -rf /var/lib/apt/lists/* \
+    && scripts/cuda-toolchain.sh /opt/cuda
 ARG TARGET_CPU=x86-64-v3
 ENV RUSTFLAGS="-C target-cpu=${TARGET_CPU}"
 # The dependencies, in a layer that lasts until Cargo.lock changes.

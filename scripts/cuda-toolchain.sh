@@ -14,16 +14,18 @@ mkdir -p "$1"
 dir="$(cd "$1" && pwd)"
 [ "$(uname -m)" = x86_64 ] || { echo "$0: the shim of the driver is written for x86_64 only" >&2; exit 1; }
 
+# In one call: pip replaces the folder nvidia/ that an earlier one has filled.
+nccl=()
+[ $# -eq 1 ] || nccl=(nvidia-nccl-cu13==2.30.7)
 python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$dir" \
     nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
     nvidia-cuda-cccl==13.0.85 nvidia-cuda-runtime==13.0.96 nvidia-cuda-nvrtc==13.0.88 \
-    nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35
-if [ "${2:-}" = nccl ]; then
-    python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$dir" nvidia-nccl-cu13==2.30.7
-    cp "$dir"/nvidia/nccl/lib/libnccl.so.* "$dir/nvidia/cu13/lib/"
-fi
+    nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35 "${nccl[@]}"
 
 home="$dir/nvidia/cu13"
+if [ ${#nccl[@]} -gt 0 ]; then
+    cp "$dir"/nvidia/nccl/lib/libnccl.so.* "$home/lib/"
+fi
 # Wheels have libcublas.so.13 alone; -lcublas looks for libcublas.so. Some build scripts look into lib64.
 for library in "$home"/lib/lib*.so.*; do
     name="$(basename "$library")"

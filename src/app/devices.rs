@@ -70,8 +70,10 @@ fn over_several(config: &ServeConfig) -> Result<(BaseModel, Box<dyn Runner>), Bo
     let kv = device_memory::kv_cache(&base.decoder, config.kv_bytes(), rows)?;
     let first = ModelRunner::new(base.decoder.clone(), kv);
     for rank in waiting {
-        // One that is gone says so at the first pass.
-        drop(rank.send(first.n_blocks()));
+        if rank.send(first.n_blocks()).is_err() {
+            // It has said why in the log, and says so again at the first pass.
+            tracing::error!("a device could not load its part of the model");
+        }
     }
     Ok((base, Box::new(RankedRunner::new(first, others))))
 }

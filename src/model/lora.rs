@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{bail, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -125,8 +125,10 @@ impl LoraPair {
     /// A misshapen x, or a tracked one where this was made for inference.
     pub(super) fn delta(&self, x: &Tensor) -> Result<Tensor> {
         match &self.packed {
-            Some([a, b]) => b.forward(&a.forward(x, None)?, None),
-            None => {
+            Some([a, b]) if x.device().is_cpu() && x.dtype() == DType::F32 => {
+                b.forward(&a.forward(x, None)?, None)
+            }
+            _ => {
                 // Trained matrices stay in f32: their gradients come back through the conversion.
                 let [a, b] = [&self.a, &self.b].map(|m| m.to_dtype(x.dtype())?.t());
                 let inner = x.matmul(&a?)?;

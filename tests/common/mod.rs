@@ -43,12 +43,12 @@ pub fn placed(format: LinearFormat) -> Placement {
     Placement::dense(device, dtype)
 }
 
-/// By how much tolerances grow in the type of [`placed`]: a number of bf16 has 8 bits of mantissa, one of
-/// f16 has 11.
+/// By how much tolerances grow in the type of [`placed`]. For f16 (11 bits of mantissa) it is what the CPU
+/// needs, and half as much again; bf16 (8 bits) has 8 times that, by reckoning.
 pub fn slack() -> f64 {
     match placed(EXACT).dtype {
-        DType::BF16 => 800.0,
-        DType::F16 => 100.0,
+        DType::BF16 => 4000.0,
+        DType::F16 => 500.0,
         _ => 1.0,
     }
 }
