@@ -2,7 +2,7 @@
 # ExPO on the real model (arXiv 2507.02834): a task that it cannot do, learned by GRPO, by GRPO beside expert solutions,
 # and by ExP-GRPO; and by DPO with expert solutions or self-explanations as chosen. Same tasks, steps and answers a step.
 #
-#   benches/expo.sh [OUT_DIR]     (SEEDS="1 2 3" STEPS=40 WAYS="exp-grpo grpo grpo-expert exp-dpo dpo-expert")
+#   benches/expo.sh [OUT_DIR]     (SEEDS="1 2 3" STEPS=24 WAYS="exp-grpo grpo grpo-expert exp-dpo dpo-expert")
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-$(mktemp -d)}"
@@ -14,9 +14,9 @@ python3 benches/expo_tasks.py "$out"
 
 common=(--tasks "$out/train.jsonl" --held-out-tasks "$out/held.jsonl" --max-held-out 30 --max-tokens 48 --explanation-tokens 44
     --eval-samples 4 --k 1,4 --lr "${LR:-5e-4}" --lora-rank 16 --lora-alpha 32 --lora-targets q,k,v,o --schedule constant
-    --warmup 5 --max-steps "${STEPS:-40}" --epochs 1000 --log-every 5 --eval-every "${EVAL_EVERY:-20}")
+    --warmup 5 --max-steps "${STEPS:-24}" --epochs 1000 --log-every 5 --eval-every "${EVAL_EVERY:-12}")
 groups=(--batch-size 4 --samples 4 --explanations 4 --kl 0)
-pairs=(--batch-size 4 --samples 2 --explanations 4 --max-tasks 48 --beta 0.1 --regenerate-every 20)
+pairs=(--batch-size 4 --samples 2 --explanations 4 --max-tasks 48 --beta 0.1 --regenerate-every 12)
 for seed in ${SEEDS:-1 2 3}; do
     for way in ${WAYS:-exp-grpo grpo grpo-expert exp-dpo dpo-expert}; do
         case $way in

@@ -3,6 +3,8 @@
 //! Each pair is there as its user sees it and as the generic user sees it (P-RLHF, 2402.05133); the
 //! mixture weighs these rows, and the objective is any function of a row's log-probabilities.
 
+use candle_core::DType;
+
 use super::adapter::TrainedAdapter;
 use super::entangle::gate::Gate;
 use super::entangle::gradients::Probe;
@@ -206,7 +208,10 @@ impl Learner<'_> {
         let slopes = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
             let mut slopes = vec![0.0; scored.values.len()];
             let hidden = match gate {
-                Some(_) => scored.hidden.flatten_all()?.to_vec1::<f32>()?,
+                Some(_) => {
+                    let hidden = scored.hidden.to_dtype(DType::F32)?;
+                    hidden.flatten_all()?.to_vec1::<f32>()?
+                }
                 None => Vec::new(),
             };
             for (weighed, places) in rows.iter().zip(&places) {
