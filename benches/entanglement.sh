@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Gradient entanglement on the real model (arXiv 2410.13828): pairs that share no ending, a short or a long one, trained
-# by plain, normalized and masked DPO. What becomes of the chosen response's log-probability?
+# by plain, normalized and masked DPO (exact and learned masks). What becomes of the chosen response's log-probability?
 #
-#   benches/entanglement.sh [OUT_DIR]     (STEPS=40 SEEDS="1 2" LR=1e-4)
+#   benches/entanglement.sh [OUT_DIR]     (STEPS=40 SEEDS="1 2" LR=1e-4 SETS="single short long")
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-$(mktemp -d)}"
@@ -12,14 +12,15 @@ python3 benches/entanglement_pairs.py "$out/data"
 
 common=(--alpha 0 --loss dpo --beta 0.1 --lr "${LR:-1e-4}" --schedule constant --warmup 0 --batch-size 8
     --max-steps "${STEPS:-40}" --epochs 100 --holdout 0.2 --log-every 10 --eval-every 10 --diagnose-gradients 8)
-for set in single short long; do
+for set in ${SETS:-single short long}; do
     "$train" entangle --data "$out/data/$set.jsonl" --pairs 8 --heat-maps 1 --out "$out/$set-at-the-start" \
         --loss dpo:beta=0.1 --loss simpo --loss cpo >"$out/$set-at-the-start.txt"
 done
 for seed in ${SEEDS:-1 2}; do
-    for set in single short long; do
-        for way in plain normalized masked; do
-            case $way in plain) flags=() ;; normalized) flags=(--normalized) ;; masked) flags=(--mask lcs) ;; esac
+    for set in ${SETS:-single short long}; do
+        for way in plain normalized masked learned; do
+            case $way in plain) flags=() ;; normalized) flags=(--normalized) ;; masked) flags=(--mask lcs) ;;
+            learned) flags=(--mask learned) ;; esac
             "$train" pdpo "${common[@]}" "${flags[@]}" --seed "$seed" --data "$out/data/$set.jsonl" \
                 --out "$out/$set-$way-$seed" >/dev/null
         done
@@ -31,7 +32,7 @@ import glob, json, sys
 out = sys.argv[1]
 print(f"{'shared ending':<14} {'DPO':<11} {'seed':>4} {'cosine':>7} {'accuracy':>9} {'chosen log p':>20} {'rejected log p':>20} {'held out: chosen':>20}")
 for name in ("single", "short", "long"):
-    for way in ("plain", "normalized", "masked"):
+    for way in ("plain", "normalized", "masked", "learned"):
         for path in sorted(glob.glob(f"{out}/{name}-{way}-*/metrics.jsonl")):
             lines = [json.loads(line) for line in open(path)]
             measured = [line for line in lines if "gradients/cosine" in line]

@@ -136,15 +136,10 @@ step_polis() {
     done
 }
 
-# Self-explanations: tasks, pass@4, pairs, a run, pass@4 again.
+# The comparison of benches/expo.sh, with more steps than a CPU has time for. ATTUNE_DEVICE says where.
 step_expo() {
-    local tasks="$OUT/tasks.jsonl"
-    "$BIN/attune-train" tasks --family arithmetic --n 200 --out "$tasks"
-    "$BIN/attune-train" solve --tasks "$tasks" --device "$DEVICE"
-    "$BIN/attune-train" explain --tasks "$tasks" --out "$OUT/expo.jsonl" --device "$DEVICE"
     rm -rf "$OUT/expo"
-    "$BIN/attune-train" pdpo --data "$OUT/expo.jsonl" --alpha 0 --out "$OUT/expo" --device "$DEVICE" --max-memory 48GiB
-    "$BIN/attune-train" solve --tasks "$tasks" --bundle "$OUT"/expo/bundle/* --device "$DEVICE"
+    ATTUNE_BIN="$BIN" STEPS="${STEPS:-60}" EVAL_EVERY=20 benches/expo.sh "$OUT/expo"
 }
 
 all=(card oracles parity floors decode prefill users transformers transformers_compiled launches train polis expo)

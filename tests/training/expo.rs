@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use attune::config::train::{TrainCli, TrainCommand};
-use attune::train::run::{run, Outcome, Place};
+use attune::train::run::{run, Outcome};
 use clap::Parser;
 use serde_json::Value;
 
 use crate::common::oracles;
-use crate::{never, published, stderr, Bench};
+use crate::{never, place, published, stderr, Bench};
 
 impl Bench {
     /// Runs `attune-train` with the words of `line` and `more`; what it printed, or its error.
@@ -202,16 +202,7 @@ impl Bench {
             _ => panic!("{line}"),
         };
         let config = config.map_err(|e| e.to_string())?;
-        let place = Place {
-            out: config.out,
-            against: config.against,
-            resume: config.resume,
-            compute: config.compute,
-            max_memory: config.max_memory,
-            stop,
-            progress: false,
-        };
-        run(&config.settings, &place).map_err(|e| e.to_string())
+        run(&config.settings, &place(&config, stop)).map_err(|e| e.to_string())
     }
 
     /// The same, stopped after each step and resumed.

@@ -86,15 +86,7 @@ impl Bench {
             panic!("not pdpo")
         };
         let config = TrainConfig::new(&raw).unwrap();
-        let place = Place {
-            out: config.out,
-            against: config.against,
-            resume: config.resume,
-            compute: config.compute,
-            max_memory: config.max_memory,
-            stop,
-            progress: false,
-        };
+        let place = place(&config, stop);
         run(&config.settings, &place)
     }
 
@@ -111,6 +103,19 @@ impl Bench {
 
     fn contents(&self, out: &str) -> BundleContents {
         bundle::contents(&self.bundle(out)).unwrap()
+    }
+}
+
+/// Where a run is, as its command line says.
+fn place<'a>(config: &TrainConfig, stop: &'a AtomicBool) -> Place<'a> {
+    Place {
+        out: config.out.clone(),
+        against: config.against.clone(),
+        resume: config.resume,
+        compute: config.compute,
+        max_memory: config.max_memory,
+        stop,
+        progress: false,
     }
 }
 

@@ -173,10 +173,9 @@ impl Work for ExplainedWork<'_> {
         adapter: &TrainedAdapter,
         step: usize,
     ) -> Result<Option<Held>, TrainError> {
-        let since = Instant::now();
-        let found = self.judge.evaluate(adapter, &mut self.answers)?;
-        self.clock += since.elapsed();
-        Ok(found.map(|found| found.held(step, self.epochs(step))))
+        let at = (step, self.epochs(step));
+        self.judge
+            .held(adapter, &mut self.answers, at, &mut self.clock)
     }
 
     fn diagnose(
@@ -193,7 +192,6 @@ impl Work for ExplainedWork<'_> {
     }
 
     fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {
-        let found = self.judge.evaluate(adapter, &mut self.answers)?;
-        Ok(found.map_or(Judged::Nothing, |found| Judged::Tasks(Box::new(found))))
+        self.judge.last(adapter, &mut self.answers)
     }
 }

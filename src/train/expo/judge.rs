@@ -1,5 +1,7 @@
 //! How good a policy in training is on tasks that it does not learn from.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +17,7 @@ use crate::train::encode::Encoder;
 use crate::train::metrics::line::head;
 use crate::train::policy::Policy;
 use crate::train::run::whole::Run;
-use crate::train::run::work::{Held, Line};
+use crate::train::run::work::{Held, Judged, Line};
 use crate::train::task::Task;
 use crate::train::TrainError;
 
@@ -82,6 +84,37 @@ impl Judge<'_> {
             signals: self.signals(adapter, answers, &voices, &rolled, expo)?,
             samples: samples(&self.tasks, &rolled),
         }))
+    }
+
+    /// An evaluation on the way, after `step` steps or `epoch` passes; `clock` does not see the time that it
+    /// takes.
+    ///
+    /// # Errors
+    /// A pass that fails.
+    pub(super) fn held(
+        &self,
+        adapter: &TrainedAdapter,
+        answers: &mut Answers,
+        (step, epoch): (usize, f64),
+        clock: &mut Instant,
+    ) -> Result<Option<Held>, TrainError> {
+        let since = Instant::now();
+        let found = self.evaluate(adapter, answers)?;
+        *clock += since.elapsed();
+        Ok(found.map(|found| found.held(step, epoch)))
+    }
+
+    /// The last evaluation.
+    ///
+    /// # Errors
+    /// A pass that fails.
+    pub(super) fn last(
+        &self,
+        adapter: &TrainedAdapter,
+        answers: &mut Answers,
+    ) -> Result<Judged, TrainError> {
+        let found = self.evaluate(adapter, answers)?;
+        Ok(found.map_or(Judged::Nothing, |found| Judged::Tasks(Box::new(found))))
     }
 
     fn signals(
