@@ -83,7 +83,10 @@ fn train(config: TrainConfig) -> Result<()> {
             tasks,
         } => {
             let pairs = evaluation.map_or_else(String::new, |e| commands::table(&e));
-            let tasks = tasks.map_or_else(String::new, |e| solve::table(&e.solved));
+            let tasks = tasks.map_or_else(String::new, |e| {
+                let notes: String = e.notes.iter().map(|note| format!("{note}\n")).collect();
+                solve::table(&e.solved) + &notes
+            });
             print(&format!("{pairs}{tasks}published {version}\n"))
         }
         Outcome::Stopped { step } => print(&format!(

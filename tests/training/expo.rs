@@ -345,6 +345,28 @@ fn people_get_rows_of_their_own() {
 }
 
 #[test]
+fn a_run_that_had_nothing_to_learn_from_says_so() {
+    let bench = Bench::new();
+    let unsolvable = "{\"question\": \"q\", \"answer\": 31}\n".repeat(6);
+    fs::write(bench.path("tasks.jsonl"), unsolvable).unwrap();
+    let outcome = bench.explore("hard", "exp-grpo --samples 2 --kl 0", &never());
+    let Ok(Outcome::Published { tasks, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    let tasks = tasks.unwrap();
+    assert!(
+        tasks.notes[0].contains("none of 12 groups"),
+        "{:?}",
+        tasks.notes
+    );
+    assert!(tasks.solved.unreadable > 0);
+    // Nothing moved: B is still 0.
+    let tensors = bench.contents("hard").tensors;
+    let b = tensors.iter().filter(|(name, _)| name.contains("lora_B"));
+    assert!(b.flat_map(|(_, t)| &t.values).all(|v| *v == 0.0));
+}
+
+#[test]
 fn runs_on_tasks_say_what_is_wrong() {
     let bench = Bench::new();
     lucky_tasks(&bench.path("tasks.jsonl"), false);

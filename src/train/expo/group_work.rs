@@ -42,7 +42,35 @@ pub struct GroupWork<'a> {
     /// Running share of groups without a right answer.
     unsolved: f64,
     told: Told,
+    seen: Seen,
     clock: Instant,
+}
+
+/// What there was to learn from, in this process.
+#[derive(Debug, Default)]
+struct Seen {
+    groups: usize,
+    /// Whose answers differ in reward.
+    mixed: usize,
+    positives: usize,
+}
+
+impl Seen {
+    /// What to do about a run that had nothing to learn from.
+    fn note(&self) -> Option<String> {
+        let Self {
+            groups,
+            mixed,
+            positives,
+        } = self;
+        (*groups > 0 && mixed + positives == 0).then(|| {
+            format!(
+                "Nothing was learned: in none of {groups} groups was one answer right and another wrong, and \
+                 none had a positive answer. Give easier tasks, more --samples, or more --explanations; \
+                 --keep-unverified takes explanations that miss the answer, too."
+            )
+        })
+    }
 }
 
 /// The part of [`Method::Grpo`] that is no part of the objective.
@@ -105,6 +133,7 @@ impl<'a> GroupWork<'a> {
             tasks,
             kept: HashMap::new(),
             told: Told::default(),
+            seen: Seen::default(),
             clock: Instant::now(),
         })
     }
@@ -142,6 +171,10 @@ impl<'a> GroupWork<'a> {
         let mut groups = Vec::with_capacity(tasks.len());
         for ((task, answers), positive) in tasks.iter().zip(answers).zip(positives) {
             let answers = answers.unwrap_or_default();
+            for said in &answers {
+                let unreadable = f64::from(u8::from(!task.reads(&said.text)));
+                self.told.add("answers/unreadable", unreadable, 1.0);
+            }
             let reward = |said: &Said| f64::from(u8::from(task.is_solved_by(&said.text)));
             groups.push(Group {
                 prompt: self.prompt(task)?,
@@ -255,6 +288,9 @@ impl Work for GroupWork<'_> {
             let share = unsolved as f64 / groups.len() as f64;
             self.unsolved += RUNNING * (share - self.unsolved);
         }
+        self.seen.groups += groups.len();
+        self.seen.mixed += groups.iter().filter(|g| !g.agrees()).count();
+        self.seen.positives += groups.iter().filter(|g| g.positive.is_some()).count();
         let beta = self.beta();
         let mut learned = Learned {
             loss: 0.0,
@@ -308,7 +344,11 @@ impl Work for GroupWork<'_> {
     }
 
     fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {
-        self.judge.last(adapter, &mut self.answers)
+        let mut judged = self.judge.last(adapter, &mut self.answers)?;
+        if let Judged::Tasks(evaluation) = &mut judged {
+            evaluation.notes.extend(self.seen.note());
+        }
+        Ok(judged)
     }
 
     fn remembered(&self) -> Option<f64> {

@@ -33,6 +33,9 @@ pub struct TaskEvaluation {
     pub signals: Option<Signals>,
     /// The first answers to the first tasks.
     pub samples: Vec<Sample>,
+    /// What a person should know of the run.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A task and an answer.
@@ -83,6 +86,7 @@ impl Judge<'_> {
             solved,
             signals: self.signals(adapter, answers, &voices, &rolled, expo)?,
             samples: samples(&self.tasks, &rolled),
+            notes: Vec::new(),
         }))
     }
 

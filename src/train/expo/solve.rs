@@ -45,6 +45,9 @@ pub struct Solved {
     pub too_long: usize,
     /// Tasks of which no answer was right.
     pub unsolved: usize,
+    /// Answers that nothing could be read from.
+    #[serde(default)]
+    pub unreadable: usize,
     /// pass@k by k.
     pub pass: Vec<PassAtK>,
     /// Tokens of all answers.
@@ -116,12 +119,18 @@ impl Solved {
             let right = |said: &&Said| task.is_solved_by(&said.text);
             Some(said.as_ref()?.iter().filter(right).count())
         };
+        let unread = |(task, said): (&Task, &Option<Vec<Said>>)| {
+            let said = said.iter().flatten();
+            said.filter(|said| !task.reads(&said.text)).count()
+        };
+        let unreadable = tasks.iter().zip(&rolled.answers).map(unread).sum();
         let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
         let counts: Vec<usize> = right.iter().flatten().copied().collect();
         Self {
             tasks: counts.len(),
             too_long: right.len() - counts.len(),
             unsolved: counts.iter().filter(|n| **n == 0).count(),
+            unreadable,
             pass: pass(&counts, samples, ks, seed),
             tokens: rolled.tokens,
             tokens_per_second: rolled.tokens as f64 / rolled.seconds,
@@ -163,8 +172,9 @@ pub fn chance(n: usize, right: usize, k: usize) -> f64 {
 /// As people read it.
 pub fn table(solved: &Solved) -> String {
     let mut text = format!(
-        "{} tasks, {} of them without a right answer; {} too long\n",
-        solved.tasks, solved.unsolved, solved.too_long
+        "{} tasks, {} of them without a right answer; {} too long; {} answers that nothing could be read \
+         from\n",
+        solved.tasks, solved.unsolved, solved.too_long, solved.unreadable
     );
     for PassAtK { k, rate, interval } in &solved.pass {
         // Writing to a String cannot fail.

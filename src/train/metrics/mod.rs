@@ -16,7 +16,7 @@
 //! | `logps/chosen`, `logps/rejected` | all rows |
 //! | `rewards/user_07_accuracies`, `logps/user_07_accuracies`, `.._chosen`, `.._rejected` | rows of user row 7; 00 is the generic user |
 //! | `rewards/user_each_accuracies`, `logps/user_each_..` | rows of every user but the generic one |
-//! | `reward`, `groups/unsolved`, `groups/agree`, `answers/tokens`, `grpo/surrogate`, `grpo/kl`, `grpo/clipped` | groups of answers; there `pairs_per_second` counts answers |
+//! | `reward`, `groups/unsolved`, `groups/agree`, `answers/tokens`, `answers/unreadable`, `grpo/surrogate`, `grpo/kl`, `grpo/clipped` | groups of answers; there `pairs_per_second` counts answers |
 //! | `expsft/beta`, `expsft/groups`, `expsft/nll` | positive answers: coefficient, share of groups that have one, -log pi |
 //! | `rollout_tokens_per_second`, `rollout_time_share`, `explained_pairs` | what answers take, of the time since the last line; pairs made of them |
 //! | `eval_pass@1`, `eval_unsolved_share`, `eval_nll_own`, `eval_answer_after_own`, .. | held-out tasks, see `expo::signals` |

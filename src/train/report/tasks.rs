@@ -11,6 +11,7 @@ use crate::train::expo::solve::Solved;
 pub fn results(evaluation: &TaskEvaluation) -> Markup {
     html! {
         (passes(&evaluation.solved))
+        @for note in &evaluation.notes { p.note { (note) } }
         @if let Some(signals) = &evaluation.signals { (properties(signals)) }
         h2 { "Samples" }
         @for sample in &evaluation.samples { (said(sample)) }
@@ -30,6 +31,7 @@ fn passes(solved: &Solved) -> Markup {
         p.soft {
             (solved.tasks) " tasks, " (solved.unsolved) " of them without a right answer"
             @if solved.too_long > 0 { "; " (solved.too_long) " do not fit the context" }
+            @if solved.unreadable > 0 { "; nothing could be read from " (solved.unreadable) " answers" }
             "."
         }
     }

@@ -61,4 +61,9 @@ impl Task {
     pub fn is_solved_by(&self, text: &str) -> bool {
         self.verifier.accepts(text, &self.answer)
     }
+
+    /// Whether `text` has an answer at all.
+    pub fn reads(&self, text: &str) -> bool {
+        self.verifier.reads(text)
+    }
 }

@@ -36,11 +36,7 @@ impl Verifier {
     pub fn accepts(self, text: &str, right: &str) -> bool {
         match self {
             Self::Number => {
-                let said = match marked(text) {
-                    Some(answer) => number::parse(answer).or_else(|| number::last_in(answer)),
-                    None => number::last_in(text),
-                };
-                let pair = said.zip(number::parse(right));
+                let pair = number_in(text).zip(number::parse(right));
                 pair.is_some_and(|(said, right)| number::equal(said, right))
             }
             Self::Exact => normal(said(text)) == normal(right),
@@ -53,10 +49,19 @@ impl Verifier {
             }
             Self::Json => {
                 let right: Option<Value> = serde_json::from_str(right).ok();
-                let said = marked(text).and_then(|answer| serde_json::from_str(answer).ok());
-                let said = said.or_else(|| last_json(text));
+                let said = json_in(text);
                 said.is_some() && said == right
             }
+        }
+    }
+
+    /// Whether `text` has an answer that can be read, right or wrong.
+    pub fn reads(self, text: &str) -> bool {
+        match self {
+            Self::Number => number_in(text).is_some(),
+            Self::Choice => chosen(text).is_some(),
+            Self::Json => json_in(text).is_some(),
+            Self::Exact | Self::Regex | Self::Expression => !said(text).trim().is_empty(),
         }
     }
 
@@ -76,6 +81,20 @@ impl Verifier {
             _ => None,
         }
     }
+}
+
+/// The number that a text answers.
+fn number_in(text: &str) -> Option<f64> {
+    match marked(text) {
+        Some(answer) => number::parse(answer).or_else(|| number::last_in(answer)),
+        None => number::last_in(text),
+    }
+}
+
+/// The JSON that a text answers.
+fn json_in(text: &str) -> Option<Value> {
+    let said = marked(text).and_then(|answer| serde_json::from_str(answer).ok());
+    said.or_else(|| last_json(text))
 }
 
 /// The marked answer, else the last line.
@@ -146,6 +165,23 @@ fn last_json(text: &str) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_that_cannot_be_read_are_known() {
+        for (verifier, read, unread) in [
+            (
+                Verifier::Number,
+                "The answer is 7.",
+                "The answer is seven-ish.",
+            ),
+            (Verifier::Choice, "so (b)", "I cannot choose between them"),
+            (Verifier::Json, "{\"a\": 1}", "{\"a\": "),
+            (Verifier::Exact, "nn", " \n"),
+        ] {
+            assert!(verifier.reads(read), "{read}");
+            assert!(!verifier.reads(unread), "{unread}");
+        }
+    }
 
     #[test]
     fn answers_are_checked_by_kind() {
