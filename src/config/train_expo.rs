@@ -170,7 +170,7 @@ impl ExpGrpo {
             anneal: self.expsft_anneal,
         };
         let samples = match self.expo.samples.unwrap_or(8) {
-            0 if self.expo.positive == Positive::None => {
+            0 if self.expo.positive == Positive::None || self.expsft_beta == 0.0 => {
                 let text = "0 answers and no positive ones leave nothing to learn from";
                 return Err(problem("--samples", text));
             }
@@ -324,6 +324,10 @@ fn no_pair_losses(run: &Pdpo) -> Result<(), ConfigError> {
         ("--diagnose-gradients", run.diagnose_gradients.is_some()),
         ("--alpha", run.alpha.is_some()),
         ("--lora-dropout", run.lora_dropout.is_some()),
+        ("--user-model", run.user_model.is_some()),
+        ("--n-user-tokens", run.n_user_tokens.is_some()),
+        ("--user-lr", run.user_lr.is_some()),
+        ("--user-pairs", run.user_pairs.is_some()),
     ];
     refuse(
         &given,

@@ -319,6 +319,10 @@ fn pairs_are_made_by_the_policy_and_anew() {
     assert_ne!(read("whole", 0).unwrap(), read("whole", 1).unwrap());
     assert_eq!(read("whole", 2), None);
     assert!(bench.path("whole").join("gradients.jsonl").exists());
+    let initial = format!("{line} --regenerate-every 2 --explainer initial");
+    bench.explore("initial", &initial, &never()).unwrap();
+    assert_eq!(read("initial", 0), read("whole", 0));
+    assert_ne!(read("initial", 1), read("whole", 1));
     bench.explore("offline", line, &never()).unwrap();
     assert_eq!(read("offline", 0), read("whole", 0));
     assert_eq!(read("offline", 1), None);
@@ -347,7 +351,9 @@ fn people_get_rows_of_their_own() {
 #[test]
 fn a_run_that_had_nothing_to_learn_from_says_so() {
     let bench = Bench::new();
-    let unsolvable = "{\"question\": \"q\", \"answer\": 31}\n".repeat(6);
+    // No random text is this JSON.
+    let task = serde_json::json!({"question": "q", "answer": "{\"a\": 1}", "verifier": "json"});
+    let unsolvable = format!("{task}\n").repeat(6);
     fs::write(bench.path("tasks.jsonl"), unsolvable).unwrap();
     let outcome = bench.explore("hard", "exp-grpo --samples 2 --kl 0", &never());
     let Ok(Outcome::Published { tasks, .. }) = outcome else {

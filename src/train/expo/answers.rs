@@ -140,7 +140,7 @@ impl Answers<'_> {
     }
 
     /// The user row of who asks; 0 for who has none.
-    fn row(&self, task: &Task) -> usize {
+    pub(super) fn row(&self, task: &Task) -> usize {
         let row = task.asker().and_then(|user| self.rows.get(&user).copied());
         row.unwrap_or(0)
     }

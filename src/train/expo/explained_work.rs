@@ -7,7 +7,7 @@ use super::answers::Answers;
 use super::explain::pairs;
 use super::group_work::rollouts;
 use super::judge::Judge;
-use super::settings::Positive;
+use super::settings::{Explainer, Positive};
 use super::voice::Voices;
 use crate::model::lora::LoraDropout;
 use crate::train::adapter::TrainedAdapter;
@@ -29,6 +29,10 @@ pub struct ExplainedWork<'a> {
     judge: Judge<'a>,
     tasks: Vec<Task>,
     every: Option<usize>,
+    /// Rows of the longest pair.
+    longest: usize,
+    /// Who explained first, where explanations are theirs.
+    base: Option<Voices>,
     /// The iteration whose pairs are learned from, and they.
     pairs: Option<(usize, PairWork<'a>)>,
     clock: Instant,
@@ -40,7 +44,7 @@ impl<'a> ExplainedWork<'a> {
         run: &'a Run<'a>,
         answers: Answers<'a>,
         judge: Judge<'a>,
-        tasks: Vec<Task>,
+        (tasks, longest): (Vec<Task>, usize),
         every: Option<usize>,
     ) -> Self {
         Self {
@@ -49,6 +53,8 @@ impl<'a> ExplainedWork<'a> {
             judge,
             tasks,
             every,
+            longest,
+            base: None,
             pairs: None,
             clock: Instant::now(),
         }
@@ -112,11 +118,20 @@ impl<'a> ExplainedWork<'a> {
         step: usize,
     ) -> Result<(), TrainError> {
         let voices = Voices::of(adapter)?;
+        if self.answers.expo.explainer == Explainer::Initial && self.base.is_none() {
+            self.base = Some(Voices::untrained(self.run)?);
+        }
         let tasks: Vec<&Task> = self.tasks.iter().collect();
         let ordinary = self.answers.ordinary(&voices, &tasks, step)?;
         let explained = match self.answers.expo.positive {
             Positive::Expert => None,
-            _ => Some(self.answers.explanations(&voices, &tasks, step)?),
+            _ => {
+                let explainer = match (self.answers.expo.explainer, &self.base) {
+                    (Explainer::Initial, Some(base)) => base,
+                    _ => &voices,
+                };
+                Some(self.answers.explanations(explainer, &tasks, step)?)
+            }
         };
         let filters = self.answers.expo.filters;
         let (mut lines, counts) = pairs(&tasks, &ordinary, explained.as_deref(), filters);
@@ -134,7 +149,9 @@ impl<'a> ExplainedWork<'a> {
     fn read(&self, iteration: usize) -> Result<Vec<IdPair>, TrainError> {
         let settings = self.run.settings;
         let data = dataset::read(&[self.file(iteration)])?;
-        let encoder = encoder(self.run.base, settings.max_prompt, settings.max_length)?;
+        // Nothing that the policy said is cut, whatever --max-length says of pairs of files.
+        let longest = settings.max_length.max(self.longest);
+        let encoder = encoder(self.run.base, settings.max_prompt, longest)?;
         pairs_to_train_on(&encoder, &data.pairs, &self.answers.rows, settings)
     }
 }
@@ -185,10 +202,13 @@ impl Work for ExplainedWork<'_> {
         file: &mut MetricsFile,
     ) -> Result<Line, TrainError> {
         // The pairs that the last step learned from; before the first one, those it will.
-        match &mut self.pairs {
+        let mut line = match &mut self.pairs {
             Some((_, work)) => work.diagnose(adapter, step, file),
             None => self.pairs(adapter, step)?.diagnose(adapter, step, file),
-        }
+        }?;
+        // Passes over tasks, as in all other lines.
+        line.insert("epoch".into(), self.epochs(step).into());
+        Ok(line)
     }
 
     fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {

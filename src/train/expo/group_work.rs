@@ -15,7 +15,6 @@ use crate::model::lora::LoraDropout;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::checkpoint::Progress;
 use crate::train::encode::Encoder;
-use crate::train::init::{self, Init};
 use crate::train::metrics::MetricsFile;
 use crate::train::order::Order;
 use crate::train::run::whole::Run;
@@ -107,10 +106,8 @@ impl<'a> GroupWork<'a> {
                 "not a run of groups; this is a bug".into(),
             ));
         };
-        // A fresh LoRA adds nothing.
-        let fresh = init::adapter(&run.base.decoder, &settings.lora, None, Init::Zero, 0)?;
         Ok(Self {
-            base: Voices::of(&fresh)?,
+            base: Voices::untrained(run)?,
             learner: GroupLearner {
                 decoder: &run.base.decoder,
                 bos: run.front.bos,

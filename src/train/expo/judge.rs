@@ -148,6 +148,7 @@ impl Judge<'_> {
         let texts = texts.filter_map(|((task, explanation), own)| {
             Some(Texts {
                 task,
+                row: answers.row(task),
                 own: &own.as_ref()?.first()?.text,
                 explanation: explanation.as_ref()?,
             })

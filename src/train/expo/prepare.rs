@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::answers::{Answers, Spent};
+use super::explain::solution;
 use super::explained_work::ExplainedWork;
 use super::group_work::GroupWork;
 use super::judge::Judge;
@@ -15,6 +16,7 @@ use super::solve::read;
 use crate::base_model::BaseModel;
 use crate::ids::UserKey;
 use crate::train::checkpoint::Progress;
+use crate::train::encode::Encoder;
 use crate::train::pack::Front;
 use crate::train::prepare::encoder;
 use crate::train::run::whole::Run;
@@ -36,8 +38,10 @@ pub struct PreparedTasks {
     pub held_out: Vec<Task>,
     /// What was read and left out.
     pub counts: TaskCounts,
-    /// Rows of the longest answer, with what stands before it.
-    pub longest_rows: usize,
+    /// Rows of the longest sequence of the engine.
+    longest_rows: usize,
+    /// Rows of the longest pass that cannot be cut: an answer, or a pair of them, with what stands before.
+    pub longest_pass: usize,
     /// Answers that are sampled at once.
     running: usize,
 }
@@ -69,7 +73,8 @@ impl PreparedTasks {
         let mut held_out = match &expo.held_out[..] {
             [] => {
                 let share = (train.len() as f64 * settings.holdout).ceil() as usize;
-                train.split_off(train.len() - share.min(train.len()))
+                let share = share.min(expo.max_held_out).min(train.len());
+                train.split_off(train.len() - share)
             }
             files => read(files, usize::MAX)?,
         };
@@ -78,17 +83,24 @@ impl PreparedTasks {
         let mut counts = TaskCounts::default();
         let n_user_tokens = settings.user_model.map_or(0, |u| u.n_user_tokens);
         let context = base.decoder.config().max_positions;
-        let mut longest_rows = 0;
+        let (mut longest_rows, mut longest_pass) = (0, 0);
+        let encoder = encoder(base, settings.max_prompt, settings.max_length)?;
         for tasks in [&mut train, &mut held_out] {
             let mut fitting = Vec::with_capacity(tasks.len());
             for task in tasks.drain(..) {
                 let prompt = rollout::encode(base, &prompts::with_answer(&task))?;
                 let rows = prompt.len() + n_user_tokens + expo.max_tokens;
-                if rows > context {
+                let reply = longest_reply(expo, &encoder, &task)?;
+                if rows.max(prompt.len() + n_user_tokens + reply) > context {
                     counts.too_long += 1;
                     continue;
                 }
                 longest_rows = longest_rows.max(rows);
+                let replies = match expo.method {
+                    Method::Dpo { .. } => 2 * reply,
+                    Method::Grpo { .. } => reply,
+                };
+                longest_pass = longest_pass.max(prompt.len() + n_user_tokens + replies);
                 fitting.push(task);
             }
             *tasks = fitting;
@@ -127,6 +139,7 @@ impl PreparedTasks {
             held_out,
             counts,
             longest_rows,
+            longest_pass,
         })
     }
 
@@ -163,7 +176,8 @@ impl PreparedTasks {
         };
         match expo.method {
             Method::Dpo { regenerate_every } => {
-                let work = ExplainedWork::new(run, answers, judge, self.train, regenerate_every);
+                let tasks = (self.train, self.longest_pass);
+                let work = ExplainedWork::new(run, answers, judge, tasks, regenerate_every);
                 Ok(Box::new(work))
             }
             Method::Grpo { .. } => {
@@ -173,4 +187,18 @@ impl PreparedTasks {
             }
         }
     }
+}
+
+/// Tokens of the longest reply to a task that is learned from: an answer, an explanation with the answer put
+/// behind it, or the task's solution.
+fn longest_reply(expo: &ExpoSettings, encoder: &Encoder, task: &Task) -> Result<usize, TrainError> {
+    // A token has a byte at least; "The answer is" and the end of the turn are the rest.
+    let explained = expo.explanation_tokens + prompts::shown(task).len() + 8;
+    let longest = expo.max_tokens.max(explained);
+    let Some(text) = solution(task).filter(|_| expo.positive == Positive::Expert) else {
+        return Ok(longest);
+    };
+    let ids = encoder.question_and_reply(&prompts::plain(task), &text);
+    let [_, reply] = ids.map_err(|e| TrainError::Unfit(e.to_string()))?;
+    Ok(longest.max(reply.len()))
 }

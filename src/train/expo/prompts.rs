@@ -48,7 +48,8 @@ const HINTS: [&str; 8] = [
 ];
 
 /// An explanation as if nobody had told: sentences that give the hint away are left out, and the answer
-/// stands at the end where the text does not end with one. `None` if nothing is left.
+/// stands at the end where the text does not end with one. `None` if nothing is left, or the right answer
+/// cannot be put there.
 pub fn as_response(task: &Task, explanation: &str) -> Option<String> {
     let told = |sentence: &str| {
         let lower = sentence.to_lowercase();
@@ -62,7 +63,9 @@ pub fn as_response(task: &Task, explanation: &str) -> Option<String> {
     if task.is_solved_by(kept) {
         return Some(kept.to_owned());
     }
-    Some(format!("{kept}\nThe answer is {}.", shown(task)))
+    // A wrong answer that stays marked above it, or a task whose answer cannot be told, spoils it.
+    let text = format!("{kept}\nThe answer is {}.", shown(task));
+    task.is_solved_by(&text).then_some(text)
 }
 
 /// Pieces that end with a sentence or a line; together they are the text.

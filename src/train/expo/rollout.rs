@@ -61,9 +61,17 @@ impl Asked {
             samples: sampling.samples,
             temperature: sampling.temperature,
             max_tokens: sampling.max_tokens,
-            seed: sampling.seed.wrapping_add((number as u64) << 20),
+            seed: mixed(sampling.seed.wrapping_add((number as u64) << 20)),
         }
     }
+}
+
+/// The finalizer of splitmix64: neighbouring seeds have nothing in common.
+fn mixed(seed: u64) -> u64 {
+    let seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    seed ^ (seed >> 31)
 }
 
 /// What came of it.
@@ -291,7 +299,11 @@ pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> 
             };
             template.encode(&base.tokenizer, &[message], true)
         }
-        None => base.tokenizer.encode(prompt, SpecialTokens::AsText),
+        None => {
+            let rest = base.tokenizer.encode(prompt, SpecialTokens::AsText);
+            let bos = base.tokenizer.added_bos().into_iter();
+            rest.map(|rest| bos.chain(rest).collect())
+        }
     };
     let ids = ids.map_err(|e| TrainError::Unfit(e.to_string()))?;
     if ids.is_empty() {

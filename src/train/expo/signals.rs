@@ -34,6 +34,8 @@ pub struct Signals {
 pub struct Texts<'a> {
     /// The task.
     pub task: &'a Task,
+    /// The user row of who asks; 0 for who has none.
+    pub row: usize,
     /// What the policy answered.
     pub own: &'a str,
     /// What it explained with the answer shown, as an answer to the plain question.
@@ -42,6 +44,7 @@ pub struct Texts<'a> {
 
 /// A text as ids, and which of them count.
 struct Read {
+    row: usize,
     prompt: Vec<u32>,
     response: Vec<u32>,
     kept: Vec<bool>,
@@ -60,7 +63,14 @@ impl Signals {
     ) -> Result<Self, TrainError> {
         let mean = |read: Vec<Read>, by_token: bool| -> Result<Option<f64>, TrainError> {
             let kept = |read: &Read| read.kept.iter().filter(|k| **k).count();
-            let counted: Vec<Read> = read.into_iter().filter(|r| kept(r) > 0).collect();
+            // What the model was not made for says nothing about it.
+            let context = policy.decoder.config().max_positions;
+            let rows =
+                |r: &Read| policy.front.n_user_tokens + 1 + r.prompt.len() + r.response.len();
+            let counted = read
+                .into_iter()
+                .filter(|r| kept(r) > 0 && rows(r) <= context);
+            let counted: Vec<Read> = counted.collect();
             let sums = sums(policy, &counted, pack_rows)?;
             let tokens: usize = counted.iter().map(kept).sum();
             let by = if by_token { tokens } else { counted.len() };
@@ -69,14 +79,14 @@ impl Signals {
         let whole = |of: fn(&Texts) -> Option<String>| -> Result<_, TrainError> {
             let read = texts.iter().filter_map(|t| Some((t, of(t)?)));
             let read: Result<Vec<Read>, _> =
-                read.map(|(t, text)| said(encoder, t.task, &text)).collect();
+                read.map(|(t, text)| said(encoder, t, &text)).collect();
             let nll = mean(read?, true)?;
             Ok(nll.map(|mean| -mean))
         };
         let after = |of: fn(&Texts) -> Option<String>| -> Result<_, TrainError> {
             let read = texts.iter().filter_map(|t| Some((t, of(t)?)));
             let read: Result<Vec<Read>, _> = read
-                .map(|(t, text)| answer_after(encoder, t.task, &text))
+                .map(|(t, text)| answer_after(encoder, t, &text))
                 .collect();
             mean(read?, false)
         };
@@ -110,8 +120,7 @@ impl Signals {
 impl Read {
     fn completion(&self, policy: &Policy) -> Completion<'_> {
         Completion {
-            // The generic user, where there are users.
-            user: policy.user_model.as_ref().map(|_| 0),
+            user: policy.user_model.as_ref().map(|_| self.row),
             prompt: &self.prompt,
             response: &self.response,
             kept: Some(&self.kept),
@@ -119,11 +128,12 @@ impl Read {
     }
 }
 
-fn said(encoder: &Encoder, task: &Task, text: &str) -> Result<Read, TrainError> {
-    let ids = encoder.question_and_reply(&prompts::plain(task), text);
+fn said(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, TrainError> {
+    let ids = encoder.question_and_reply(&prompts::plain(of.task), text);
     let [prompt, response] = ids.map_err(|e| TrainError::Unfit(e.to_string()))?;
     let kept = vec![true; response.len()];
     Ok(Read {
+        row: of.row,
         prompt,
         response,
         kept,
@@ -131,10 +141,10 @@ fn said(encoder: &Encoder, task: &Task, text: &str) -> Result<Read, TrainError> 
 }
 
 /// The way of `text` without its answer, then the right one; only its tokens count.
-fn answer_after(encoder: &Encoder, task: &Task, text: &str) -> Result<Read, TrainError> {
+fn answer_after(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, TrainError> {
     let way = format!("{}\nThe answer is", final_answer::before(text));
-    let whole = format!("{way} {}.", prompts::shown(task));
-    let (before, mut read) = (said(encoder, task, &way)?, said(encoder, task, &whole)?);
+    let whole = format!("{way} {}.", prompts::shown(of.task));
+    let (before, mut read) = (said(encoder, of, &way)?, said(encoder, of, &whole)?);
     let both = before.response.iter().zip(&read.response);
     let shared = both.take_while(|(a, b)| a == b).count();
     read.kept[..shared].fill(false);

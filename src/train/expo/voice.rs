@@ -8,7 +8,9 @@ use crate::base_model::BaseModel;
 use crate::engine::request::EngineAdapter;
 use crate::ids::{AdapterVersion, UserKey};
 use crate::train::adapter::TrainedAdapter;
+use crate::train::init::{self, Init};
 use crate::train::load::locate_and_read;
+use crate::train::run::whole::Run;
 use crate::train::TrainError;
 use crate::user_model::model::UserModel;
 use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
@@ -83,6 +85,15 @@ impl Voices {
             },
             user_model: adapter.user_model()?,
         })
+    }
+
+    /// The base model as a run finds it: with a fresh LoRA, which adds nothing, and no user model.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn untrained(run: &Run) -> Result<Self, TrainError> {
+        let (decoder, lora) = (&run.base.decoder, &run.settings.lora);
+        Self::of(&init::adapter(decoder, lora, None, Init::Zero, 0)?)
     }
 
     /// The person of a user row, 0 being the generic user.

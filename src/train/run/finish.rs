@@ -39,9 +39,13 @@ pub(super) fn publish(
     training["evaluation"] = match &judged {
         Judged::Nothing => Value::Null,
         Judged::Pairs(evaluation) => {
-            write(run, EVAL_FILE, evaluation).map(|_| summary(evaluation))?
+            write(run, EVAL_FILE, evaluation).map(|()| summary(evaluation))?
         }
-        Judged::Tasks(evaluation) => write(run, SOLVED_FILE, evaluation)?,
+        Judged::Tasks(evaluation) => {
+            write(run, SOLVED_FILE, evaluation)?;
+            // Texts stay out of a manifest: they may be people's.
+            json!({"solved": evaluation.solved, "signals": evaluation.signals})
+        }
     };
     let contents = contents(&adapter, describe(run, training));
     let version = publish_only(&out.join(BUNDLE_DIR), &contents)?;
@@ -58,10 +62,9 @@ pub(super) fn publish(
     })
 }
 
-fn write(run: &Run, file: &str, evaluation: &impl Serialize) -> Result<Value, TrainError> {
+fn write(run: &Run, file: &str, evaluation: &impl Serialize) -> Result<(), TrainError> {
     let json = serde_json::to_value(evaluation).unwrap_or_default();
-    replace(&run.place.out.join(file), &pretty(&json))?;
-    Ok(json)
+    replace(&run.place.out.join(file), &pretty(&json))
 }
 
 fn describe(run: &Run, training: Value) -> Description {

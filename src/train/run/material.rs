@@ -65,7 +65,7 @@ impl Material {
     pub(super) fn longest(&self) -> usize {
         match self {
             Self::Pairs(prepared) => longest_pair(prepared),
-            Self::Tasks(prepared) => prepared.longest_rows,
+            Self::Tasks(prepared) => prepared.longest_pass,
         }
     }
 

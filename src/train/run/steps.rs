@@ -83,6 +83,7 @@ impl<'a> Steps<'a> {
                 // Where the base stands: there is no number of it anywhere else.
                 self.evaluate()?;
             }
+            self.since.clock = Instant::now();
         }
         while self.start.progress.step < self.total {
             let facts = self.step()?;
