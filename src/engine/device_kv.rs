@@ -151,9 +151,7 @@ impl RowsPass {
             .flat_map(|s| s.slot_mapping(BLOCK_SIZE))
             .map(|slot| slot as u32);
         let contexts = input.spans.iter().map(|span| {
-            let slot =
-                |p: usize| span.block_table[p / BLOCK_SIZE] as usize * BLOCK_SIZE + p % BLOCK_SIZE;
-            let slots = (0..span.context_len()).map(|p| slot(p) as u32);
+            let slots = (0..span.context_len()).map(|p| span.slot(p, BLOCK_SIZE) as u32);
             Tensor::new(slots.collect::<Vec<u32>>(), device)
         });
         Ok(Self {

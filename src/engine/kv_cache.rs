@@ -27,12 +27,6 @@ enum Layers {
 }
 
 impl KvCache {
-    /// On the CPU: as many blocks as `bytes` hold, at least one.
-    pub fn with_memory(config: &ModelConfig, bytes: usize) -> Self {
-        let block = Self::block_bytes(config, size_of::<f32>());
-        Self::with_blocks(config, (bytes / block).max(1))
-    }
-
     /// On the CPU: room for `n_blocks`.
     pub fn with_blocks(config: &ModelConfig, n_blocks: usize) -> Self {
         let layer = || LayerKv::new(n_blocks, config.n_kv_heads, config.head_dim);

@@ -80,8 +80,12 @@ pub struct SequenceSpan {
 impl SequenceSpan {
     /// The KV slot of each row of this step: block * block_size + offset.
     pub fn slot_mapping(&self, block_size: usize) -> impl Iterator<Item = usize> + '_ {
-        (self.past..self.past + self.rows.len())
-            .map(move |p| self.block_table[p / block_size] as usize * block_size + p % block_size)
+        (self.past..self.context_len()).map(move |p| self.slot(p, block_size))
+    }
+
+    /// The KV slot of a position of the sequence.
+    pub fn slot(&self, position: usize, block_size: usize) -> usize {
+        self.block_table[position / block_size] as usize * block_size + position % block_size
     }
 
     /// Rows of the sequence in the KV cache after this step.

@@ -82,7 +82,7 @@ impl<'a> ExplainedWork<'a> {
             .is_none_or(|(known, _)| *known != iteration)
         {
             // A file of a step that the checkpoint does not have yet is made anew, to the same bits.
-            let known = self.file(iteration).exists() && self.begins_before(step);
+            let known = self.file(iteration).exists() && self.within(step) > 0;
             if !known {
                 self.make(adapter, iteration, step)?;
             }
@@ -94,8 +94,8 @@ impl<'a> ExplainedWork<'a> {
                     work.take(train, seed)?;
                 }
                 None => {
-                    let mut work = PairWork::new(self.run, train, [Vec::new(), Vec::new()])?;
-                    work.reorder(seed);
+                    let none = [Vec::new(), Vec::new()];
+                    let work = PairWork::new(self.run, train, none, seed)?;
                     self.pairs = Some((iteration, work));
                 }
             }
@@ -104,9 +104,9 @@ impl<'a> ExplainedWork<'a> {
         self.pairs.as_mut().map(|(_, work)| work).ok_or_else(none)
     }
 
-    /// Whether the iteration of `step` began before it.
-    fn begins_before(&self, step: usize) -> bool {
-        self.every.map_or(step, |every| step % every) > 0
+    /// Steps of its iteration before `step`.
+    fn within(&self, step: usize) -> usize {
+        self.every.map_or(step, |every| step % every)
     }
 
     /// Asks the policy, and writes the pairs of an iteration. If there are none, those of the iteration
@@ -169,7 +169,7 @@ impl Work for ExplainedWork<'_> {
         dropout: Option<LoraDropout>,
         update: &mut Update,
     ) -> Result<Learned, TrainError> {
-        let within = self.every.map_or(step, |every| step % every);
+        let within = self.within(step);
         let work = self.pairs(adapter, step)?;
         work.learn(adapter, within, dropout, update)
     }

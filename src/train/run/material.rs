@@ -90,7 +90,12 @@ impl Material {
                     test,
                     ..
                 } = *prepared;
-                Ok(Box::new(PairWork::new(run, train, [held_out, test])?))
+                Ok(Box::new(PairWork::new(
+                    run,
+                    train,
+                    [held_out, test],
+                    run.settings.seed,
+                )?))
             }
             Self::Tasks(prepared) => prepared.work(run, progress),
         }

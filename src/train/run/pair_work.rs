@@ -33,7 +33,7 @@ pub struct PairWork<'a> {
 }
 
 impl<'a> PairWork<'a> {
-    /// Computes the reference's log-probabilities of all pairs.
+    /// Computes the reference's log-probabilities of all pairs; the order follows from `seed`.
     ///
     /// # Errors
     /// A failure of the tensor library.
@@ -41,6 +41,7 @@ impl<'a> PairWork<'a> {
         run: &'a Run<'a>,
         train: Vec<IdPair>,
         [held_out, test]: [Vec<HeldOutPair>; 2],
+        seed: u64,
     ) -> Result<Self, TrainError> {
         let settings = run.settings;
         let mut work = Self {
@@ -61,7 +62,7 @@ impl<'a> PairWork<'a> {
             order: Order::new(1, 1, 0),
             means: Means::default(),
         };
-        work.take(train, settings.seed)?;
+        work.take(train, seed)?;
         let held_out = work.held_out.iter_mut().chain(&mut work.test);
         work.run.reference(held_out.map(|p| &mut p.pair))?;
         Ok(work)
@@ -73,17 +74,12 @@ impl<'a> PairWork<'a> {
     /// A failure of the tensor library.
     pub fn take(&mut self, mut train: Vec<IdPair>, seed: u64) -> Result<(), TrainError> {
         self.run.reference(train.iter_mut())?;
-        self.train = train;
-        self.reorder(seed);
-        Ok(())
-    }
-
-    /// Learns in the order that follows from `seed`.
-    pub fn reorder(&mut self, seed: u64) {
         let settings = self.run.settings;
-        let users = self.train.iter().map(|pair| pair.user).collect();
-        self.order = Order::new(self.train.len(), settings.batch_size, seed)
+        let users = train.iter().map(|pair| pair.user).collect();
+        self.order = Order::new(train.len(), settings.batch_size, seed)
             .with_users_together(users, settings.user_pairs);
+        self.train = train;
+        Ok(())
     }
 
     /// How many pairs there are to learn from.
