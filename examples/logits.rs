@@ -73,7 +73,6 @@ fn logits(base: &BaseModel, version: &Adapter, line: &Line) -> Result<Tensor> {
                 digest: None,
             })
             .collect(),
-        learned_rows: None,
         spans: vec![SequenceSpan {
             rows: 0..rows,
             past: 0,
@@ -82,6 +81,7 @@ fn logits(base: &BaseModel, version: &Adapter, line: &Line) -> Result<Tensor> {
         }],
         logit_rows: (0..rows).collect(),
         token_ids,
+        ..ForwardInput::default()
     };
     Ok(base.decoder.forward(&input, &mut kv)?)
 }

@@ -272,7 +272,8 @@ fn steps(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<Duration> {
             ..ForwardInput::default()
         };
         let logits = runner.forward(&input)?;
-        ids.push(runner.choose(&logits, &[wish])?[0].context("logits are not numbers")?);
+        let chosen = runner.choose(&logits, &[wish])?.wait()?;
+        ids.push(chosen[0].context("logits are not numbers")?);
     }
     let mut times = Vec::new();
     for step in 0..cli.tokens {
@@ -284,7 +285,7 @@ fn steps(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<Duration> {
         };
         let start = Instant::now();
         let logits = runner.forward(&input)?;
-        let chosen = runner.choose(&logits, &vec![wish; n])?;
+        let chosen = runner.choose(&logits, &vec![wish; n])?.wait()?;
         times.push(start.elapsed());
         ids = chosen.into_iter().flatten().collect();
     }

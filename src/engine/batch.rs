@@ -3,41 +3,51 @@
 use std::ops::Range;
 
 use super::block_hash::Row;
+use super::chosen::ChosenTokens;
 use super::sequence::Sequence;
-use crate::model::input::{ForwardInput, SequenceSpan, SoftRow};
+use crate::model::input::{CarriedTokens, ForwardInput, SequenceSpan, SoftRow};
 
 /// The rows of one step, by sequence.
 #[derive(Debug, Default)]
 pub struct ScheduledBatch {
-    /// In the order of the running sequences.
+    /// In the order of arrival.
     pub spans: Vec<ScheduledSpan>,
 }
 
 /// The rows of one sequence in a step.
 #[derive(Debug, Clone)]
 pub struct ScheduledSpan {
-    /// Which of the running sequences.
-    pub sequence: usize,
+    /// Which sequence.
+    pub arrival: u64,
     /// Positions to compute.
     pub positions: Range<usize>,
     /// Whether they reach the sequence's last row, whose logits give the next token.
     pub wants_logits: bool,
 }
 
+/// A pass that was started, and whose tokens the host does not know yet.
+#[derive(Debug)]
+pub struct Launched {
+    /// What it computes.
+    pub spans: Vec<ScheduledSpan>,
+    /// One for each span that wants logits.
+    pub tokens: ChosenTokens,
+}
+
 impl ScheduledBatch {
     /// What was scheduled of `running`.
     pub fn of(running: &[Sequence]) -> Self {
-        let span = |(sequence, s): (usize, &Sequence)| {
+        let span = |s: &Sequence| {
             let positions = s.scheduled();
             let wants_logits = positions.end == s.n_rows();
             (!positions.is_empty()).then_some(ScheduledSpan {
-                sequence,
+                arrival: s.arrival(),
                 positions,
                 wants_logits,
             })
         };
         Self {
-            spans: running.iter().enumerate().filter_map(span).collect(),
+            spans: running.iter().filter_map(span).collect(),
         }
     }
 
@@ -47,14 +57,33 @@ impl ScheduledBatch {
     }
 }
 
-/// Packs spans of `running` without padding; logits in the order of the spans that want them.
-pub fn forward_input(spans: &[ScheduledSpan], running: &[Sequence]) -> ForwardInput {
+/// Packs spans of `sequences`, one each, without padding; logits in the order of the spans that want them.
+/// Tokens that are in flight are carried over from `ahead`.
+pub fn forward_input(
+    spans: &[ScheduledSpan],
+    sequences: &[&Sequence],
+    ahead: Option<&Launched>,
+) -> ForwardInput {
     let mut input = ForwardInput::default();
-    for span in spans {
-        let sequence = &running[span.sequence];
+    let mut carried = Vec::new();
+    let given = ahead
+        .iter()
+        .flat_map(|a| &a.spans)
+        .filter(|s| s.wants_logits);
+    let mut given = given.enumerate().peekable();
+    for (span, sequence) in spans.iter().zip(sequences) {
         let first = input.token_ids.len();
-        for position in span.positions.clone() {
+        let known = span.positions.start..span.positions.end.min(sequence.n_known());
+        for position in known {
             push_row(&mut input, sequence, position);
+        }
+        if span.positions.end > sequence.n_known() {
+            // The last row and no other: a pass gives one token. Both are in the order of arrival.
+            while given.next_if(|(_, s)| s.arrival < span.arrival).is_some() {}
+            let place = given.next_if(|(_, s)| s.arrival == span.arrival);
+            debug_assert!(place.is_some(), "a token in flight that no pass gives");
+            carried.extend(place.map(|(place, _)| (input.token_ids.len(), place)));
+            input.token_ids.push(0);
         }
         let rows = first..input.token_ids.len();
         if span.wants_logits {
@@ -66,6 +95,12 @@ pub fn forward_input(spans: &[ScheduledSpan], running: &[Sequence]) -> ForwardIn
             past: span.positions.start,
             block_table: sequence.block_table().clone(),
             lora: adapter.map(|a| a.lora.clone()),
+        });
+    }
+    if let Some(ahead) = ahead.filter(|_| !carried.is_empty()) {
+        input.carried = Some(CarriedTokens {
+            ids: ahead.tokens.ids().clone(),
+            at: carried,
         });
     }
     input

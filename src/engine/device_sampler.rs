@@ -19,6 +19,15 @@ const FLOOR: f64 = -64.0;
 /// Halvings of 64 after which an interval is as narrow as f32 can tell apart near its middle.
 const HALVINGS: usize = 28;
 
+/// What was chosen, on the device.
+#[derive(Debug)]
+pub struct Choice {
+    /// (rows), u32; 0 at a row whose logits are not numbers, or without a possible token.
+    pub ids: Tensor,
+    /// (rows, 2), f32: the id, and a check that is NaN where there is none.
+    pub report: Tensor,
+}
+
 /// Chooses tokens on a device.
 #[derive(Debug, Default)]
 pub struct DeviceSampler {
@@ -27,12 +36,11 @@ pub struct DeviceSampler {
 }
 
 impl DeviceSampler {
-    /// A token for each row of `logits`, (rows, vocab), f32; `None` where logits are not numbers or no
-    /// token is possible. `wishes` has one entry a row.
+    /// A token for each row of `logits`, (rows, vocab), f32. `wishes` has one entry a row.
     ///
     /// # Errors
     /// A failure of the tensor library.
-    pub fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Vec<Option<u32>>> {
+    pub fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Choice> {
         let greatest = logits.max_keepdim(1)?;
         let below = logits.broadcast_sub(&greatest)?;
         // NaN if a logit is NaN or positive infinity, or all are negative infinity.
@@ -43,10 +51,13 @@ impl DeviceSampler {
             let greedy = column(wishes, |w| f32::from(u8::from(w.is_greedy())), logits)?;
             ids = greedy.ne(0f32)?.where_cond(&ids, &drawn)?;
         }
-        // Ids below 2^24 are exact in f32; so there is one copy to the host.
-        let rows = Tensor::cat(&[ids, check], 1)?.to_vec2::<f32>()?;
-        let chosen = |row: &Vec<f32>| (!row[1].is_nan()).then_some(row[0] as u32);
-        Ok(rows.iter().map(chosen).collect())
+        // The next pass may read the embedding of whatever stands here.
+        ids = check.eq(&check)?.where_cond(&ids, &ids.zeros_like()?)?;
+        Ok(Choice {
+            ids: ids.squeeze(1)?.to_dtype(DType::U32)?,
+            // Ids below 2^24 are exact in f32; so there is one copy to the host.
+            report: Tensor::cat(&[ids, check], 1)?,
+        })
     }
 
     /// (rows, 1), f32: the id that each row's `u` falls on; `below` are logits less the greatest.
@@ -170,18 +181,20 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use super::super::chosen::ChosenTokens;
+    use super::super::host_copy::HostCopy;
     use super::super::request::SamplingParams;
-    use super::super::sampler::{draw, greedy};
     use super::*;
 
-    fn wish(params: &SamplingParams, u: f64) -> Wish {
-        Wish {
-            temperature: params.temperature,
-            top_k: params.top_k,
-            top_p: params.top_p,
-            min_p: params.min_p,
-            u,
-        }
+    fn choose(sampler: &mut DeviceSampler, logits: &Tensor, wishes: &[Wish]) -> Vec<Option<u32>> {
+        let choice = sampler.choose(logits, wishes).unwrap();
+        let ids = choice.ids.to_vec1::<u32>().unwrap();
+        let tokens = ChosenTokens::new(choice.ids, HostCopy::of(choice.report));
+        let tokens = tokens.wait().unwrap();
+        // What the next pass would take is what the host is told.
+        let stated = tokens.iter().map(|t| t.unwrap_or(0));
+        assert_eq!(ids, stated.collect::<Vec<u32>>());
+        tokens
     }
 
     #[test]
@@ -213,14 +226,15 @@ mod tests {
                     .map(|_| (0..vocab).map(|_| random.random_range(-6.0..6.0)).collect())
                     .collect();
                 let us: Vec<f64> = kinds.iter().map(|_| random.random()).collect();
-                let wishes: Vec<Wish> = kinds.iter().zip(&us).map(|(k, u)| wish(k, *u)).collect();
+                let wishes: Vec<Wish> = kinds
+                    .iter()
+                    .zip(&us)
+                    .map(|(k, u)| Wish::of(k, *u))
+                    .collect();
                 let logits = Tensor::new(rows.clone(), &Device::Cpu).unwrap();
-                let got = sampler.choose(&logits, &wishes).unwrap();
+                let got = choose(&mut sampler, &logits, &wishes);
                 for (i, (row, kind)) in rows.iter().zip(&kinds).enumerate() {
-                    let want = match kind.temperature == 0.0 {
-                        true => greedy(row),
-                        false => draw(kind, row, us[i]),
-                    };
+                    let want = wishes[i].choose(row);
                     assert_eq!(got[i], Some(want), "{kind:?} at {}", us[i]);
                 }
             }
@@ -239,9 +253,8 @@ mod tests {
         let logits = Tensor::new(&rows, &Device::Cpu).unwrap();
         for (u, want) in [(0.0, 1), (0.49, 1), (0.51, 3), (0.999_999_999, 3)] {
             for params in [SamplingParams::default(), SamplingParams::greedy()] {
-                let got = DeviceSampler::default()
-                    .choose(&logits, &[wish(&params, u); 4])
-                    .unwrap();
+                let wishes = [Wish::of(&params, u); 4];
+                let got = choose(&mut DeviceSampler::default(), &logits, &wishes);
                 assert_eq!(got[1..], [None; 3]);
                 let greedy = params.temperature == 0.0;
                 assert!(

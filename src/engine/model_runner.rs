@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::chosen::ChosenTokens;
 use super::device_sampler::DeviceSampler;
 use super::device_side::DeviceSide;
+use super::host_copy::HostCopies;
 use super::kv_cache::KvCache;
 use super::runner::Runner;
 use super::sampler::Wish;
@@ -31,6 +33,7 @@ pub struct ModelRunner {
 struct Elsewhere {
     side: DeviceSide,
     sampler: DeviceSampler,
+    copies: HostCopies,
 }
 
 impl ModelRunner {
@@ -41,6 +44,7 @@ impl ModelRunner {
         let elsewhere = || Elsewhere {
             side: DeviceSide::new(placement.clone(), width, PROMPT_BYTES),
             sampler: DeviceSampler::default(),
+            copies: HostCopies::default(),
         };
         Self {
             elsewhere: (placement.route() == Route::Portable).then(elsewhere),
@@ -80,12 +84,21 @@ impl Runner for ModelRunner {
         self.elsewhere.is_some()
     }
 
-    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Vec<Option<u32>>, ModelError> {
-        let elsewhere = self.elsewhere.as_mut();
-        let sampler = elsewhere.map(|e| &mut e.sampler).ok_or_else(|| {
-            candle_core::Error::msg("logits on the host are not chosen from here: a bug")
-        })?;
-        Ok(sampler.choose(logits, wishes)?)
+    fn runs_ahead(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
+        let Some(Elsewhere {
+            sampler, copies, ..
+        }) = &mut self.elsewhere
+        else {
+            let bug = "logits on the host are not chosen from here: a bug";
+            return Err(candle_core::Error::msg(bug).into());
+        };
+        let choice = sampler.choose(logits, wishes)?;
+        let report = copies.start(&choice.report)?;
+        Ok(ChosenTokens::new(choice.ids, report))
     }
 
     fn vocab_size(&self) -> usize {

@@ -37,7 +37,7 @@ impl Outbox {
         (outbox, Answer { events })
     }
 
-    /// Sends a token; the caller saw [`Self::has_room`] since the last one.
+    /// Sends a token; the caller saw that [`Self::has_room`] for it.
     pub fn token(&mut self, token: TokenOutput) {
         let sent = self.tokens.try_send(EngineEvent::Token(token));
         debug_assert!(
@@ -51,10 +51,10 @@ impl Outbox {
         self.last.get_or_insert(event);
     }
 
-    /// Whether one more token fits. Only this side takes room, so `true` stays true until
+    /// Whether `n` more tokens fit. Only this side takes room, so `true` stays true until
     /// [`Self::token`].
-    pub fn has_room(&self) -> bool {
-        self.tokens.capacity() > 0
+    pub fn has_room(&self, n: usize) -> bool {
+        self.tokens.capacity() >= n
     }
 
     /// Whether nobody listens any more.
@@ -96,7 +96,7 @@ mod tests {
     fn the_last_event_fits_behind_a_full_channel() {
         let (mut outbox, mut answer) = Outbox::channel();
         let mut sent = 0;
-        while outbox.has_room() {
+        while outbox.has_room(1) {
             outbox.token(token(sent));
             sent += 1;
         }

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use candle_core::Tensor;
 
+use super::chosen::ChosenTokens;
 use super::model_runner::ModelRunner;
 use super::runner::Runner;
 use super::sampler::Wish;
@@ -129,7 +130,7 @@ impl Runner for RankedRunner {
         self.first.chooses()
     }
 
-    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Vec<Option<u32>>, ModelError> {
+    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
         self.first.choose(logits, wishes)
     }
 

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::chosen::ChosenTokens;
 use super::sampler::Wish;
 use crate::model::error::ModelError;
 use crate::model::input::ForwardInput;
@@ -20,12 +21,18 @@ pub trait Runner: Send {
         false
     }
 
-    /// A token for each row of `logits`, which [`Self::forward`] made, (rows, vocab); `None` for a row
-    /// without any. `wishes` has one entry a row.
+    /// Whether a pass may be started before the tokens of the one in front of it are known to the host:
+    /// it takes them as `input.carried`. Only of a runner that chooses.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// Starts to choose a token for each row of `logits`, which [`Self::forward`] made, (rows, vocab).
+    /// `wishes` has one entry a row.
     ///
     /// # Errors
     /// A failure of the whole step.
-    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<Vec<Option<u32>>, ModelError> {
+    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
         let _ = (logits, wishes);
         Err(ModelError::Tensor(candle_core::Error::msg(
             "this runner chooses no tokens: a bug",

@@ -48,9 +48,28 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// By `params`; `u` in 0..1 decides.
+    pub fn of(params: &SamplingParams, u: f64) -> Self {
+        Self {
+            temperature: params.temperature,
+            top_k: params.top_k,
+            top_p: params.top_p,
+            min_p: params.min_p,
+            u,
+        }
+    }
+
     /// Whether the greatest logit is wanted, whatever the other numbers.
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
+    }
+
+    /// The token; `logits` are numbers, and one of them is possible.
+    pub fn choose(&self, logits: &[f32]) -> u32 {
+        match self.is_greedy() {
+            true => greedy(logits),
+            false => draw(self, logits),
+        }
     }
 }
 
@@ -96,24 +115,17 @@ impl Sampler {
         Ok(self.with_logprobs(logits, id))
     }
 
-    /// What to choose by, if the next token can be chosen without a look at the logits here: nobody asked
-    /// for log-probabilities, and nothing changes the logits. [`Self::take`] then takes the token in.
-    pub fn wish(&self) -> Option<Wish> {
-        let plain = self.penalties.are_off() && self.made >= self.min_tokens;
-        let SamplingParams {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            logprobs,
-            ..
-        } = self.params;
-        (plain && logprobs.is_none()).then(|| Wish {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            u: self.rng.clone().random(),
+    /// What to choose by, if the token after the next `ahead` ones can be chosen without a look at the
+    /// logits here: nobody asked for log-probabilities, and nothing changes the logits. [`Self::take`] takes
+    /// the tokens in, in order.
+    pub fn wish(&self, ahead: usize) -> Option<Wish> {
+        let plain = self.penalties.are_off() && self.made + ahead >= self.min_tokens;
+        (plain && self.params.logprobs.is_none()).then(|| {
+            let mut rng = self.rng.clone();
+            for _ in 0..ahead {
+                let _: f64 = rng.random();
+            }
+            Wish::of(&self.params, rng.random())
         })
     }
 
@@ -133,12 +145,12 @@ impl Sampler {
     }
 
     fn choose(&mut self, logits: &[f32]) -> u32 {
-        if self.params.temperature == 0.0 {
-            greedy(logits)
-        } else {
-            let u = self.rng.random::<f64>();
-            draw(&self.params, logits, u)
-        }
+        // Greedy choice leaves the generator alone.
+        let u = match self.params.temperature == 0.0 {
+            true => 0.0,
+            false => self.rng.random(),
+        };
+        Wish::of(&self.params, u).choose(logits)
     }
 
     fn mask_end_ids(&self, logits: &mut [f32]) {
@@ -170,26 +182,25 @@ impl Sampler {
 }
 
 /// The greatest logit, the lowest id among equals. `logits` passed `check`.
-pub fn greedy(logits: &[f32]) -> u32 {
+fn greedy(logits: &[f32]) -> u32 {
     let max = greatest(logits);
     logits.iter().position(|l| *l == max).unwrap_or(0) as u32
 }
 
-/// A token by temperature (not 0), top-k, top-p and min-p; `u` in 0..1 decides. `logits` passed
-/// `check`.
+/// A token by temperature (not 0), top-k, top-p and min-p; `u` decides. `logits` passed `check`.
 ///
 /// The tokens that stay are laid side by side in order of id, each as wide as its probability.
-pub fn draw(params: &SamplingParams, logits: &[f32], u: f64) -> u32 {
-    let mut weights = top_k(params, logits);
-    if params.top_p < 1.0 {
-        top_p(&mut weights, f64::from(params.top_p));
+fn draw(wish: &Wish, logits: &[f32]) -> u32 {
+    let mut weights = top_k(wish, logits);
+    if wish.top_p < 1.0 {
+        top_p(&mut weights, f64::from(wish.top_p));
     }
-    if params.min_p > 0.0 {
+    if wish.min_p > 0.0 {
         // The best token's weight is 1.
-        drop_where(&mut weights, |_, weight| weight < params.min_p);
+        drop_where(&mut weights, |_, weight| weight < wish.min_p);
     }
     let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-    let mut rest = u * total;
+    let mut rest = wish.u * total;
     let mut chosen = 0;
     for (id, weight) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
         chosen = id as u32;
@@ -202,14 +213,14 @@ pub fn draw(params: &SamplingParams, logits: &[f32], u: f64) -> u32 {
 }
 
 /// Probabilities in units of the best one's; 0 for tokens that top-k drops.
-fn top_k(params: &SamplingParams, logits: &[f32]) -> Vec<f32> {
+fn top_k(wish: &Wish, logits: &[f32]) -> Vec<f32> {
     let max = greatest(logits);
-    let weight = |logit: f32| ((logit - max) / params.temperature).exp();
-    if params.top_k == 0 || params.top_k >= logits.len() {
+    let weight = |logit: f32| ((logit - max) / wish.temperature).exp();
+    if wish.top_k == 0 || wish.top_k >= logits.len() {
         return logits.iter().map(|l| weight(*l)).collect();
     }
     let mut keys = keys(logits);
-    let (_, least, _) = keys.select_nth_unstable_by(params.top_k - 1, |a, b| b.cmp(a));
+    let (_, least, _) = keys.select_nth_unstable_by(wish.top_k - 1, |a, b| b.cmp(a));
     let least = *least;
     let weight_or_0 = |(id, logit): (usize, &f32)| {
         let stays = key(id as u32, *logit) >= least;

@@ -10,13 +10,16 @@
 //!    youngest. It goes back to its place at the front of the queue and is recomputed later.
 //! 5. A stalled sequence (its reader is slow) is passed over, and gives its place up to whoever
 //!    waits for it.
+//! 6. Passes may be planned while the one before is in flight (`Sequence::in_flight`). A sequence whose
+//!    last token is on its way is passed over. One that was preempted with a token on its way is not
+//!    admitted, nor anyone behind it, before that token is here; none is in flight for longer than a step.
 //!
 //! Progress: the oldest sequence that is not stalled can take every block and slot from all others
-//! and fits alone, so a step with such a sequence is never empty.
+//! and fits alone, so a step with such a sequence is never empty unless a pass is in flight.
 
 use std::collections::VecDeque;
 
-use super::batch::ScheduledBatch;
+use super::batch::{ScheduledBatch, ScheduledSpan};
 use super::block_manager::BlockManager;
 use super::metrics;
 use super::request::SequenceError;
@@ -79,8 +82,14 @@ impl Scheduler {
         ScheduledBatch::of(&self.running)
     }
 
-    /// Takes the sequences out that have ended or whose reader is gone, and their blocks back.
+    /// Takes the sequences out that have ended or whose reader is gone, and their blocks back. Rows of theirs
+    /// may be in a pass that was started: what is started later may write to these blocks all the same,
+    /// for passes run in order.
     pub fn reap(&mut self) {
+        let finished = |s: &Sequence| s.state() == SequenceState::Finished;
+        while let Some(i) = self.waiting.iter().position(finished) {
+            self.ended.extend(self.waiting.remove(i));
+        }
         self.waiting.retain(|s| !has_ended(s));
         let ended = self.running.extract_if(.., |s| has_ended(s));
         for mut sequence in ended {
@@ -94,16 +103,27 @@ impl Scheduler {
         self.ended.clear();
     }
 
-    /// The scheduled rows of a running sequence are in the KV cache: its full blocks can be shared.
-    pub fn advance(&mut self, index: usize) {
-        let sequence = &mut self.running[index];
+    /// A pass over the scheduled rows of `batch` was started.
+    pub fn advance(&mut self, batch: &ScheduledBatch) {
+        for span in &batch.spans {
+            if let Some(sequence) = self.find_mut(span.arrival) {
+                sequence.advance();
+            }
+        }
+    }
+
+    /// A pass over `span` is through: the full blocks of its sequence can be shared.
+    pub fn publish(&mut self, span: &ScheduledSpan) {
         let block_size = self.blocks.block_size();
-        let before = sequence.num_computed() / block_size;
-        sequence.advance();
+        let Some(at) = self.place_of(span.arrival) else {
+            return;
+        };
         if !self.blocks.prefix_cache() {
             return;
         }
-        let after = sequence.num_computed() / block_size;
+        let sequence = &mut self.running[at];
+        let before = span.positions.start / block_size;
+        let after = sequence.num_computed().min(sequence.n_known()) / block_size;
         let table = sequence.block_table().clone();
         let hashes = sequence.block_hashes(after, block_size);
         for (block, hash) in table.iter().zip(hashes).skip(before) {
@@ -111,9 +131,30 @@ impl Scheduler {
         }
     }
 
+    /// The sequence that came as the `arrival`th, if it has not ended.
+    pub fn find(&self, arrival: u64) -> Option<&Sequence> {
+        match self.place_of(arrival) {
+            Some(at) => Some(&self.running[at]),
+            None => self.waiting.iter().find(|s| s.arrival() == arrival),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn find_mut(&mut self, arrival: u64) -> Option<&mut Sequence> {
+        match self.place_of(arrival) {
+            Some(at) => Some(&mut self.running[at]),
+            None => self.waiting.iter_mut().find(|s| s.arrival() == arrival),
+        }
+    }
+
+    /// All sequences, to be changed.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
+        self.running.iter_mut().chain(&mut self.waiting)
+    }
+
     /// Ends everything.
     pub fn fail_all(&mut self, error: &SequenceError) {
-        for sequence in self.running.iter_mut().chain(&mut self.waiting) {
+        for sequence in self.all_mut() {
             sequence.fail(error.clone());
         }
         self.reap();
@@ -122,8 +163,10 @@ impl Scheduler {
     /// Ends the oldest sequence that could run. For a step that found nothing to do where there was
     /// something: ending one is better than spinning.
     pub fn fail_oldest_ready(&mut self, error: SequenceError) -> bool {
-        let all = self.running.iter_mut().chain(&mut self.waiting);
-        let oldest = all.filter(|s| !s.is_stalled()).min_by_key(|s| s.arrival());
+        let oldest = self
+            .all_mut()
+            .filter(|s| !s.is_stalled())
+            .min_by_key(|s| s.arrival());
         let found = oldest.map(|s| s.fail(error)).is_some();
         self.reap();
         found
@@ -132,11 +175,6 @@ impl Scheduler {
     /// Sequences that run, by arrival.
     pub fn running(&self) -> &[Sequence] {
         &self.running
-    }
-
-    /// The same, to be changed.
-    pub(super) fn running_mut(&mut self) -> &mut [Sequence] {
-        &mut self.running
     }
 
     /// Sequences that wait, by arrival.
@@ -185,7 +223,7 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() && *budget > 0 {
             let sequence = &self.running[i];
-            if sequence.pending() != 1 || sequence.is_stalled() {
+            if sequence.pending() != 1 || sequence.is_stalled() || sequence.is_complete() {
                 i += 1;
                 continue;
             }
@@ -206,10 +244,10 @@ impl Scheduler {
     /// `false` if it was preempted itself.
     fn grow(&mut self, arrival: u64) -> bool {
         loop {
-            let at = self.running.partition_point(|s| s.arrival() < arrival);
-            let Some(sequence) = self.running.get_mut(at).filter(|s| s.arrival() == arrival) else {
+            let Some(at) = self.place_of(arrival) else {
                 return false;
             };
+            let sequence = &mut self.running[at];
             let covered = sequence.block_table().len() * self.blocks.block_size();
             if sequence.n_rows() <= covered {
                 return true;
@@ -242,7 +280,8 @@ impl Scheduler {
     fn admit(&mut self, budget: &mut usize) {
         while *budget > 0 {
             let next = self.waiting.iter().position(|s| !s.is_stalled());
-            let Some(mut sequence) = next.and_then(|i| self.waiting.remove(i)) else {
+            let known = next.filter(|i| self.waiting[*i].in_flight() == 0);
+            let Some(mut sequence) = known.and_then(|i| self.waiting.remove(i)) else {
                 return;
             };
             if !self.make_room(&mut sequence) {
@@ -308,6 +347,13 @@ impl Scheduler {
         let arrival = sequence.arrival();
         let place = self.running.partition_point(|s| s.arrival() < arrival);
         self.running.insert(place, sequence);
+    }
+
+    /// Which of the running sequences came as the `arrival`th.
+    fn place_of(&self, arrival: u64) -> Option<usize> {
+        let at = self.running.partition_point(|s| s.arrival() < arrival);
+        let found = self.running.get(at).is_some_and(|s| s.arrival() == arrival);
+        found.then_some(at)
     }
 
     fn youngest_stalled(&self) -> Option<usize> {

@@ -3,10 +3,14 @@
 //! Its rows, in order of position (and of KV slot):
 //!
 //! ```text
-//!   prompt[..soft_at]  soft rows  prompt[soft_at..]  output
-//!   |<------------ n_rows ------------------------------->|
-//!   |<-- num_computed: in the KV cache -->|<-- pending -->|
+//!   prompt[..soft_at]  soft rows  prompt[soft_at..]  output  in flight
+//!   |<----------------- n_known --------------------------->|<------->|
+//!   |<----------------- n_rows -------------------------------------->|
+//!   |<-- num_computed: in the KV cache ----------->|<--- pending ---->|
 //! ```
+//!
+//! A token in flight is one that a started pass will give: the device may know it already, the host does
+//! not. Its row can be computed, but not hashed, looked up or preempted and admitted again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,7 +47,9 @@ pub struct Sequence {
     output: Vec<u32>,
     state: SequenceState,
     num_computed: usize,
-    /// Rows of the step that is being built or run.
+    /// Tokens that started passes will give.
+    in_flight: usize,
+    /// Rows of the step that is being built.
     num_scheduled: usize,
     block_table: Arc<[BlockId]>,
     /// Hashes of the full blocks of the rows, as far as they were needed.
@@ -89,6 +95,7 @@ impl Sequence {
             output: Vec::new(),
             state: SequenceState::Waiting,
             num_computed: 0,
+            in_flight: 0,
             num_scheduled: 0,
             block_table: Arc::from([]),
             hashes: Vec::new(),
@@ -156,13 +163,18 @@ impl Sequence {
         self.num_scheduled = rows;
     }
 
-    /// The scheduled rows are in the KV cache.
+    /// A pass over the scheduled rows was started: whatever is started after it finds them in the KV cache.
+    /// If they reach the last row, it gives a token.
     pub(super) fn advance(&mut self) {
+        let reaches_the_end = self.scheduled().end == self.n_rows();
         self.num_computed += std::mem::take(&mut self.num_scheduled);
+        self.in_flight += usize::from(reaches_the_end);
     }
 
-    /// Takes the token that the model's last row gave: sends it, or ends.
+    /// Takes the token that a pass gave: sends it, or ends.
     pub(super) fn accept(&mut self, token: TokenOutput) {
+        debug_assert!(self.in_flight > 0, "a token that no pass gave");
+        self.in_flight = self.in_flight.saturating_sub(1);
         let now = clock::now();
         if !self.request.ignore_eos && self.request.end_ids.contains(&token.id) {
             self.timeline.first_token.get_or_insert(now);
@@ -190,7 +202,7 @@ impl Sequence {
 
     /// The hashes of the first `n` blocks; all their rows are known.
     pub(super) fn block_hashes(&mut self, n: usize, block_size: usize) -> &[BlockHash] {
-        debug_assert!(n * block_size <= self.n_rows());
+        debug_assert!(n * block_size <= self.n_known());
         while self.hashes.len() < n {
             let start = self.hashes.len() * block_size;
             let last = self.hashes.last().copied();
@@ -227,12 +239,22 @@ impl Sequence {
         &self.request
     }
 
-    /// Rows so far: prompt, soft rows, output.
+    /// Rows so far: prompt, soft rows, output, tokens in flight.
     pub fn n_rows(&self) -> usize {
+        self.n_known() + self.in_flight
+    }
+
+    /// Rows that the host knows: all but the tokens in flight.
+    pub fn n_known(&self) -> usize {
         self.request.prompt.len() + self.request.soft_prompt.len() + self.output.len()
     }
 
-    /// Rows in the KV cache.
+    /// Tokens that started passes will give.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Rows in the KV cache once the passes are through that were started.
     pub fn num_computed(&self) -> usize {
         self.num_computed
     }
@@ -252,7 +274,7 @@ impl Sequence {
         &self.block_table
     }
 
-    /// The row at a position below `n_rows`.
+    /// The row at a position below `n_known`.
     pub fn row(&self, position: usize) -> Row {
         let EngineRequest {
             prompt,
@@ -278,9 +300,14 @@ impl Sequence {
         self.timeline.started.is_some()
     }
 
-    /// Whether the reader is so slow that a token would have no place: it is not scheduled.
+    /// Whether the reader is so slow that one more token would have no place: it is not scheduled.
     pub fn is_stalled(&self) -> bool {
-        !self.outbox.has_room()
+        !self.outbox.has_room(self.in_flight + 1)
+    }
+
+    /// Whether the tokens in flight are the last that were asked for.
+    pub fn is_complete(&self) -> bool {
+        self.output.len() + self.in_flight >= self.request.max_tokens
     }
 
     /// Whether the reader is gone.

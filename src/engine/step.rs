@@ -1,13 +1,23 @@
-//! The engine without its thread: one step is schedule, run, postprocess.
+//! The engine without its thread: one step is schedule, start, land.
+//!
+//! Where tokens are chosen on the device, a pass is started before the tokens of the one in front of it
+//! are waited for, and takes them from where they are; so the device always has work:
+//!
+//! ```text
+//!   host     plan n+1, start n+1 | land n | plan n+2, start n+2 | land n+1 | ...
+//!   device        ... n          |            n+1               |     n+2    ...
+//! ```
+//!
+//! What pass n+1 computed for a sequence that pass n has ended is dropped when it lands.
 
+use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::batch::{forward_input, ScheduledBatch, ScheduledSpan};
+use super::batch::{forward_input, Launched, ScheduledBatch, ScheduledSpan};
 use super::block_manager::BlockManager;
-use super::logits::{LogitRow, LogitTable};
+use super::pass::{self, Last, Started};
 use super::request::{SequenceError, TokenOutput};
 use super::runner::Runner;
 use super::sampler::{Sampler, Wish};
@@ -20,14 +30,16 @@ pub struct Engine {
     runner: Box<dyn Runner>,
     scheduler: Scheduler,
     steps: u64,
+    /// At most one pass, of a runner that runs ahead.
+    ahead: Option<Launched>,
 }
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepOutcome {
-    /// So many rows were computed.
+    /// A pass was started, or one has landed.
     Ran {
-        /// Rows of all sequences.
+        /// Rows of the pass that was started.
         rows: usize,
     },
     /// There was nothing to do: no sequences, or all of them stalled.
@@ -37,14 +49,6 @@ pub enum StepOutcome {
 /// What came of a span: something if it reached the last row.
 type SpanResult = Result<Option<Last>, SequenceError>;
 
-/// What the last row of a sequence gave.
-enum Last {
-    /// Logits to choose from.
-    Logits(LogitRow),
-    /// A token that the runner chose; `None`: no token is possible.
-    Token(Option<u32>),
-}
-
 impl Engine {
     /// An idle engine.
     pub fn new(runner: Box<dyn Runner>, config: &EngineConfig) -> Self {
@@ -53,6 +57,7 @@ impl Engine {
             scheduler: Scheduler::new(blocks, config.max_running, config.token_budget),
             runner,
             steps: 0,
+            ahead: None,
         }
     }
 
@@ -63,18 +68,39 @@ impl Engine {
         }
     }
 
-    /// Computes one batch and hands its tokens out; [`Self::let_go`] says who has ended.
+    /// Starts a pass, and hands out the tokens of the one before it, or its own; [`Self::let_go`] says who
+    /// has ended.
     pub fn step(&mut self) -> StepOutcome {
         let batch = self.scheduler.schedule();
+        let previous = self.ahead.take();
         if batch.spans.is_empty() {
-            return self.step_without_rows();
+            return match previous {
+                Some(previous) => {
+                    self.land_launched(previous);
+                    StepOutcome::Ran { rows: 0 }
+                }
+                None => self.step_without_rows(),
+            };
         }
         self.steps += 1;
-        let results = self.run(&batch);
-        self.postprocess(&batch, results);
-        StepOutcome::Ran {
-            rows: batch.n_rows(),
+        let rows = batch.n_rows();
+        let started = self.start(&batch.spans, previous.as_ref());
+        if started.is_ok() {
+            self.scheduler.advance(&batch);
         }
+        if let Some(previous) = previous {
+            self.land_launched(previous);
+        }
+        let spans = batch.spans;
+        match started {
+            Ok(Started::Away(tokens)) => self.ahead = Some(Launched { spans, tokens }),
+            Ok(Started::Here(last)) => {
+                let results = by_span(&spans, last).map(Ok).collect();
+                self.land(&spans, results);
+            }
+            Err(error) => self.one_by_one(&spans, error),
+        }
+        StepOutcome::Ran { rows }
     }
 
     /// Sends the last events of the sequences that the step ended: apart from it, so that their
@@ -85,6 +111,7 @@ impl Engine {
 
     /// Ends everything with `error`.
     pub fn fail_all(&mut self, error: &SequenceError) {
+        self.ahead = None;
         self.scheduler.fail_all(error);
     }
 
@@ -117,135 +144,126 @@ impl Engine {
         StepOutcome::Idle
     }
 
-    /// Runs the batch. If it fails, each sequence runs alone, so that only those fail that cannot
-    /// run; their slots are their own, so computing rows twice changes nothing.
-    fn run(&mut self, batch: &ScheduledBatch) -> Vec<SpanResult> {
-        match self.forward(&batch.spans) {
-            Ok(results) => results.into_iter().map(Ok).collect(),
-            Err(error) if batch.spans.len() == 1 => vec![Err(error)],
-            Err(error) => {
-                tracing::error!(%error, sequences = batch.spans.len(), "a step failed; running its sequences one by one");
-                let alone = |span| {
-                    let mut results = self.forward(std::slice::from_ref(span))?;
-                    Ok(results.pop().flatten())
-                };
-                batch.spans.iter().map(alone).collect()
+    /// Starts one pass over spans of sequences that have not ended.
+    fn start(
+        &mut self,
+        spans: &[ScheduledSpan],
+        ahead: Option<&Launched>,
+    ) -> Result<Started, SequenceError> {
+        let sequences = spans.iter().map(|s| self.scheduler.find(s.arrival));
+        let Some(sequences) = sequences.collect::<Option<Vec<&Sequence>>>() else {
+            return Err(SequenceError::Step("a sequence is gone: a bug".into()));
+        };
+        let input = forward_input(spans, &sequences, ahead);
+        let chooses = self.runner.chooses();
+        let wish = |s: &Sequence| chooses.then(|| s.sampler().wish(s.in_flight()));
+        let wanted = spans.iter().zip(&sequences).filter(|(s, _)| s.wants_logits);
+        let wishes: Vec<Option<Wish>> = wanted.map(|(_, s)| wish(s).flatten()).collect();
+        pass::start(&mut *self.runner, &input, &wishes).map_err(SequenceError::Step)
+    }
+
+    /// What to do about a pass that failed: each sequence runs alone, so that only those fail that cannot
+    /// run. Their slots are their own, so computing rows twice changes nothing.
+    fn one_by_one(&mut self, spans: &[ScheduledSpan], error: SequenceError) {
+        if spans.len() == 1 {
+            return self.land(spans, vec![Err(error)]);
+        }
+        tracing::error!(%error, sequences = spans.len(), "a step failed; running its sequences one by one");
+        for span in spans {
+            // The pass before may have ended it.
+            if self.scheduler.find(span.arrival).is_none() {
+                continue;
             }
+            let span = std::slice::from_ref(span);
+            let result = self.alone(span);
+            self.land(span, vec![result]);
         }
     }
 
-    /// One forward pass; a panic inside it is an error of the pass.
-    fn forward(&mut self, spans: &[ScheduledSpan]) -> Result<Vec<Option<Last>>, SequenceError> {
-        let running = self.scheduler.running();
-        let input = forward_input(spans, running);
-        let wanted = spans.iter().filter(|s| s.wants_logits);
-        let chooses = self.runner.chooses();
-        let wish = |s: &ScheduledSpan| chooses.then(|| running[s.sequence].sampler().wish());
-        let wishes: Vec<Option<Wish>> = wanted.map(|s| wish(s).flatten()).collect();
-        // A runner keeps nothing between passes but KV slots, and those of a failed pass are lost.
-        let runner = &mut *self.runner;
-        let last = catch_unwind(AssertUnwindSafe(|| {
-            let logits = runner.forward(&input).map_err(|e| e.to_string())?;
-            last_rows(runner, &logits, &wishes)
-        }));
-        let last = last.unwrap_or_else(|_| Err("it panicked".into()));
-        let mut last = last.map_err(SequenceError::Step)?.into_iter();
-        let row = |span: &ScheduledSpan| span.wants_logits.then(|| last.next()).flatten();
-        Ok(spans.iter().map(row).collect())
+    fn alone(&mut self, span: &[ScheduledSpan]) -> SpanResult {
+        let last = match self.start(span, None)? {
+            Started::Here(last) => last,
+            Started::Away(tokens) => {
+                pass::arrived(tokens, wanted(span)).map_err(SequenceError::Step)?
+            }
+        };
+        let spans = span.to_vec();
+        self.scheduler.advance(&ScheduledBatch { spans });
+        Ok(by_span(span, last).next().flatten())
     }
 
-    fn postprocess(&mut self, batch: &ScheduledBatch, results: Vec<SpanResult>) {
-        let mut logits: Vec<Option<Last>> = Vec::with_capacity(results.len());
-        for (span, result) in batch.spans.iter().zip(results) {
+    /// Waits for the tokens of a pass.
+    fn land_launched(&mut self, launched: Launched) {
+        let spans = launched.spans;
+        let results = match pass::arrived(launched.tokens, wanted(&spans)) {
+            Ok(last) => by_span(&spans, last).map(Ok).collect(),
+            Err(error) => {
+                tracing::error!(error, "a step failed on its device");
+                let failed = |_: &ScheduledSpan| Err(SequenceError::Step(error.clone()));
+                spans.iter().map(failed).collect()
+            }
+        };
+        self.land(&spans, results);
+    }
+
+    /// Hands out what a pass gave. Sequences that have ended since it was started are passed over.
+    fn land(&mut self, spans: &[ScheduledSpan], results: Vec<SpanResult>) {
+        let mut given: Vec<(u64, Last)> = Vec::with_capacity(results.len());
+        for (span, result) in spans.iter().zip(results) {
             match result {
-                Ok(row) => {
-                    self.scheduler.advance(span.sequence);
-                    logits.push(row);
+                Ok(last) => {
+                    self.scheduler.publish(span);
+                    given.extend(last.map(|last| (span.arrival, last)));
                 }
                 Err(error) => {
-                    self.scheduler.running_mut()[span.sequence].fail(error);
-                    logits.push(None);
+                    if let Some(sequence) = self.scheduler.find_mut(span.arrival) {
+                        sequence.fail(error);
+                    }
                 }
             }
         }
-        let running = self.scheduler.running_mut();
-        for (index, token) in sample(batch, running, logits) {
+        for (arrival, token) in choose(&mut self.scheduler, given) {
+            let Some(sequence) = self.scheduler.find_mut(arrival) else {
+                continue;
+            };
             match token {
-                Ok(token) => running[index].accept(token),
-                Err(error) => running[index].fail(error),
+                Ok(token) => sequence.accept(token),
+                Err(error) => sequence.fail(error),
             }
         }
         self.scheduler.reap();
     }
 }
 
-/// What the wanted rows of `logits` give: tokens where the runner can choose them, and where one may
-/// without a look at the logits; the others come to the host.
-fn last_rows(
-    runner: &mut dyn Runner,
-    logits: &Tensor,
-    wishes: &[Option<Wish>],
-) -> Result<Vec<Last>, String> {
-    let vocab_size = runner.vocab_size();
-    if !runner.chooses() || wishes.iter().all(Option::is_none) {
-        let table = LogitTable::new(logits, wishes.len(), vocab_size)?;
-        return Ok(table.rows().map(Last::Logits).collect());
-    }
-    let rows_where = |chosen: bool| {
-        let rows = (0u32..).zip(wishes);
-        let rows = rows.filter(|(_, w)| w.is_some() == chosen);
-        rows.map(|(row, _)| row).collect::<Vec<u32>>()
-    };
-    let select = |rows: Vec<u32>| {
-        let rows = Tensor::new(rows, logits.device()).and_then(|r| logits.index_select(&r, 0));
-        rows.map_err(|e| e.to_string())
-    };
-    let (chosen, others) = (rows_where(true), rows_where(false));
-    let mut here = Vec::new();
-    let from = if others.is_empty() {
-        logits.clone()
-    } else {
-        let n = others.len();
-        here.extend(LogitTable::new(&select(others)?, n, vocab_size)?.rows());
-        select(chosen)?
-    };
-    let asked: Vec<Wish> = wishes.iter().flatten().copied().collect();
-    let tokens = runner.choose(&from, &asked).map_err(|e| e.to_string())?;
-    let (mut here, mut tokens) = (here.into_iter(), tokens.into_iter());
-    let last = |wish: &Option<Wish>| match wish {
-        Some(_) => tokens.next().map(Last::Token),
-        None => here.next().map(Last::Logits),
-    };
-    let last: Option<Vec<Last>> = wishes.iter().map(last).collect();
-    last.ok_or_else(|| "the runner chose too few tokens".into())
+/// Spans that want logits.
+fn wanted(spans: &[ScheduledSpan]) -> usize {
+    spans.iter().filter(|s| s.wants_logits).count()
+}
+
+/// What came of each span; `last` has an entry for each that wants logits.
+fn by_span(spans: &[ScheduledSpan], last: Vec<Last>) -> impl Iterator<Item = Option<Last>> + '_ {
+    let mut last = last.into_iter();
+    let of = move |span: &ScheduledSpan| span.wants_logits.then(|| last.next()).flatten();
+    spans.iter().map(of)
 }
 
 struct Job<'a> {
-    index: usize,
+    arrival: u64,
     sampler: &'a mut Sampler,
     last: Last,
 }
 
-/// Chooses a token for every span with logits, in parallel: each depends on its own sequence alone.
-fn sample(
-    batch: &ScheduledBatch,
-    running: &mut [Sequence],
-    logits: Vec<Option<Last>>,
-) -> Vec<(usize, Result<TokenOutput, SequenceError>)> {
-    let mut rows = batch
-        .spans
-        .iter()
-        .map(|s| s.sequence)
-        .zip(logits)
-        .peekable();
+/// A token for every sequence with something given, in parallel: each depends on its own sequence alone.
+fn choose(
+    scheduler: &mut Scheduler,
+    given: Vec<(u64, Last)>,
+) -> Vec<(u64, Result<TokenOutput, SequenceError>)> {
+    let mut given: HashMap<u64, Last> = given.into_iter().collect();
     let mut jobs = Vec::new();
-    for (index, sequence) in running.iter_mut().enumerate() {
-        let Some((_, row)) = rows.next_if(|(i, _)| *i == index) else {
-            continue;
-        };
-        if let Some(last) = row {
+    for sequence in scheduler.all_mut().filter(|s| s.in_flight() > 0) {
+        if let Some(last) = given.remove(&sequence.arrival()) {
             jobs.push(Job {
-                index,
+                arrival: sequence.arrival(),
                 sampler: sequence.sampler_mut(),
                 last,
             });
@@ -259,9 +277,9 @@ fn sample(
 }
 
 impl Job<'_> {
-    fn run(self) -> (usize, Result<TokenOutput, SequenceError>) {
+    fn run(self) -> (u64, Result<TokenOutput, SequenceError>) {
         let Self {
-            index,
+            arrival,
             sampler,
             last,
         } = self;
@@ -273,6 +291,6 @@ impl Job<'_> {
         // A panic here is a bug that one sequence pays for.
         let token = catch_unwind(AssertUnwindSafe(choose))
             .unwrap_or_else(|_| Err(SequenceError::Step("choosing a token panicked".into())));
-        (index, token)
+        (arrival, token)
     }
 }

@@ -186,8 +186,7 @@ impl Decoder {
     /// # Errors
     /// A failure of the tensor library.
     pub fn embed(&self, input: &ForwardInput) -> Result<Tensor> {
-        let ids = Tensor::new(input.token_ids.as_slice(), self.embeddings.device())?;
-        let mut x = self.embeddings.embedding(&ids)?;
+        let mut x = self.embeddings.embedding(&self.ids(input)?)?;
         if !input.soft_rows.is_empty() {
             x = match self.placement.route() {
                 Route::Kernels => overwrite(&x, &input.soft_rows)?,
@@ -200,6 +199,17 @@ impl Decoder {
         match self.config.embedding_scale {
             Some(scale) => x.affine(scale, 0.0),
             None => Ok(x),
+        }
+    }
+
+    /// (rows), u32, where the embeddings are.
+    fn ids(&self, input: &ForwardInput) -> Result<Tensor> {
+        let n_rows = input.token_ids.len();
+        let known = || Tensor::new(input.token_ids.as_slice(), self.embeddings.device());
+        match &input.carried {
+            None => known(),
+            Some(carried) if carried.are_all(n_rows) => Ok(carried.ids.clone()),
+            Some(carried) => replace(&known()?, &carried.ids, &carried.at),
         }
     }
 
@@ -275,14 +285,18 @@ fn uploaded(soft_rows: &[SoftRow], width: usize) -> Result<LearnedRows> {
 
 /// x with some rows replaced by embeddings of their own.
 fn show(x: Tensor, learned: &LearnedRows) -> Result<Tensor> {
+    let embeddings = learned.embeddings.to_device(x.device())?;
+    replace(&x, &embeddings.to_dtype(x.dtype())?, &learned.shown_at)
+}
+
+/// x, (rows, ..), with rows of `others` at places: pairs of a row of x and a row of `others`.
+fn replace(x: &Tensor, others: &Tensor, at: &[(usize, usize)]) -> Result<Tensor> {
     let n_rows = x.dim(0)?;
     let mut index: Vec<u32> = (0..n_rows as u32).collect();
-    for (row, shown) in &learned.shown_at {
-        index[*row] = (n_rows + shown) as u32;
+    for (row, other) in at {
+        index[*row] = (n_rows + other) as u32;
     }
-    let embeddings = learned.embeddings.to_device(x.device())?;
-    let embeddings = embeddings.to_dtype(x.dtype())?;
-    Tensor::cat(&[&x, &embeddings], 0)?.index_select(&Tensor::new(index, x.device())?, 0)
+    Tensor::cat(&[x, others], 0)?.index_select(&Tensor::new(index, x.device())?, 0)
 }
 
 impl Block {

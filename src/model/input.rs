@@ -12,12 +12,14 @@ use super::lora::LoraSet;
 /// and in order.
 #[derive(Debug, Clone, Default)]
 pub struct ForwardInput {
-    /// One id a row; the value at a soft row is ignored.
+    /// One id a row; the value at a soft row, or a carried one, is ignored.
     pub token_ids: Vec<u32>,
     /// Rows that are embeddings instead of tokens, in ascending order of row.
     pub soft_rows: Vec<SoftRow>,
     /// Rows that show embeddings of a tensor: with a gradient while training, or kept on a device.
     pub learned_rows: Option<LearnedRows>,
+    /// Rows whose token only the device knows.
+    pub carried: Option<CarriedTokens>,
     /// Which rows belong to which sequence: the spans partition `0..token_ids.len()`, in order.
     pub spans: Vec<SequenceSpan>,
     /// Rows whose logits are wanted, ascending.
@@ -62,6 +64,23 @@ pub struct LearnedRows {
     pub embeddings: Tensor,
     /// Pairs of a packed row and the row of `embeddings` that it shows; one may be shown many times.
     pub shown_at: Vec<(usize, usize)>,
+}
+
+/// Tokens that a pass takes from where the one in front of it left them.
+#[derive(Debug, Clone)]
+pub struct CarriedTokens {
+    /// (n), u32, where the model is.
+    pub ids: Tensor,
+    /// Pairs of a packed row and its place in `ids`.
+    pub at: Vec<(usize, usize)>,
+}
+
+impl CarriedTokens {
+    /// Whether `ids` are those of all `n_rows` rows, in order.
+    pub fn are_all(&self, n_rows: usize) -> bool {
+        let in_order = || (0..n_rows).map(|row| (row, row));
+        self.ids.elem_count() == n_rows && self.at.iter().copied().eq(in_order())
+    }
 }
 
 /// The rows of one sequence.

@@ -11,20 +11,42 @@ use crate::mock::{MockRunner, FAILS, NOT_A_NUMBER, PANICS, VOCAB};
 
 /// Ordinary requests around a bad one: the bad one ends as `expected`, the others as if alone.
 fn only_the_bad_one_ends(bad: u32, expected: &End) {
-    let mut driver = Driver::new(MockRunner::new(64, 4), &config());
-    let good: Vec<EngineRequest> = (0..4).map(|i| request(&[i, 2, 3], 12)).collect();
-    let mut readers: Vec<Reader> = good.iter().map(|r| driver.submit_one(r.clone())).collect();
-    driver.step();
-    let mut bad = driver.submit_one(request(&[1, bad, 2], 12));
-    let mut late = driver.submit_one(good[0].clone());
-    driver.run_to_idle(200);
-    assert_eq!(&bad.read().end, expected);
-    assert!(bad.outcome.ids.is_empty());
-    for (request, reader) in good.iter().zip(&mut readers) {
-        assert_eq!(reader.read(), &naive(request));
+    for ahead in [false, true] {
+        let mut runner = MockRunner::new(64, 4);
+        runner.ahead = ahead;
+        let mut driver = Driver::new(runner, &config());
+        let good: Vec<EngineRequest> = (0..4).map(|i| request(&[i, 2, 3], 12)).collect();
+        let mut readers: Vec<Reader> = good.iter().map(|r| driver.submit_one(r.clone())).collect();
+        driver.step();
+        let mut bad = driver.submit_one(request(&[1, bad, 2], 12));
+        let mut late = driver.submit_one(good[0].clone());
+        driver.run_to_idle(200);
+        assert_eq!(&bad.read().end, expected);
+        assert!(bad.outcome.ids.is_empty());
+        for (request, reader) in good.iter().zip(&mut readers) {
+            assert_eq!(reader.read(), &naive(request));
+        }
+        assert_eq!(late.read(), &naive(&good[0]));
+        driver.assert_empty();
     }
-    assert_eq!(late.read(), &naive(&good[0]));
+}
+
+/// What a device says of a pass only when its tokens are waited for.
+#[test]
+fn a_pass_that_fails_on_its_device_ends_those_in_it() {
+    let mut runner = MockRunner::ahead(64, 4);
+    runner.loses = Some(3);
+    let mut driver = Driver::new(runner, &config());
+    let mut readers = [1, 2].map(|i| driver.submit_one(request(&[i], 9)));
+    driver.run_to_idle(20);
+    for reader in &mut readers {
+        assert_eq!(reader.read().end, End::Step);
+        assert_eq!(reader.outcome.ids.len(), 2);
+    }
     driver.assert_empty();
+    let mut next = driver.submit_one(request(&[1], 9));
+    driver.run_to_idle(20);
+    assert_eq!(next.read(), &naive(&request(&[1], 9)));
 }
 
 #[test]
@@ -84,7 +106,14 @@ fn a_dropped_answer_that_waits_gives_its_place_back() {
 
 #[test]
 fn a_slow_reader_pauses_its_own_answer_and_loses_nothing() {
-    let mut driver = Driver::new(MockRunner::new(128, 4), &config());
+    for ahead in [false, true] {
+        let mut runner = MockRunner::new(128, 4);
+        runner.ahead = ahead;
+        a_slow_reader_pauses_only_itself(Driver::new(runner, &config()));
+    }
+}
+
+fn a_slow_reader_pauses_only_itself(mut driver: Driver) {
     let (slow, fast) = (request(&[1, 2], 150), request(&[3, 4], 150));
     let mut slow_reader = driver.submit_one(slow.clone());
     let mut fast_reader = driver.submit_one(fast.clone());
@@ -229,8 +258,11 @@ proptest! {
     fn a_hundred_disconnects_leave_nothing_behind(
         clients in prop::collection::vec(any_client(), 100),
         n_blocks in 30..80usize,
+        ahead in any::<bool>(),
     ) {
-        let mut driver = Driver::new(MockRunner::new(n_blocks, 4), &config());
+        let mut runner = MockRunner::new(n_blocks, 4);
+        runner.ahead = ahead;
+        let mut driver = Driver::new(runner, &config());
         let mut readers: Vec<Option<Reader>> = clients.iter().map(|_| None).collect();
         let last = clients.iter().map(|c| c.comes + c.stays).max().unwrap();
         for now in 0..=last {

@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use attune::engine::block_hash::Row;
+use attune::engine::chosen::ChosenTokens;
+use attune::engine::host_copy::HostCopy;
 use attune::engine::request::{EngineAdapter, EngineRequest};
 use attune::engine::runner::Runner;
+use attune::engine::sampler::Wish;
 use attune::ids::AdapterVersion;
 use attune::model::error::ModelError;
 use attune::model::input::{ForwardInput, SequenceSpan};
@@ -37,6 +40,10 @@ pub struct MockRunner {
     block_size: usize,
     /// Passes so far.
     pub passes: Arc<AtomicUsize>,
+    /// Whether it chooses tokens itself, and takes passes before the tokens of the last one are read.
+    pub ahead: bool,
+    /// The tokens of this pass, counted from 1, cannot be read.
+    pub loses: Option<usize>,
     /// Before each pass, a message is awaited; a closed channel lets all pass.
     pub gate: Option<std::sync::mpsc::Receiver<()>>,
 }
@@ -47,7 +54,17 @@ impl MockRunner {
             slots: vec![None; n_blocks * block_size],
             block_size,
             passes: Arc::default(),
+            ahead: false,
+            loses: None,
             gate: None,
+        }
+    }
+
+    /// One that runs ahead.
+    pub fn ahead(n_blocks: usize, block_size: usize) -> Self {
+        Self {
+            ahead: true,
+            ..Self::new(n_blocks, block_size)
         }
     }
 
@@ -93,6 +110,7 @@ impl Runner for MockRunner {
             // A closed gate is an open one.
             let _ = gate.recv();
         }
+        let input = &with_carried(input);
         assert!(!input.token_ids.contains(&PANICS), "the model panics");
         if input.token_ids.contains(&FAILS) {
             return Err(ModelError::Config("the model fails".into()));
@@ -107,6 +125,32 @@ impl Runner for MockRunner {
         }
         let tensor = Tensor::from_vec(values, (input.logit_rows.len(), VOCAB), &Device::Cpu)?;
         Ok(tensor)
+    }
+
+    fn chooses(&self) -> bool {
+        self.ahead
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.ahead
+    }
+
+    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
+        let rows = logits.to_vec2::<f32>()?;
+        assert_eq!(rows.len(), wishes.len());
+        let choose = |(row, wish): (&Vec<f32>, &Wish)| match row[0].is_nan() {
+            true => [0.0, f32::NAN],
+            false => [wish.choose(row) as f32, 0.0],
+        };
+        let report: Vec<[f32; 2]> = rows.iter().zip(wishes).map(choose).collect();
+        let ids: Vec<u32> = report.iter().map(|r| r[0] as u32).collect();
+        let shape = (rows.len(), 2);
+        let mut report = Tensor::from_vec(report.concat(), shape, &Device::Cpu)?;
+        if self.loses == Some(self.passes.load(Ordering::SeqCst)) {
+            report = report.narrow(0, 0, 0)?;
+        }
+        let report = HostCopy::of(report);
+        Ok(ChosenTokens::new(Tensor::new(ids, &Device::Cpu)?, report))
     }
 
     fn vocab_size(&self) -> usize {
@@ -157,6 +201,19 @@ pub fn adapter(n: u8) -> EngineAdapter {
         }),
         lease: Arc::new(()),
     }
+}
+
+/// Reads the tokens that only a device would know.
+fn with_carried(input: &ForwardInput) -> ForwardInput {
+    let mut input = input.clone();
+    if let Some(carried) = input.carried.take() {
+        let ids = carried.ids.to_vec1::<u32>().unwrap();
+        for (row, place) in carried.at {
+            assert_eq!(input.token_ids[row], 0, "known, and carried all the same");
+            input.token_ids[row] = ids[place];
+        }
+    }
+    input
 }
 
 fn check_packing(input: &ForwardInput) {

@@ -17,7 +17,8 @@ fn any_prompt() -> impl Strategy<Value = Vec<u32>> {
     })
 }
 
-fn any_sampling() -> impl Strategy<Value = SamplingParams> {
+/// `plain`: nothing that wants the logits on the host.
+fn any_sampling(plain: bool) -> impl Strategy<Value = SamplingParams> {
     let greedy = Just(SamplingParams::greedy()).boxed();
     let drawn = (
         any::<u64>(),
@@ -26,28 +27,36 @@ fn any_sampling() -> impl Strategy<Value = SamplingParams> {
         0.0f32..0.3,
         0.8f32..1.5,
     );
-    let drawn = drawn.prop_map(|(seed, top_k, top_p, min_p, penalty)| SamplingParams {
-        seed: Some(seed),
-        top_k,
-        top_p,
-        min_p,
-        repetition_penalty: penalty,
-        presence_penalty: 0.5,
-        frequency_penalty: 0.25,
-        logit_bias: vec![(5, 1.0)],
-        logprobs: Some(2),
-        ..SamplingParams::default()
+    let drawn = drawn.prop_map(move |(seed, top_k, top_p, min_p, penalty)| {
+        let by_probability = SamplingParams {
+            seed: Some(seed),
+            top_k,
+            top_p,
+            min_p,
+            ..SamplingParams::default()
+        };
+        match plain {
+            true => by_probability,
+            false => SamplingParams {
+                repetition_penalty: penalty,
+                presence_penalty: 0.5,
+                frequency_penalty: 0.25,
+                logit_bias: vec![(5, 1.0)],
+                logprobs: Some(2),
+                ..by_probability
+            },
+        }
     });
     prop_oneof![greedy, drawn.boxed()]
 }
 
-fn any_request() -> impl Strategy<Value = EngineRequest> {
+fn any_request(plain: bool) -> impl Strategy<Value = EngineRequest> {
     let parts = (
         any_prompt(),
         prop::collection::vec(0..2u8, 0..5),
         0..2usize,
         prop::option::of(0..2u8),
-        any_sampling(),
+        any_sampling(plain),
         prop_oneof![12 => 1..30usize, 1 => 66..90usize],
         0..4usize,
         any::<bool>(),
@@ -78,10 +87,10 @@ struct Fate {
     reads_every: usize,
 }
 
-fn any_fate() -> impl Strategy<Value = Fate> {
+fn any_fate(plain: bool) -> impl Strategy<Value = Fate> {
     let cut = prop::option::weighted(0.3, 0..20usize);
     let reads_every = prop_oneof![Just(1usize), Just(100)];
-    (any_request(), 0..10usize, cut, reads_every).prop_map(
+    (any_request(plain), 0..10usize, cut, reads_every).prop_map(
         |(request, submitted_at, dropped_after, reads_every)| Fate {
             request,
             submitted_at,
@@ -91,8 +100,15 @@ fn any_fate() -> impl Strategy<Value = Fate> {
     )
 }
 
+/// Some cases leave all tokens to the runner, some need logits on the host for a few.
+fn any_fates() -> impl Strategy<Value = Vec<Fate>> {
+    any::<bool>().prop_flat_map(|plain| prop::collection::vec(any_fate(plain), 1..12))
+}
+
 #[derive(Debug, Clone)]
 struct Machine {
+    /// Whether passes are planned before the tokens of the last one are known.
+    ahead: bool,
     config: EngineConfig,
     n_blocks: usize,
     block_size: usize,
@@ -100,9 +116,16 @@ struct Machine {
 
 /// From just enough blocks for one sequence to plenty.
 fn any_machine() -> impl Strategy<Value = Machine> {
-    let parts = (1..6usize, 1..40usize, any::<bool>(), 1..9usize, 0..60usize);
+    let parts = (
+        1..6usize,
+        1..40usize,
+        any::<[bool; 2]>(),
+        1..9usize,
+        0..60usize,
+    );
     parts.prop_map(
-        |(max_running, token_budget, prefix_cache, block_size, extra)| Machine {
+        |(max_running, token_budget, [prefix_cache, ahead], block_size, extra)| Machine {
+            ahead,
             config: EngineConfig {
                 max_running,
                 token_budget,
@@ -117,7 +140,8 @@ fn any_machine() -> impl Strategy<Value = Machine> {
 
 /// Runs all requests and compares what was not dropped; returns how often one was preempted.
 fn check(fates: &[Fate], machine: &Machine) -> u64 {
-    let runner = MockRunner::new(machine.n_blocks, machine.block_size);
+    let mut runner = MockRunner::new(machine.n_blocks, machine.block_size);
+    runner.ahead = machine.ahead;
     let mut driver = Driver::new(runner, &machine.config);
     let mut readers: Vec<Option<Reader>> = fates.iter().map(|_| None).collect();
     for now in 0..100_000 {
@@ -156,7 +180,7 @@ proptest! {
 
     #[test]
     fn answers_are_those_of_each_request_alone(
-        fates in prop::collection::vec(any_fate(), 1..12),
+        fates in any_fates(),
         machine in any_machine(),
     ) {
         check(&fates, &machine);
@@ -173,8 +197,9 @@ fn a_tight_cache_preempts_and_changes_nothing() {
         reads_every: 1,
     };
     let fates: Vec<Fate> = (0..5).map(fate).collect();
-    for prefix_cache in [false, true] {
+    for [prefix_cache, ahead] in [[false, false], [true, false], [false, true], [true, true]] {
         let machine = Machine {
+            ahead,
             config: EngineConfig {
                 prefix_cache,
                 ..config()
@@ -218,4 +243,72 @@ fn decodes_come_before_prompts_and_a_step_keeps_its_budget() {
         assert_eq!(first.read().ids.len(), 1 + step);
     }
     assert_eq!(second.read().ids.len(), 1);
+}
+
+/// Passes are started one after the other, and each gives its tokens while the next one runs.
+#[test]
+fn a_runner_that_runs_ahead_is_one_pass_ahead() {
+    let mut runner = MockRunner::new(64, 4);
+    runner.ahead = true;
+    let passes = runner.passes.clone();
+    let mut driver = Driver::new(runner, &config());
+    let started = || passes.load(std::sync::atomic::Ordering::SeqCst);
+    let ask = request(&[1, 2], 5);
+    let mut reader = driver.submit_one(ask.clone());
+    for step in 1..=5 {
+        assert_eq!(
+            driver.step(),
+            StepOutcome::Ran {
+                rows: if step == 1 { 2 } else { 1 }
+            }
+        );
+        assert_eq!((started(), reader.read().ids.len()), (step, step - 1));
+    }
+    // The last token is on its way, and no pass is started behind it.
+    assert_eq!(driver.step(), StepOutcome::Ran { rows: 0 });
+    assert_eq!(started(), 5);
+    assert_eq!(reader.read(), &naive(&ask));
+    assert_eq!(driver.step(), StepOutcome::Idle);
+    driver.assert_empty();
+    // Logits that the host wants keep the next pass back.
+    let logprobs = SamplingParams {
+        logprobs: Some(1),
+        ..SamplingParams::greedy()
+    };
+    let mut plain = driver.submit_one(request(&[1, 2], 5));
+    let mut other = driver.submit_one(EngineRequest {
+        sampling: logprobs,
+        ..request(&[1, 3], 2)
+    });
+    let mut steps = Vec::new();
+    while plain.outcome.end == End::Open {
+        driver.step();
+        steps.push((plain.read().ids.len(), other.read().ids.len()));
+    }
+    assert_eq!(steps, [(1, 1), (2, 2), (2, 2), (3, 2), (4, 2), (5, 2)]);
+}
+
+/// An answer that ends by itself has a row in the next pass already.
+#[test]
+fn rows_behind_an_end_are_dropped() {
+    let ending = |seed: u64| EngineRequest {
+        ignore_eos: false,
+        sampling: SamplingParams {
+            seed: Some(seed),
+            ..SamplingParams::default()
+        },
+        ..request(&[5], 60)
+    };
+    let mut ended = 0;
+    for seed in 0..40 {
+        let mut driver = Driver::new(MockRunner::ahead(20, 4), &config());
+        let mut reader = driver.submit_one(ending(seed));
+        let mut beside = driver.submit_one(ending(seed + 1000));
+        driver.run_to_idle(200);
+        assert_eq!(reader.read(), &naive(&ending(seed)));
+        assert_eq!(beside.read(), &naive(&ending(seed + 1000)));
+        driver.assert_empty();
+        ended += usize::from(reader.outcome.end == End::Stop);
+    }
+    assert!(ended > 10, "{ended} of 40 ended by themselves");
 }

@@ -1,10 +1,14 @@
 //! The sampler against one that sorts everything.
 
 use attune::engine::request::SamplingParams;
-use attune::engine::sampler::{draw, greedy, Sampler};
+use attune::engine::sampler::{Sampler, Wish};
 use proptest::prelude::*;
 
 use crate::driver::request;
+
+fn draw(params: &SamplingParams, logits: &[f32], u: f64) -> u32 {
+    Wish::of(params, u).choose(logits)
+}
 
 /// Top-k, top-p, min-p and the draw by their definitions.
 fn naive_draw(params: &SamplingParams, logits: &[f32], u: f64) -> u32 {
@@ -86,7 +90,7 @@ proptest! {
     fn greedy_is_the_first_of_the_greatest(logits in any_logits()) {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let first = logits.iter().position(|l| *l == max).unwrap();
-        prop_assert_eq!(greedy(&logits), first as u32);
+        prop_assert_eq!(draw(&SamplingParams::greedy(), &logits, 0.7), first as u32);
         let one = SamplingParams { top_k: 1, ..SamplingParams::default() };
         prop_assert_eq!(draw(&one, &logits, 0.7), first as u32);
     }
