@@ -102,37 +102,41 @@ fn cuda(choice: DeviceChoice, _: usize) -> Result<Device, DeviceError> {
 
 #[cfg(feature = "cuda")]
 fn cuda(choice: DeviceChoice, number: usize) -> Result<Device, DeviceError> {
-    use candle_core::cuda::cudarc::driver::{result, sys};
+    use super::cuda_device::{open, NoDevice};
 
-    let no_answer = |reason: String| DeviceError::NoAnswer { choice, reason };
-    let n_devices = result::init()
-        .and_then(|()| result::device::get_count())
-        .map_err(|error| {
-            no_answer(match error.0 {
-                // What the shim of scripts/cuda-toolchain.sh answers where there is no driver.
-                sys::CUresult::CUDA_ERROR_STUB_LIBRARY => "there is no libcuda.so.1".into(),
-                code => format!("the driver says {code:?}"),
-            })
-        })?;
-    if number >= n_devices as usize {
-        return Err(no_answer(format!("the driver sees {n_devices} of them")));
-    }
-    Device::new_cuda(number).map_err(|e| no_answer(e.to_string()))
+    open(number).map_err(|why| {
+        let reason = match why {
+            NoDevice::NoDriver => "there is no libcuda.so.1".into(),
+            NoDevice::Driver(code) => format!("the driver says {code:?}"),
+            NoDevice::OnlySoMany(n) => format!("the driver sees {n} of them"),
+            NoDevice::Closed(error) => error.to_string(),
+        };
+        DeviceError::NoAnswer { choice, reason }
+    })
 }
 
-/// (free, total) bytes of a device's memory; `None` for the CPU.
+/// (free, total) bytes of a device's memory; `None` for the CPU. What a pool keeps without using it does not
+/// count as free: [`release_unused`].
 ///
 /// # Errors
 /// The driver does not answer.
 pub fn memory(device: &Device) -> candle_core::Result<Option<(usize, usize)>> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => {
-            let stream = device.cuda_stream();
-            let info = stream.context().mem_get_info();
-            Ok(Some(info.map_err(candle_core::Error::wrap)?))
-        }
+        Device::Cuda(device) => super::cuda_device::memory(device).map(Some),
         _ => Ok(None),
+    }
+}
+
+/// Waits for a device, and gives back what its pool keeps without using it.
+///
+/// # Errors
+/// A device that failed.
+pub fn release_unused(device: &Device) -> candle_core::Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => super::cuda_device::release_unused(device),
+        _ => Ok(()),
     }
 }
 

@@ -18,6 +18,8 @@
 
 pub mod attention;
 pub mod config;
+#[cfg(feature = "cuda")]
+mod cuda_device;
 pub mod decoder;
 pub mod device;
 pub mod error;
