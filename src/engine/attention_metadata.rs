@@ -5,6 +5,13 @@
 
 use crate::model::input::SequenceSpan;
 
+/// Bytes that the gathered contexts of one call may take: keys and values, and one of them in two orders at
+/// a time.
+pub const GATHERED_BYTES: usize = 256 << 20;
+
+/// Rows that a block of threads of the kernel for gathered contexts works on.
+const TILE: usize = 8;
+
 /// A pass as layers with one sliding window see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttentionMetadata {
@@ -12,20 +19,24 @@ pub struct AttentionMetadata {
     pub slot_mapping: Vec<i64>,
     /// Rows whose whole context is read in place: a group is one call of the kernel.
     pub decodes: Vec<Decodes>,
-    /// The others.
-    pub prefills: Prefills,
+    /// The others: a group is one call of the other kernel.
+    pub prefills: Vec<Prefills>,
     /// Where each packed row's result is: the decodes' results come first, then the prefills', padding
     /// included. `None`: they are in the rows' own order.
     pub results: Option<Vec<u32>>,
 }
 
-/// Which contexts are too long for a call with many sequences.
+/// What one call of a kernel may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LongContexts {
-    /// Positions above which a context is long.
-    pub above: usize,
-    /// Sequences with long contexts in one call, at most.
-    pub group: usize,
+pub struct CallLimits {
+    /// Positions above which the context of a decode is long.
+    pub long_context: usize,
+    /// Decodes with long contexts.
+    pub long_decodes: usize,
+    /// Rows of gathered spans, padding included; a span that has more is alone.
+    pub padded_rows: usize,
+    /// Positions that are gathered; a span that has more is alone.
+    pub gathered: usize,
 }
 
 /// Rows that are alone in their span.
@@ -66,27 +77,21 @@ impl AttentionMetadata {
         spans: &[SequenceSpan],
         block_size: usize,
         window: Option<usize>,
-        long: LongContexts,
+        limits: CallLimits,
     ) -> Self {
-        let mut prefills = Prefills {
-            cumulative_rows: vec![0],
-            cumulative_context: vec![0],
-            ..Prefills::default()
-        };
         let cut = |span: &SequenceSpan| window.is_some_and(|w| span.context_len() > w);
         let (single, gathered): (Vec<_>, Vec<_>) = spans
             .iter()
             .partition(|span| span.rows.len() == 1 && !cut(span));
         let (far, near): (Vec<&SequenceSpan>, Vec<_>) = single
             .into_iter()
-            .partition(|span| span.context_len() > long.above);
+            .partition(|span| span.context_len() > limits.long_context);
         let groups = (!near.is_empty()).then_some(near.as_slice()).into_iter();
-        let groups = groups.chain(far.chunks(long.group.max(1)));
+        let groups = groups.chain(far.chunks(limits.long_decodes.max(1)));
         let decodes: Vec<Decodes> = groups.map(|g| Decodes::of(g, block_size)).collect();
-        prefills.max_rows = gathered.iter().map(|s| s.rows.len()).max().unwrap_or(0);
-        for span in &gathered {
-            prefills.push(span, block_size, window);
-        }
+        let groups = of_like_length(gathered, window, limits);
+        let prefills = groups.iter().map(|g| Prefills::of(g, block_size, window));
+        let prefills: Vec<Prefills> = prefills.collect();
         let slots = spans.iter().flat_map(|s| s.slot_mapping(block_size));
         Self {
             slot_mapping: slots.map(|slot| slot as i64).collect(),
@@ -95,6 +100,47 @@ impl AttentionMetadata {
             prefills,
         }
     }
+}
+
+/// Groups of spans for one call each. A call pads all its spans to the longest one, and padding costs as
+/// much as rows do: no span is padded to twice its rows, or it has no more than a tile of them.
+fn of_like_length(
+    mut spans: Vec<&SequenceSpan>,
+    window: Option<usize>,
+    limits: CallLimits,
+) -> Vec<Vec<&SequenceSpan>> {
+    let class = |span: &SequenceSpan| span.rows.len().div_ceil(TILE).next_power_of_two();
+    spans.sort_by_key(|span| class(span));
+    let mut groups: Vec<Vec<&SequenceSpan>> = Vec::new();
+    let mut gathered = 0;
+    for span in spans {
+        let context = gathered_len(span, window);
+        let fits = groups.last().is_some_and(|group| {
+            let longest = group.iter().chain([&span]).map(|s| s.rows.len()).max();
+            let padded = longest.unwrap_or(0) * (group.len() + 1);
+            class(group[0]) == class(span)
+                && padded <= limits.padded_rows
+                && gathered + context <= limits.gathered
+        });
+        match groups.last_mut().filter(|_| fits) {
+            Some(group) => group.push(span),
+            None => {
+                groups.push(vec![span]);
+                gathered = 0;
+            }
+        }
+        gathered += context;
+    }
+    groups
+}
+
+/// Positions before this one are seen by no row of the span.
+fn first_seen(span: &SequenceSpan, window: Option<usize>) -> usize {
+    window.map_or(0, |w| (span.past + 1).saturating_sub(w))
+}
+
+fn gathered_len(span: &SequenceSpan, window: Option<usize>) -> usize {
+    span.context_len() - first_seen(span, window)
 }
 
 impl Decodes {
@@ -121,6 +167,19 @@ impl Decodes {
 }
 
 impl Prefills {
+    fn of(spans: &[&SequenceSpan], block_size: usize, window: Option<usize>) -> Self {
+        let mut prefills = Self {
+            max_rows: spans.iter().map(|s| s.rows.len()).max().unwrap_or(0),
+            cumulative_rows: vec![0],
+            cumulative_context: vec![0],
+            ..Self::default()
+        };
+        for span in spans {
+            prefills.push(span, block_size, window);
+        }
+        prefills
+    }
+
     /// Spans there are.
     pub fn n_spans(&self) -> usize {
         self.cumulative_rows.len() - 1
@@ -130,8 +189,7 @@ impl Prefills {
         let own = span.rows.clone().map(|r| r as u32);
         let padding = std::iter::repeat_n(span.rows.start as u32, self.max_rows - span.rows.len());
         self.rows.extend(own.chain(padding));
-        // Positions before the first row's window are seen by no row of the span.
-        let start = window.map_or(0, |w| (span.past + 1).saturating_sub(w));
+        let start = first_seen(span, window);
         let first_block = start / block_size;
         let gathered = self.blocks.len() * block_size;
         let n_blocks = span.context_len().div_ceil(block_size);
@@ -144,28 +202,32 @@ impl Prefills {
             sums.push(sum + n as u32);
         };
         more(&mut self.cumulative_rows, span.rows.len());
-        more(&mut self.cumulative_context, span.context_len() - start);
+        more(&mut self.cumulative_context, gathered_len(span, window));
     }
 }
 
-fn results(decodes: &[Decodes], prefills: &Prefills) -> Option<Vec<u32>> {
-    let decoded: Vec<u32> = decodes.iter().flat_map(|d| d.rows.clone()).collect();
-    let n_rows = prefills.cumulative_rows.last().copied().unwrap_or(0) as usize;
-    let mut places = vec![0; decoded.len() + n_rows];
-    for (place, row) in decoded.iter().enumerate() {
-        places[*row as usize] = place as u32;
-    }
-    for span in 0..prefills.n_spans() {
-        let sums = &prefills.cumulative_rows;
-        let n = (sums[span + 1] - sums[span]) as usize;
-        let first = span * prefills.max_rows;
-        for (i, row) in prefills.rows[first..first + n].iter().enumerate() {
-            places[*row as usize] = (decoded.len() + first + i) as u32;
+fn results(decodes: &[Decodes], prefills: &[Prefills]) -> Option<Vec<u32>> {
+    // (packed row, place of its result); the place of padding is nobody's.
+    let mut placed: Vec<(u32, u32)> = Vec::new();
+    let decoded = decodes.iter().flat_map(|d| d.rows.iter().copied());
+    placed.extend(decoded.zip(0..));
+    let mut before = placed.len();
+    for group in prefills {
+        for span in 0..group.n_spans() {
+            let sums = &group.cumulative_rows;
+            let n = (sums[span + 1] - sums[span]) as usize;
+            let first = span * group.max_rows;
+            let rows = group.rows[first..first + n].iter().copied();
+            placed.extend(rows.zip((before + first) as u32..));
         }
+        before += group.rows.len();
+    }
+    let mut places = vec![0; placed.len()];
+    for (row, place) in placed {
+        places[row as usize] = place;
     }
     let in_order = places.iter().enumerate().all(|(i, p)| i == *p as usize);
-    let all = places.len() == decoded.len() + prefills.rows.len();
-    (!(in_order && all)).then_some(places)
+    (!(in_order && places.len() == before)).then_some(places)
 }
 
 #[cfg(test)]
@@ -212,25 +274,9 @@ mod tests {
                 by_place.push((0..*len as usize).map(at).collect());
             }
         }
-        let prefills = &metadata.prefills;
-        for span in 0..prefills.n_spans() {
-            let range = |sums: &[u32]| sums[span] as usize..sums[span + 1] as usize;
-            let n_rows = range(&prefills.cumulative_rows).len();
-            let context = &prefills.context[range(&prefills.cumulative_context)];
-            let slots: Vec<u32> = context
-                .iter()
-                .map(|c| {
-                    let block = prefills.blocks[*c as usize / BLOCK];
-                    block * BLOCK as u32 + *c % BLOCK as u32
-                })
-                .collect();
-            for i in 0..prefills.max_rows {
-                // The rows are the last of the context.
-                let end = (slots.len() + i + 1)
-                    .saturating_sub(n_rows)
-                    .min(slots.len());
-                let start = window.map_or(0, |w| end.saturating_sub(w));
-                by_place.push(slots[start..end].to_vec());
+        for prefills in &metadata.prefills {
+            for span in 0..prefills.n_spans() {
+                by_place.extend(read_span(prefills, span, window));
             }
         }
         let n_rows = metadata.slot_mapping.len();
@@ -242,12 +288,53 @@ mod tests {
         places.into_iter().map(of_place).collect()
     }
 
+    /// The slots that each row of a gathered span sees, padding included.
+    fn read_span(prefills: &Prefills, span: usize, window: Option<usize>) -> Vec<Vec<u32>> {
+        let range = |sums: &[u32]| sums[span] as usize..sums[span + 1] as usize;
+        let n_rows = range(&prefills.cumulative_rows).len();
+        let slot = |c: &u32| {
+            let block = prefills.blocks[*c as usize / BLOCK];
+            block * BLOCK as u32 + *c % BLOCK as u32
+        };
+        let context = &prefills.context[range(&prefills.cumulative_context)];
+        let slots: Vec<u32> = context.iter().map(slot).collect();
+        let seen = |i: usize| {
+            // The rows are the last of the context.
+            let end = (slots.len() + i + 1).saturating_sub(n_rows);
+            let end = end.min(slots.len());
+            let start = window.map_or(0, |w| end.saturating_sub(w));
+            slots[start..end].to_vec()
+        };
+        (0..prefills.max_rows).map(seen).collect()
+    }
+
+    fn check_limits(metadata: &AttentionMetadata, limits: CallLimits) {
+        for group in &metadata.decodes {
+            assert!(group.max_context_len <= limits.long_context || group.rows.len() <= 2);
+        }
+        for group in &metadata.prefills {
+            let rows: Vec<u32> = group
+                .cumulative_rows
+                .windows(2)
+                .map(|w| w[1] - w[0])
+                .collect();
+            let alone = rows.len() == 1;
+            assert!(alone || group.rows.len() <= limits.padded_rows);
+            assert!(alone || group.context.len() <= limits.gathered);
+            for n in rows {
+                let n = (n as usize).div_ceil(TILE);
+                assert!(group.max_rows.div_ceil(TILE) < 2 * n.max(1) || n == 1);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn every_row_sees_its_own_positions(
-            lengths in proptest::collection::vec((0usize..20, 1usize..9), 1..7),
+            lengths in proptest::collection::vec((0usize..20, 1usize..60), 1..7),
             decodes in proptest::collection::vec(0usize..20, 0..5),
-            window in proptest::option::of(1usize..12), above in 1usize..20,
+            window in proptest::option::of(1usize..12), long_context in 1usize..20,
+            padded_rows in 1usize..200, gathered in 1usize..100,
         ) {
             let mut lengths = lengths;
             // Decodes between the others.
@@ -255,11 +342,9 @@ mod tests {
                 lengths.insert((2 * i).min(lengths.len()), (past, 1));
             }
             let spans = spans(&lengths);
-            let long = LongContexts { above, group: 2 };
-            let metadata = AttentionMetadata::new(&spans, BLOCK, window, long);
-            for group in &metadata.decodes {
-                prop_assert!(group.max_context_len <= above || group.rows.len() <= 2);
-            }
+            let limits = CallLimits { long_context, long_decodes: 2, padded_rows, gathered };
+            let metadata = AttentionMetadata::new(&spans, BLOCK, window, limits);
+            check_limits(&metadata, limits);
             let seen = read(&metadata, window);
             for span in &spans {
                 for (i, row) in span.rows.clone().enumerate() {
@@ -273,17 +358,19 @@ mod tests {
         }
     }
 
-    const NONE_LONG: LongContexts = LongContexts {
-        above: 1000,
-        group: 1,
+    const WIDE: CallLimits = CallLimits {
+        long_context: 1000,
+        long_decodes: 1,
+        padded_rows: 1000,
+        gathered: 1000,
     };
 
     #[test]
     fn steady_decoding_needs_no_gathering_and_no_reordering() {
-        let of = |lengths| AttentionMetadata::new(&spans(lengths), BLOCK, None, NONE_LONG);
+        let of = |lengths| AttentionMetadata::new(&spans(lengths), BLOCK, None, WIDE);
         let metadata = of(&[(5, 1), (0, 1), (9, 1)]);
         assert_eq!(metadata.results, None);
-        assert_eq!(metadata.prefills.n_spans(), 0);
+        assert_eq!(metadata.prefills, []);
         let [decodes] = metadata.decodes.as_slice() else {
             panic!("one call")
         };
@@ -294,5 +381,13 @@ mod tests {
         assert_eq!(of(&[(0, 3), (5, 1)]).results, Some(vec![1, 2, 3, 0]));
         assert_eq!(of(&[(8, 3)]).results, None);
         assert_eq!(of(&[(8, 3)]).decodes, []);
+    }
+
+    #[test]
+    fn a_short_span_is_not_padded_to_a_long_one() {
+        let lengths = [(0, 100), (3, 2), (0, 9), (8, 120), (0, 7)];
+        let metadata = AttentionMetadata::new(&spans(&lengths), BLOCK, None, WIDE);
+        let groups = metadata.prefills.iter().map(|g| (g.n_spans(), g.max_rows));
+        assert_eq!(groups.collect::<Vec<_>>(), [(2, 7), (1, 9), (2, 120)]);
     }
 }

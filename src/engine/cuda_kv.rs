@@ -1,9 +1,9 @@
 //! KV blocks in the layout of mistralrs-paged-attn, and attention by its kernels.
 
-use candle_core::{bail, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Tensor};
 use mistralrs_paged_attn::{flash_attn_sinks_varlen, paged_attention, reshape_and_cache};
 
-use super::attention_metadata::{AttentionMetadata, Decodes, LongContexts};
+use super::attention_metadata::{AttentionMetadata, CallLimits, Decodes, Prefills, GATHERED_BYTES};
 use crate::model::config::ModelConfig;
 use crate::model::kernels::paged_attention::{AttentionShape, BLOCK_SIZE};
 use crate::model::placement::Placement;
@@ -12,9 +12,10 @@ use crate::model::placement::Placement;
 const HEAD_DIMS: [usize; 7] = [64, 80, 96, 112, 128, 192, 256];
 /// Bytes that a thread of these kernels loads at once.
 const VECTOR_BYTES: usize = 16;
-/// Positions whose scores, in f32, fit the shared memory of every device since compute capability 7.0:
-/// above [`ONE_PASS_HEADS`] the decode kernel keeps those of a whole context there.
-const ONE_PASS_CONTEXT: usize = 16 * 1024;
+/// Positions whose scores, in f32, fit the shared memory of every device since compute capability 7.0, of
+/// which it takes a little more: above [`ONE_PASS_HEADS`] the decode kernel keeps those of a whole context
+/// there.
+const ONE_PASS_CONTEXT: usize = 15 * 1024;
 /// Sequences times heads up to which it works in parts of 512 positions instead.
 const ONE_PASS_HEADS: usize = 512;
 
@@ -34,7 +35,8 @@ pub struct CudaPass {
     slot_mapping: Tensor,
     /// Groups of rows whose context is read in place.
     decodes: Vec<DecodeTensors>,
-    prefills: Option<PrefillTensors>,
+    /// Groups of spans whose context is gathered.
+    prefills: Vec<PrefillTensors>,
     /// (rows), u32.
     results: Option<Tensor>,
 }
@@ -68,11 +70,18 @@ impl CudaBlocks {
         HEAD_DIMS.contains(&head_dim)
     }
 
-    /// Which contexts are long for models with so many query heads.
-    pub fn long_contexts(n_heads: usize) -> LongContexts {
-        LongContexts {
-            above: ONE_PASS_CONTEXT,
-            group: (ONE_PASS_HEADS / n_heads).max(1),
+    /// What one call gets in a model of this shape.
+    pub fn limits(config: &ModelConfig, dtype: DType) -> CallLimits {
+        let (heads, width) = (config.n_heads, config.head_dim);
+        let position = config.n_kv_heads * width;
+        // Both kernels count elements in 32 bits.
+        let countable = |of: usize| i32::MAX as usize / of.max(1);
+        let in_memory = GATHERED_BYTES / (3 * position * dtype.size_in_bytes()).max(1);
+        CallLimits {
+            long_context: ONE_PASS_CONTEXT,
+            long_decodes: (ONE_PASS_HEADS / heads).max(1),
+            padded_rows: countable(heads * width),
+            gathered: in_memory.min(countable(position)),
         }
     }
 
@@ -109,7 +118,7 @@ impl CudaBlocks {
         for decodes in &pass.decodes {
             parts.push(self.decode(shape, &q, decodes)?);
         }
-        if let Some(prefills) = &pass.prefills {
+        for prefills in &pass.prefills {
             parts.push(self.prefill(shape, &q, prefills)?);
         }
         let out = match parts.as_slice() {
@@ -208,31 +217,33 @@ impl CudaPass {
     /// # Errors
     /// No memory on the device.
     pub fn new(metadata: &AttentionMetadata, device: &Device) -> Result<Self> {
-        let prefills = &metadata.prefills;
-        let in_order = metadata.results.is_none() && prefills.n_spans() == 0;
+        let in_order = metadata.results.is_none() && metadata.prefills.is_empty();
         let whole = in_order && metadata.decodes.len() == 1;
-        let integers = |values: &[u32]| Tensor::new(values, device);
-        let prefills = match prefills.n_spans() {
-            0 => None,
-            n_spans => Some(PrefillTensors {
-                rows: integers(&prefills.rows)?,
-                n_spans,
-                max_rows: prefills.max_rows,
-                cumulative_rows: integers(&prefills.cumulative_rows)?,
-                blocks: integers(&prefills.blocks)?,
-                context: integers(&prefills.context)?,
-                cumulative_context: integers(&prefills.cumulative_context)?,
-            }),
-        };
+        let decodes = metadata.decodes.iter();
+        let decodes = decodes.map(|d| DecodeTensors::new(d, whole, device));
+        let prefills = metadata.prefills.iter();
+        let prefills = prefills.map(|p| PrefillTensors::new(p, device));
+        let results = metadata.results.as_deref();
         Ok(Self {
             slot_mapping: Tensor::new(metadata.slot_mapping.as_slice(), device)?,
-            decodes: metadata
-                .decodes
-                .iter()
-                .map(|d| DecodeTensors::new(d, whole, device))
-                .collect::<Result<_>>()?,
-            prefills,
-            results: metadata.results.as_deref().map(integers).transpose()?,
+            decodes: decodes.collect::<Result<_>>()?,
+            prefills: prefills.collect::<Result<_>>()?,
+            results: results.map(|r| Tensor::new(r, device)).transpose()?,
+        })
+    }
+}
+
+impl PrefillTensors {
+    fn new(prefills: &Prefills, device: &Device) -> Result<Self> {
+        let integers = |values: &[u32]| Tensor::new(values, device);
+        Ok(Self {
+            rows: integers(&prefills.rows)?,
+            n_spans: prefills.n_spans(),
+            max_rows: prefills.max_rows,
+            cumulative_rows: integers(&prefills.cumulative_rows)?,
+            blocks: integers(&prefills.blocks)?,
+            context: integers(&prefills.context)?,
+            cumulative_context: integers(&prefills.cumulative_context)?,
         })
     }
 }

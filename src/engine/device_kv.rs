@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{bail, Device, Result, Tensor};
 
 #[cfg(feature = "cuda")]
-use super::attention_metadata::{AttentionMetadata, LongContexts};
+use super::attention_metadata::{AttentionMetadata, CallLimits};
 use crate::model::config::ModelConfig;
 use crate::model::input::{ForwardInput, SequenceSpan};
 use crate::model::kernels::paged_attention::{AttentionShape, BLOCK_SIZE};
@@ -29,7 +29,7 @@ pub struct DeviceKv {
     #[cfg(feature = "cuda")]
     windows: Vec<Option<usize>>,
     #[cfg(feature = "cuda")]
-    long: LongContexts,
+    limits: CallLimits,
     /// Of the pass that runs.
     pass: Option<Pass>,
 }
@@ -60,7 +60,13 @@ struct RowsPass {
 }
 
 impl DeviceKv {
-    /// Room for `n_blocks`.
+    /// Blocks whose elements the tensor library can count in the 32 bits of its indices.
+    pub fn most_blocks(config: &ModelConfig) -> usize {
+        let block = config.n_kv_heads * config.head_dim * BLOCK_SIZE;
+        u32::MAX as usize / block.max(1)
+    }
+
+    /// Room for `n_blocks`, of which there are no more than [`Self::most_blocks`].
     ///
     /// # Errors
     /// No memory on the device.
@@ -75,7 +81,7 @@ impl DeviceKv {
                 distinct.into_iter().copied().collect()
             },
             #[cfg(feature = "cuda")]
-            long: CudaBlocks::long_contexts(config.n_heads),
+            limits: CudaBlocks::limits(config, placement.dtype),
             pass: None,
         })
     }
@@ -91,8 +97,8 @@ impl DeviceKv {
             #[cfg(feature = "cuda")]
             Layers::Cuda(_) => {
                 let passes = self.windows.iter().map(|window| {
-                    let (spans, long) = (&input.spans, self.long);
-                    let metadata = AttentionMetadata::new(spans, BLOCK_SIZE, *window, long);
+                    let (spans, limits) = (&input.spans, self.limits);
+                    let metadata = AttentionMetadata::new(spans, BLOCK_SIZE, *window, limits);
                     Ok((*window, CudaPass::new(&metadata, device)?))
                 });
                 Pass::Cuda(passes.collect::<Result<_>>()?)

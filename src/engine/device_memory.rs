@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
+use super::attention_metadata::GATHERED_BYTES;
 use super::kv_cache::KvCache;
 use super::model_runner::{ModelRunner, PROMPT_BYTES};
 use super::runner::Runner;
@@ -32,10 +33,10 @@ pub struct DeviceMemory {
 }
 
 impl DeviceMemory {
-    /// Bytes for keys and values, beside activations, soft prompts and a reserve.
+    /// Bytes for keys and values, beside activations, soft prompts, gathered contexts and a reserve.
     pub fn for_kv(self) -> usize {
         let spare = SPARE_BYTES.max((self.total as f64 * SPARE_SHARE) as usize);
-        let others = spare + self.activations + PROMPT_BYTES;
+        let others = spare + self.activations + PROMPT_BYTES + GATHERED_BYTES;
         self.free.saturating_sub(others)
     }
 }
@@ -86,6 +87,7 @@ pub fn kv_cache(
 
 /// A fifth of what is free, for activations.
 fn guess(device: &Device) -> Result<DeviceMemory, ModelError> {
+    device::release_unused(device)?;
     let (free, total) = device::memory(device)?.unwrap_or_default();
     Ok(DeviceMemory {
         free,
@@ -100,7 +102,7 @@ fn measure(decoder: &Arc<Decoder>, rows: usize) -> Result<DeviceMemory, ModelErr
     let rows = rows.min(config.max_positions);
     let n_blocks = rows.div_ceil(BLOCK_SIZE);
     let look = || -> Result<(usize, usize), ModelError> {
-        placement.device.synchronize()?;
+        device::release_unused(&placement.device)?;
         Ok(device::memory(&placement.device)?.unwrap_or_default())
     };
     let (free, total) = look()?;
@@ -119,8 +121,7 @@ fn measure(decoder: &Arc<Decoder>, rows: usize) -> Result<DeviceMemory, ModelErr
             logit_rows: (0..rows).collect(),
             ..ForwardInput::default()
         })?;
-        // Before anything is synchronised or dropped: until then the pool of the driver keeps what the
-        // pass has used.
+        // Before anything is released: until then the pool keeps what the pass has used.
         let after = device::memory(&placement.device)?.unwrap_or_default();
         drop(logits);
         after
@@ -143,8 +144,8 @@ mod tests {
             total: 80 << 30,
             activations: 2 << 30,
         };
-        // 5 % of 80 GiB, 2 GiB and 256 MiB are not for them.
-        assert_eq!(memory.for_kv(), (54 << 30) - PROMPT_BYTES);
+        // 5 % of 80 GiB, 2 GiB and twice 256 MiB are not for them.
+        assert_eq!(memory.for_kv(), (54 << 30) - PROMPT_BYTES - GATHERED_BYTES);
         let small = DeviceMemory {
             free: 1 << 30,
             total: 4 << 30,

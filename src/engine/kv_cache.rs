@@ -36,7 +36,7 @@ impl KvCache {
         }
     }
 
-    /// Room for `n_blocks` beside a model that is placed so; `config` is the whole model's.
+    /// Room for `n_blocks`, or as many as can be counted, beside a model that is placed so; `config` is the whole model's.
     ///
     /// # Errors
     /// No memory on the device.
@@ -48,10 +48,13 @@ impl KvCache {
         let config = &placement.local(config)?;
         match placement.route() {
             Route::Kernels => Ok(Self::with_blocks(config, n_blocks)),
-            Route::Portable => Ok(Self {
-                layers: Layers::Portable(DeviceKv::new(config, placement, n_blocks)?),
-                n_blocks,
-            }),
+            Route::Portable => {
+                let n_blocks = n_blocks.min(DeviceKv::most_blocks(config));
+                Ok(Self {
+                    layers: Layers::Portable(DeviceKv::new(config, placement, n_blocks)?),
+                    n_blocks,
+                })
+            }
         }
     }
 
