@@ -22,6 +22,9 @@ use crate::model::input::ForwardInput;
 pub struct RankedRunner {
     first: ModelRunner,
     others: Vec<Rank>,
+    /// Why no pass can be run any more: after a failure on some ranks the others have met sums that these
+    /// have not, and every later sum would be of parts that do not belong together.
+    broken: Option<String>,
 }
 
 /// A rank that is not the first.
@@ -109,21 +112,34 @@ fn gone(why: &str) -> ModelError {
 impl RankedRunner {
     /// `first` has rank 0, `others` have the ranks from 1 on.
     pub fn new(first: ModelRunner, others: Vec<Rank>) -> Self {
-        Self { first, others }
+        Self {
+            first,
+            others,
+            broken: None,
+        }
+    }
+
+    fn run(&mut self, input: &ForwardInput) -> Result<Tensor, ModelError> {
+        let shared = Arc::new(input.clone());
+        for rank in &self.others {
+            rank.follow(&shared)?;
+        }
+        let logits = self.first.forward(input)?;
+        for rank in &self.others {
+            rank.wait()?;
+        }
+        Ok(logits)
     }
 }
 
 impl Runner for RankedRunner {
     fn forward(&mut self, input: &ForwardInput) -> Result<Tensor, ModelError> {
-        let shared = Arc::new(input.clone());
-        for rank in &self.others {
-            rank.follow(&shared)?;
+        if let Some(why) = &self.broken {
+            return Err(gone(why));
         }
-        let logits = self.first.forward(input);
-        for rank in &self.others {
-            rank.wait()?;
-        }
-        logits
+        let result = self.run(input);
+        self.broken = result.as_ref().err().map(ToString::to_string);
+        result
     }
 
     fn chooses(&self) -> bool {
