@@ -10,7 +10,7 @@ use super::error::ModelError;
 use super::input::{by_array, ForwardInput, LearnedRows, SoftRow};
 use super::kernels::paged_attention::AttentionShape;
 use super::layers::{gate, RmsNorm, Rope, RopeAngles};
-use super::linear::{Linear, LoraGroups};
+use super::linear::{Linear, LinearFormat, LoraGroups};
 use super::lora::Projection;
 use super::placement::{Placement, Route};
 use super::shard::SumOverRanks;
@@ -75,8 +75,12 @@ impl Decoder {
         let placement = placement.into();
         let local = placement.local(&config)?;
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let embeddings = weights.take("model.embed_tokens.weight", &[vocab, hidden])?;
-        let embeddings = placement.place(&embeddings)?;
+        let tied = config.tied_embeddings;
+        let taken = weights.take("model.embed_tokens.weight", &[vocab, hidden])?;
+        let embeddings = placement.place(&taken)?;
+        // A quantized head is made of what the file has, any other shares the embeddings.
+        let quantizes = matches!(placement.format, LinearFormat::Quantized(_));
+        let quantizable = (tied && quantizes).then_some(taken);
         let blocks = (0..config.n_layers)
             .map(|layer| Block::load([&config, &local], layer, &mut weights, &placement))
             .collect::<std::result::Result<_, _>>()?;
@@ -86,9 +90,9 @@ impl Decoder {
             "model.norm.weight",
             (hidden, &placement),
         )?;
-        let head = if config.tied_embeddings {
+        let head = if tied {
             weights.ignore("lm_head.weight");
-            embeddings.clone()
+            quantizable.unwrap_or_else(|| embeddings.clone())
         } else {
             weights.take("lm_head.weight", &[vocab, hidden])?
         };
@@ -256,8 +260,14 @@ impl Decoder {
     /// A failure of the tensor library.
     pub fn last_hidden(&self, x: &Tensor, input: &ForwardInput) -> Result<Tensor> {
         let rows: Vec<u32> = input.logit_rows.iter().map(|r| *r as u32).collect();
-        let x = x.index_select(&Tensor::new(rows, x.device())?, 0)?;
-        self.norm.forward(&x)
+        let all = rows.iter().copied().eq(0..x.dim(0)? as u32);
+        match all {
+            true => self.norm.forward(x),
+            false => {
+                let rows = Tensor::new(rows, x.device())?;
+                self.norm.forward(&x.index_select(&rows, 0)?)
+            }
+        }
     }
 }
 
@@ -286,7 +296,18 @@ fn uploaded(soft_rows: &[SoftRow], width: usize) -> Result<LearnedRows> {
 /// x with some rows replaced by embeddings of their own.
 fn show(x: Tensor, learned: &LearnedRows) -> Result<Tensor> {
     let embeddings = learned.embeddings.to_device(x.device())?;
-    replace(&x, &embeddings.to_dtype(x.dtype())?, &learned.shown_at)
+    // Where they are learned the gradients of an embedding that is shown many times are added up in its
+    // type.
+    let dtype = match embeddings.track_op() {
+        true => embeddings.dtype(),
+        false => x.dtype(),
+    };
+    let shown = replace(
+        &x.to_dtype(dtype)?,
+        &embeddings.to_dtype(dtype)?,
+        &learned.shown_at,
+    )?;
+    shown.to_dtype(x.dtype())
 }
 
 /// x, (rows, ..), with rows of `others` at places: pairs of a row of x and a row of `others`.

@@ -136,13 +136,27 @@ fn quantize(weight: Tensor, kind: IsqType, device: &Device) -> Result<Arc<dyn Qu
 #[derive(Debug, Default)]
 pub struct LoraGroups {
     groups: Vec<LoraGroup>,
+    n_rows: usize,
+    /// The rows of all groups; `None`: every row is in the one group.
+    adapted: Option<Adapted>,
 }
 
 #[derive(Debug)]
 struct LoraGroup {
     lora: Arc<LoraSet>,
-    /// `None`: every row of the batch.
-    rows: Option<Tensor>,
+    rows: Vec<u32>,
+    /// The same where x is.
+    index: Option<Tensor>,
+}
+
+/// Rows of some groups, where x is.
+#[derive(Debug)]
+struct Adapted {
+    /// Group after group, (n), u32.
+    rows: Tensor,
+    /// Where each packed row's result is, (rows), u32: among the rows of the base layer, or behind them among
+    /// the adapted ones.
+    places: Tensor,
 }
 
 impl LoraGroups {
@@ -164,45 +178,82 @@ impl LoraGroups {
             }
         }
         let group = |(lora, rows): (Arc<LoraSet>, Vec<u32>)| {
-            let all = rows.len() == n_rows;
-            let rows = (!all).then(|| Tensor::new(rows, device)).transpose()?;
+            let some = rows.len() < n_rows;
+            let index = some.then(|| Tensor::new(rows.as_slice(), device));
             let lora = match device {
                 Device::Cpu => lora,
                 _ => lora.to_device(device)?,
             };
-            Ok(LoraGroup { lora, rows })
+            Ok(LoraGroup {
+                lora,
+                rows,
+                index: index.transpose()?,
+            })
         };
+        let groups: Vec<LoraGroup> = by_set.into_iter().map(group).collect::<Result<_>>()?;
+        let some = groups.iter().any(|g| g.index.is_some());
+        let adapted = some.then(|| Adapted::new(&groups, n_rows, device));
         Ok(Self {
-            groups: by_set.into_iter().map(group).collect::<Result<_>>()?,
+            adapted: adapted.transpose()?,
+            groups,
+            n_rows,
         })
     }
 
     /// Adds each group's delta of layer (`block`, `projection`) to `y` = the base layer's output for
-    /// `x`.
+    /// `x`. Rows without a delta keep their bits.
     ///
     /// # Errors
     /// A LoRA that does not fit the layer: bundles are checked when they are read.
     pub fn add_to(
         &self,
-        mut y: Tensor,
+        y: Tensor,
         x: &Tensor,
         block: usize,
         projection: Projection,
     ) -> Result<Tensor> {
+        let (mut deltas, mut with) = (Vec::new(), Vec::new());
         for group in &self.groups {
             let Some(pair) = group.lora.pairs.get(&(block, projection)) else {
                 continue;
             };
-            let x = match &group.rows {
+            let x = match &group.index {
                 None => x.clone(),
                 Some(rows) => x.index_select(rows, 0)?,
             };
-            let delta = pair.delta(&group.lora.drop_out(x, block, projection)?)?;
-            y = match &group.rows {
-                None => (y + delta)?,
-                Some(rows) => y.index_add(rows, &delta, 0)?,
-            };
+            deltas.push(pair.delta(&group.lora.drop_out(x, block, projection)?)?);
+            with.push(group);
         }
-        Ok(y)
+        let some;
+        let adapted = match &self.adapted {
+            _ if with.is_empty() => return Ok(y),
+            None => return y + &deltas[0],
+            Some(all) if with.len() == self.groups.len() => all,
+            Some(_) => {
+                some = Adapted::new(with, self.n_rows, y.device())?;
+                &some
+            }
+        };
+        let changed = (y.index_select(&adapted.rows, 0)? + Tensor::cat(&deltas, 0)?)?;
+        Tensor::cat(&[y, changed], 0)?.index_select(&adapted.places, 0)
+    }
+}
+
+impl Adapted {
+    fn new<'a>(
+        groups: impl IntoIterator<Item = &'a LoraGroup>,
+        n_rows: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let rows = groups.into_iter().flat_map(|g| g.rows.iter().copied());
+        let rows: Vec<u32> = rows.collect();
+        let mut places: Vec<u32> = (0..n_rows as u32).collect();
+        for (row, place) in rows.iter().zip(n_rows as u32..) {
+            places[*row as usize] = place;
+        }
+        Ok(Self {
+            rows: Tensor::new(rows, device)?,
+            places: Tensor::new(places, device)?,
+        })
     }
 }

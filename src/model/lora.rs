@@ -132,7 +132,11 @@ impl LoraPair {
                 // Trained matrices stay in f32: their gradients come back through the conversion.
                 let [a, b] = [&self.a, &self.b].map(|m| m.to_dtype(x.dtype())?.t());
                 let inner = x.matmul(&a?)?;
-                inner.affine(f64::from(self.scale), 0.0)?.matmul(&b?)
+                let inner = match self.scale == 1.0 {
+                    true => inner,
+                    false => inner.affine(f64::from(self.scale), 0.0)?,
+                };
+                inner.matmul(&b?)
             }
         }
     }
@@ -143,13 +147,14 @@ impl LoraPair {
         Self::differentiable(a?, b?, self.scale)
     }
 
-    /// For inference elsewhere: matrices as they are placed, packed no longer.
+    /// For inference elsewhere: matrices as they are placed, packed no longer, and B with the scale in it.
     fn placed(&self, projection: Projection, placement: &Placement) -> Result<Self> {
         let [a, b] = match &placement.shard {
             Some(shard) => shard.lora_part(projection, [&self.a, &self.b])?,
             None => [self.a.clone(), self.b.clone()],
         };
-        Self::differentiable(placement.place(&a)?, placement.place(&b)?, self.scale)
+        let b = b.affine(f64::from(self.scale), 0.0)?;
+        Self::differentiable(placement.place(&a)?, placement.place(&b)?, 1.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The small steps of a block: RMSNorm, rotary embedding, gate.
 
-use candle_core::{Result, Tensor, D};
+use candle_core::{DType, Result, Tensor, D};
 use candle_nn::{ops, rotary_emb};
 use mistralrs_quant::{fused_glu, GluActivationType};
 
@@ -12,7 +12,12 @@ use crate::model::config::Activation;
 /// A misshapen x.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     if x.track_op() {
-        ops::rms_norm_slow(x, weight, eps)
+        // As the kernel rounds: once, at the end.
+        let wide = x.to_dtype(DType::F32)?;
+        let square = (wide.sqr()?.sum_keepdim(D::Minus1)? / x.dim(D::Minus1)? as f64)?;
+        let normal = wide.broadcast_div(&(square + f64::from(eps))?.sqrt()?)?;
+        let scaled = normal.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
+        scaled.to_dtype(x.dtype())
     } else {
         ops::rms_norm(&x.contiguous()?, weight, eps)
     }
@@ -46,11 +51,15 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Shapes that differ.
 pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
-    if gate.track_op() || up.track_op() {
-        return match activation {
-            Activation::Silu => gate.silu()? * up,
-            Activation::GeluTanh => gate.gelu()? * up,
+    let dtype = gate.dtype();
+    // The fused kernel has no gradient, and its tanh is not exact enough for f32. It rounds once.
+    if gate.track_op() || up.track_op() || dtype == DType::F32 {
+        let (gate, up) = (gate.to_dtype(DType::F32)?, up.to_dtype(DType::F32)?);
+        let gate = match activation {
+            Activation::Silu => gate.silu()?,
+            Activation::GeluTanh => gate.gelu()?,
         };
+        return (gate * up)?.to_dtype(dtype);
     }
     let activation = match activation {
         Activation::Silu => GluActivationType::Silu,
