@@ -11,8 +11,7 @@
 //! 5. A stalled sequence (its reader is slow) is passed over, and gives its place up to whoever
 //!    waits for it.
 //! 6. Passes may be planned while the one before is in flight (`Sequence::in_flight`). A sequence whose
-//!    last token is on its way is passed over. One that was preempted with a token on its way is not
-//!    admitted, nor anyone behind it, before that token is here; none is in flight for longer than a step.
+//!    last token is on its way is passed over.
 //!
 //! Progress: the oldest sequence that is not stalled can take every block and slot from all others
 //! and fits alone, so a step with such a sequence is never empty unless a pass is in flight.
@@ -279,9 +278,9 @@ impl Scheduler {
 
     fn admit(&mut self, budget: &mut usize) {
         while *budget > 0 {
-            let next = self.waiting.iter().position(|s| !s.is_stalled());
-            let known = next.filter(|i| self.waiting[*i].in_flight() == 0);
-            let Some(mut sequence) = known.and_then(|i| self.waiting.remove(i)) else {
+            let ready = |s: &Sequence| !s.is_stalled() && !s.is_complete();
+            let next = self.waiting.iter().position(ready);
+            let Some(mut sequence) = next.and_then(|i| self.waiting.remove(i)) else {
                 return;
             };
             if !self.make_room(&mut sequence) {

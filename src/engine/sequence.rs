@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A token in flight is one that a started pass will give: the device may know it already, the host does
-//! not. Its row can be computed, but not hashed, looked up or preempted and admitted again.
+//! not. Its row can be computed, but not hashed: it ends no full block that others could share.
 
 use std::ops::Range;
 use std::sync::Arc;

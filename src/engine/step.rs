@@ -170,10 +170,7 @@ impl Engine {
         }
         tracing::error!(%error, sequences = spans.len(), "a step failed; running its sequences one by one");
         for span in spans {
-            // The pass before may have ended it.
-            if self.scheduler.find(span.arrival).is_none() {
-                continue;
-            }
+            // A sequence that the pass before has ended fails, and nobody is there to be told.
             let span = std::slice::from_ref(span);
             let result = self.alone(span);
             self.land(span, vec![result]);

@@ -34,19 +34,27 @@ pub fn placed(format: LinearFormat) -> Placement {
         Ok("portable") => Device::Cpu,
         Ok(device) => device.parse::<DeviceChoice>().unwrap().open().unwrap(),
     };
-    let dtype = match std::env::var("ATTUNE_TEST_DTYPE").as_deref() {
+    Placement::dense(device, test_dtype())
+}
+
+fn test_dtype() -> DType {
+    match std::env::var("ATTUNE_TEST_DTYPE").as_deref() {
         Err(_) | Ok("f32") => DType::F32,
         Ok("bf16") => DType::BF16,
         Ok("f16") => DType::F16,
         Ok(other) => panic!("ATTUNE_TEST_DTYPE is {other}"),
-    };
-    Placement::dense(device, dtype)
+    }
 }
 
 /// By how much tolerances grow in the type of [`placed`]. For f16 (11 bits of mantissa) it is what the CPU
 /// needs, and half as much again; bf16 (8 bits) has 8 times that, by reckoning.
 pub fn slack() -> f64 {
-    match placed(EXACT).dtype {
+    let on_kernels = matches!(
+        std::env::var("ATTUNE_TEST_DEVICE").as_deref(),
+        Err(_) | Ok("cpu")
+    );
+    match test_dtype() {
+        _ if on_kernels => 1.0,
         DType::BF16 => 4000.0,
         DType::F16 => 500.0,
         _ => 1.0,

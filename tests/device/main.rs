@@ -12,8 +12,10 @@ use attune::engine::kv_cache::KvCache;
 use attune::engine::model_runner::ModelRunner;
 use attune::engine::ranks::{Rank, RankedRunner};
 use attune::engine::request::{EngineRequest, SamplingParams};
+use attune::engine::runner::Runner;
 use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
 use attune::model::decoder::Decoder;
+use attune::model::input::{ForwardInput, SequenceSpan};
 use attune::model::load::ModelFiles;
 use attune::model::placement::Placement;
 use attune::model::shard::{Shard, SumOverRanks};
@@ -108,25 +110,53 @@ fn families_agree_with_our_kernels() {
     }
 }
 
-/// Heads as wide as the kernels of GPUs want them, and windows that end inside blocks.
-#[test]
-fn wide_heads_and_sliding_windows_agree() {
+/// A model of noise, by our kernels and by the others.
+fn noise(text: &str) -> [Arc<Decoder>; 2] {
     let directory = tempfile::tempdir().unwrap();
-    let text = r#"{"model_type": "gemma3_text", "hidden_size": 128, "intermediate_size": 256,
-        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
-        "vocab_size": 128, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
-        "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window": 21,
-        "sliding_window_pattern": 2, "query_pre_attn_scalar": 64, "tie_word_embeddings": true,
-        "hidden_activation": "gelu_pytorch_tanh"}"#;
     std::fs::write(directory.path().join("config.json"), text).unwrap();
     let config = read_config(directory.path()).unwrap();
-    assert!(config.sliding_window.contains(&Some(21)) && config.sliding_window.contains(&None));
     let load = |placement: Placement| {
         let weights = Weights::noise(Device::Cpu, 3);
         Arc::new(Decoder::load(config.clone(), weights, placement).unwrap())
     };
-    let ids: Vec<u32> = (0..60).map(|i| (i * 37 + 11) % 100).collect();
-    agree("noise", &[load(EXACT.into()), load(elsewhere())], &ids);
+    [load(EXACT.into()), load(elsewhere())]
+}
+
+fn many_ids(n: u32) -> Vec<u32> {
+    (0..n).map(|i| (i * 37 + 11) % 100).collect()
+}
+
+/// Heads as wide as the kernels of GPUs want them, and windows that end inside blocks.
+#[test]
+fn wide_heads_and_sliding_windows_agree() {
+    let models = noise(
+        r#"{"model_type": "gemma3_text", "hidden_size": 128, "intermediate_size": 256,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
+        "vocab_size": 128, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window": 21,
+        "sliding_window_pattern": 2, "query_pre_attn_scalar": 64, "tie_word_embeddings": true,
+        "hidden_activation": "gelu_pytorch_tanh"}"#,
+    );
+    let windows = &models[0].config().sliding_window;
+    assert!(windows.contains(&Some(21)) && windows.contains(&None));
+    agree("windows", &models, &many_ids(60));
+}
+
+/// Heads of 128, and contexts that GPU kernels cut into parts (from 512 positions on; from 15 Ki on, which
+/// takes the CPU too long, they cut in any case).
+#[test]
+fn long_contexts_agree() {
+    let models = noise(
+        r#"{"model_type": "llama", "hidden_size": 128, "intermediate_size": 128,
+        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128,
+        "vocab_size": 128, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu"}"#,
+    );
+    let n = match elsewhere().device {
+        Device::Cpu => 600,
+        _ => 15_500,
+    };
+    agree("long", &models, &many_ids(n));
 }
 
 #[test]
@@ -242,16 +272,70 @@ impl SumOverRanks for Adding {
     }
 }
 
+/// A model that can be divided by two.
+const DIVISIBLE: &str = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 128, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+
+/// Ranks that never meet.
+#[derive(Debug)]
+struct Apart;
+
+impl SumOverRanks for Apart {
+    fn sum(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(x.clone())
+    }
+}
+
+/// After a pass that failed on one of them, ranks may have met different sums: no pass is run any more.
+#[test]
+fn ranks_stop_when_one_of_them_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("config.json"), DIVISIBLE).unwrap();
+    let config = read_config(directory.path()).unwrap();
+    let runner = |rank: usize, blocks: usize| {
+        let placement = Placement {
+            shard: Some(Shard {
+                rank,
+                n_ranks: 2,
+                others: Arc::new(Apart),
+            }),
+            ..elsewhere()
+        };
+        let weights = Weights::noise(Device::Cpu, 5);
+        let decoder = Arc::new(Decoder::load(config.clone(), weights, placement).unwrap());
+        let kv = KvCache::placed(&config, decoder.placement(), blocks).unwrap();
+        ModelRunner::new(decoder, kv)
+    };
+    // Room for 16 positions on the second one.
+    let second = runner(1, 1);
+    let second = Rank::spawn(1, move || Ok(second)).unwrap();
+    let mut ranked = RankedRunner::new(runner(0, 4), vec![second]);
+    let pass = |rows: usize| ForwardInput {
+        token_ids: vec![1; rows],
+        spans: vec![SequenceSpan {
+            rows: 0..rows,
+            past: 0,
+            block_table: Arc::from([0, 1]),
+            lora: None,
+        }],
+        logit_rows: vec![rows - 1],
+        ..ForwardInput::default()
+    };
+    assert!(ranked.forward(&pass(9)).is_ok());
+    for rows in [20, 9] {
+        let error = ranked.forward(&pass(rows)).unwrap_err().to_string();
+        assert!(error.contains("restart"), "{error}");
+    }
+}
+
 /// Tensor parallelism without GPUs: two ranks in threads give the answers of the whole model, with soft
 /// prompts and LoRA.
 #[test]
 fn two_ranks_are_one_model() {
     let directory = tempfile::tempdir().unwrap();
-    let text = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "vocab_size": 128, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
-    std::fs::write(directory.path().join("config.json"), text).unwrap();
+    std::fs::write(directory.path().join("config.json"), DIVISIBLE).unwrap();
     let config = read_config(directory.path()).unwrap();
     let load = |placement: Placement| {
         let weights = Weights::noise(Device::Cpu, 5);
