@@ -10,12 +10,12 @@ use super::host_copy::HostCopy;
 pub struct ChosenTokens {
     /// (rows), u32, where the model is; any possible token at a row that has none.
     ids: Tensor,
-    /// (rows, 2): the token as a float, exact below 2^24, and a number that is NaN where there is none.
+    /// (2, rows): tokens as floats, exact below 2^24, and numbers that are NaN where there is none.
     report: HostCopy,
 }
 
 impl ChosenTokens {
-    /// Of `ids`, (rows), u32, and of a copy of (rows, 2), f32: token and check.
+    /// Of `ids`, (rows), u32, and of a copy of (2, rows), f32: tokens and checks.
     pub fn new(ids: Tensor, report: HostCopy) -> Self {
         Self { ids, report }
     }
@@ -32,7 +32,8 @@ impl ChosenTokens {
     /// A device that failed.
     pub fn wait(self) -> Result<Vec<Option<u32>>> {
         let values = self.report.wait()?;
-        let token = |row: &[f32]| (!row[1].is_nan()).then_some(row[0] as u32);
-        Ok(values.chunks_exact(2).map(token).collect())
+        let (ids, checks) = values.split_at(values.len() / 2);
+        let token = |(id, check): (&f32, &f32)| (!check.is_nan()).then_some(*id as u32);
+        Ok(ids.iter().zip(checks).map(token).collect())
     }
 }

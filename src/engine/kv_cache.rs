@@ -23,7 +23,7 @@ pub struct KvCache {
 enum Layers {
     /// f32 on the CPU, for our kernels.
     Kernels(Vec<LayerKv>),
-    Portable(DeviceKv),
+    Portable(Box<DeviceKv>),
 }
 
 impl KvCache {
@@ -51,7 +51,7 @@ impl KvCache {
             Route::Portable => {
                 let n_blocks = n_blocks.min(DeviceKv::most_blocks(config));
                 Ok(Self {
-                    layers: Layers::Portable(DeviceKv::new(config, placement, n_blocks)?),
+                    layers: Layers::Portable(Box::new(DeviceKv::new(config, placement, n_blocks)?)),
                     n_blocks,
                 })
             }

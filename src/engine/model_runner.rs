@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::chosen::ChosenTokens;
-use super::device_sampler::DeviceSampler;
+use super::device_sampler;
 use super::device_side::DeviceSide;
 use super::host_copy::HostCopies;
 use super::kv_cache::KvCache;
@@ -32,7 +32,6 @@ pub struct ModelRunner {
 #[derive(Debug)]
 struct Elsewhere {
     side: DeviceSide,
-    sampler: DeviceSampler,
     copies: HostCopies,
 }
 
@@ -43,7 +42,6 @@ impl ModelRunner {
         let width = decoder.config().hidden_size;
         let elsewhere = || Elsewhere {
             side: DeviceSide::new(placement.clone(), width, PROMPT_BYTES),
-            sampler: DeviceSampler::default(),
             copies: HostCopies::default(),
         };
         Self {
@@ -89,14 +87,11 @@ impl Runner for ModelRunner {
     }
 
     fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
-        let Some(Elsewhere {
-            sampler, copies, ..
-        }) = &mut self.elsewhere
-        else {
+        let Some(Elsewhere { copies, .. }) = &mut self.elsewhere else {
             let bug = "logits on the host are not chosen from here: a bug";
             return Err(candle_core::Error::msg(bug).into());
         };
-        let choice = sampler.choose(logits, wishes)?;
+        let choice = device_sampler::choose(logits, wishes)?;
         let report = copies.start(&choice.report)?;
         Ok(ChosenTokens::new(choice.ids, report))
     }

@@ -270,11 +270,15 @@ fn greatest(logits: &[f32]) -> f32 {
     logits.iter().fold(f32::NEG_INFINITY, max)
 }
 
-fn check(logits: &[f32]) -> Result<(), SequenceError> {
+/// Whether all are numbers below infinity, and one of them is more than negative infinity.
+pub(super) fn is_choosable(logits: &[f32]) -> bool {
     let bad = |bad, l: &f32| bad | l.is_nan() | (*l == f32::INFINITY);
-    let bad = logits.iter().fold(false, bad);
-    if bad || greatest(logits) == f32::NEG_INFINITY {
-        return Err(SequenceError::NotFinite);
+    !logits.iter().fold(false, bad) && greatest(logits) > f32::NEG_INFINITY
+}
+
+fn check(logits: &[f32]) -> Result<(), SequenceError> {
+    match is_choosable(logits) {
+        true => Ok(()),
+        false => Err(SequenceError::NotFinite),
     }
-    Ok(())
 }

@@ -6,6 +6,8 @@ mod common;
 #[path = "../promises/sequences.rs"]
 mod sequences;
 
+mod sampling;
+
 use std::sync::{Arc, Barrier, Mutex};
 
 use attune::engine::kv_cache::KvCache;

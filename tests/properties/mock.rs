@@ -139,15 +139,16 @@ impl Runner for MockRunner {
         let rows = logits.to_vec2::<f32>()?;
         assert_eq!(rows.len(), wishes.len());
         let choose = |(row, wish): (&Vec<f32>, &Wish)| match row[0].is_nan() {
-            true => [0.0, f32::NAN],
-            false => [wish.choose(row) as f32, 0.0],
+            true => (0, f32::NAN),
+            false => (wish.choose(row), 0.0),
         };
-        let report: Vec<[f32; 2]> = rows.iter().zip(wishes).map(choose).collect();
-        let ids: Vec<u32> = report.iter().map(|r| r[0] as u32).collect();
-        let shape = (rows.len(), 2);
-        let mut report = Tensor::from_vec(report.concat(), shape, &Device::Cpu)?;
+        let chosen = rows.iter().zip(wishes).map(choose);
+        let (ids, checks): (Vec<u32>, Vec<f32>) = chosen.unzip();
+        let tokens = ids.iter().map(|id| *id as f32);
+        let report: Vec<f32> = tokens.chain(checks).collect();
+        let mut report = Tensor::from_vec(report, (2, rows.len()), &Device::Cpu)?;
         if self.loses == Some(self.passes.load(Ordering::SeqCst)) {
-            report = report.narrow(0, 0, 0)?;
+            report = report.narrow(1, 0, 0)?;
         }
         let report = HostCopy::of(report);
         Ok(ChosenTokens::new(Tensor::new(ids, &Device::Cpu)?, report))
