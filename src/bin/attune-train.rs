@@ -12,8 +12,9 @@ use attune::train::commands::EvalRequest;
 use attune::train::entangle::command::{entangle, EntangleRequest};
 use attune::train::expo::explain::{explain, ExplainRequest};
 use attune::train::expo::solve::{self, solve, SolveRequest};
+use attune::train::fit_users::FitRequest;
 use attune::train::run::{run, Outcome, Place};
-use attune::train::sample::sample;
+use attune::train::sample::{sample, SampleRequest};
 use attune::train::task::family::tasks;
 use attune::train::{commands, report};
 use clap::Parser;
@@ -28,10 +29,10 @@ fn main() -> ExitCode {
             .and_then(|()| Ok(commands::eval(&EvalRequest::new(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::FitUsers(raw) => pool(raw.threads)
-            .and_then(|()| Ok(commands::fit_users(&(*raw).into())?))
+            .and_then(|()| Ok(commands::fit_users(&FitRequest::new(*raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Sample(raw) => pool(raw.threads)
-            .and_then(|()| Ok(sample(&raw.into())?))
+            .and_then(|()| Ok(sample(&SampleRequest::new(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Entangle(raw) => pool(raw.threads)
             .and_then(|()| Ok(entangle(&EntangleRequest::new(raw)?)?))

@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 use super::resolved::{parse_device, ConfigError};
-use super::train::Eval;
+use super::train::{ComputeFlags, Eval};
 use super::training::problem;
 use crate::model::device::DeviceChoice;
 use crate::train::commands::EvalRequest;
@@ -16,7 +16,7 @@ impl EvalRequest {
     /// The first setting that cannot be used, by its flag.
     pub fn new(raw: Eval) -> Result<Self, ConfigError> {
         Ok(Self {
-            compute: compute(raw.device.as_deref(), raw.dtype.as_deref())?,
+            compute: raw.compute.resolve()?,
             base: raw.base,
             bundle: raw.bundle,
             against: raw.against,
@@ -27,6 +27,16 @@ impl EvalRequest {
             max_length: raw.max_length,
             seed: raw.seed,
         })
+    }
+}
+
+impl ComputeFlags {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A device or a type that there is not.
+    pub(super) fn resolve(&self) -> Result<Compute, ConfigError> {
+        compute(self.device.as_deref(), self.dtype.as_deref())
     }
 }
 

@@ -239,18 +239,26 @@ pub enum UserModelName {
     None,
 }
 
-/// `attune-train eval`.
+/// Where to compute.
 #[derive(Debug, Clone, Args)]
-pub struct Eval {
-    /// The base model.
-    #[arg(long, default_value = "smollm2-135m-instruct")]
-    pub base: String,
+pub struct ComputeFlags {
     /// Where to compute: auto, cpu, cuda, cuda:1, ... [default: auto].
     #[arg(long, env = "ATTUNE_DEVICE")]
     pub device: Option<String>,
     /// Type of frozen weights and activations on a GPU: bf16, f16, f32 [default: bf16].
     #[arg(long)]
     pub dtype: Option<String>,
+}
+
+/// `attune-train eval`.
+#[derive(Debug, Clone, Args)]
+pub struct Eval {
+    /// The base model.
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub base: String,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: ComputeFlags,
     /// The bundle; without it the bare base is scored.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
@@ -329,12 +337,9 @@ pub struct Asking {
     /// The base model.
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub base: String,
-    /// Where to compute: auto, cpu, cuda, cuda:1, ... [default: auto].
-    #[arg(long, env = "ATTUNE_DEVICE")]
-    pub device: Option<String>,
-    /// Type of frozen weights and activations on a GPU: bf16, f16, f32 [default: bf16].
-    #[arg(long)]
-    pub dtype: Option<String>,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: ComputeFlags,
     /// A version, as its generic user; without it the bare base answers.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
@@ -401,6 +406,9 @@ pub struct Entangle {
     /// The base model.
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub base: String,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: ComputeFlags,
     /// The bundle at which gradients are taken; without it, the bare base with a fresh LoRA.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
@@ -451,6 +459,9 @@ pub struct FitUsers {
     /// The base model.
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub base: String,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: ComputeFlags,
     /// Passes over a user's pairs.
     #[arg(long, default_value_t = 1)]
     pub epochs: usize,
@@ -492,6 +503,9 @@ pub struct Sample {
     /// The base model.
     #[arg(long, default_value = "smollm2-135m-instruct")]
     pub base: String,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: ComputeFlags,
     /// Tokens of an answer, at most.
     #[arg(long, default_value_t = 80)]
     pub max_tokens: usize,

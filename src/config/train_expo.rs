@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::compute::compute;
 use super::resolved::ConfigError;
 use super::train::{Asking, Explain, FamilyName, Pdpo, Solve};
 use super::training::{count, problem, run_config, share, with_file, within, TrainConfig};
@@ -261,7 +260,7 @@ impl SolveRequest {
             return Err(problem("--k", text));
         }
         Ok(Self {
-            compute: compute(raw.asking.device.as_deref(), raw.asking.dtype.as_deref())?,
+            compute: raw.asking.compute.resolve()?,
             base: raw.asking.base,
             bundle: raw.asking.bundle,
             tasks: raw.asking.tasks,
@@ -281,7 +280,7 @@ impl ExplainRequest {
     pub fn new(raw: Explain) -> Result<Self, ConfigError> {
         Ok(Self {
             sampling: sampling(&raw.asking)?,
-            compute: compute(raw.asking.device.as_deref(), raw.asking.dtype.as_deref())?,
+            compute: raw.asking.compute.resolve()?,
             base: raw.asking.base,
             bundle: raw.asking.bundle,
             tasks: raw.asking.tasks,

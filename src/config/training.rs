@@ -75,9 +75,14 @@ pub(super) fn run_config(
     })
 }
 
-impl From<FitUsers> for FitRequest {
-    fn from(raw: FitUsers) -> Self {
-        Self {
+impl FitRequest {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A device that cannot be named so.
+    pub fn new(raw: FitUsers) -> Result<Self, ConfigError> {
+        Ok(Self {
+            compute: raw.compute.resolve()?,
             bundle: raw.bundle,
             data: raw.data,
             out: raw.out,
@@ -89,7 +94,7 @@ impl From<FitUsers> for FitRequest {
             max_prompt: raw.max_prompt,
             max_length: raw.max_length,
             seed: raw.seed,
-        }
+        })
     }
 }
 
@@ -107,7 +112,7 @@ impl EntangleRequest {
     /// Checks what was typed.
     ///
     /// # Errors
-    /// A loss that there is not.
+    /// A loss or a device that there is not.
     pub fn new(raw: Entangle) -> Result<Self, ConfigError> {
         let usual = ["dpo", "simpo", "cpo", "dpop", "orpo"].map(str::to_owned);
         let losses = if raw.loss.is_empty() {
@@ -120,6 +125,7 @@ impl EntangleRequest {
         Ok(Self {
             losses: losses.map_err(|e| problem("--loss", e.to_string()))?,
             base: raw.base,
+            compute: raw.compute.resolve()?,
             bundle: raw.bundle,
             lora: lora(&Pdpo::default())?,
             data: raw.data,
@@ -134,9 +140,14 @@ impl EntangleRequest {
     }
 }
 
-impl From<Sample> for SampleRequest {
-    fn from(raw: Sample) -> Self {
-        Self {
+impl SampleRequest {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A device that cannot be named so.
+    pub fn new(raw: Sample) -> Result<Self, ConfigError> {
+        Ok(Self {
+            compute: raw.compute.resolve()?,
             base: raw.base,
             bundle: raw.bundle,
             prompt: raw.prompt,
@@ -144,7 +155,7 @@ impl From<Sample> for SampleRequest {
             max_tokens: raw.max_tokens,
             temperature: raw.temperature,
             seed: raw.seed,
-        }
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::adapter::TrainedAdapter;
 use super::commands::PACK_ROWS;
+use super::compute::Compute;
 use super::dataset::{self, Pair};
 use super::learner::Learner;
 use super::load::{load, Loaded};
@@ -27,7 +28,6 @@ use super::TrainError;
 use crate::adapter::manifest::Manifest;
 use crate::base_model::{self, BaseModel};
 use crate::ids::UserKey;
-use crate::model::linear::LinearFormat;
 use crate::user_model::model::UserModelKind;
 
 /// What `attune-train fit-users` is asked.
@@ -41,6 +41,8 @@ pub struct FitRequest {
     pub out: PathBuf,
     /// The base model.
     pub base: String,
+    /// Where to compute.
+    pub compute: Compute,
     /// Passes over the pairs.
     pub epochs: usize,
     /// Learning rate; `None`: one that suits the user model.
@@ -62,7 +64,7 @@ pub struct FitRequest {
 /// # Errors
 /// A bundle without user model, or data without new users.
 pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
-    let base = base_model::load(&request.base, LinearFormat::Differentiable)?;
+    let base = base_model::load(&request.base, request.compute.for_gradients()?)?;
     let mut loaded = load(&request.bundle, &base)?;
     let objective = objective(request, &loaded.manifest)?;
     let mut pairs = dataset::read(&request.data)?.pairs;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::compute::Compute;
 use super::expo::rollout::{encode, Job, RolloutEngine};
 use super::expo::voice::Voice;
 use super::load::locate_and_read;
@@ -11,14 +12,14 @@ use super::TrainError;
 use crate::adapter::bundle::Adapter;
 use crate::base_model;
 use crate::ids::{Tenant, UserId, UserKey};
-use crate::model::kernels::packed_matmul::WeightType;
-use crate::model::linear::LinearFormat;
 
 /// What `attune-train sample` is asked.
 #[derive(Debug, Clone)]
 pub struct SampleRequest {
     /// The base model.
     pub base: String,
+    /// Where to compute.
+    pub compute: Compute,
     /// The bundle.
     pub bundle: PathBuf,
     /// What all are asked.
@@ -38,7 +39,7 @@ pub struct SampleRequest {
 /// # Errors
 /// A bundle that cannot be used, an id that is none, a prompt that is too long, or a failing pass.
 pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
-    let base = base_model::load(&request.base, LinearFormat::Packed(WeightType::F32))?;
+    let base = base_model::load(&request.base, request.compute.for_answers()?)?;
     let adapter = Arc::new(locate_and_read(&request.bundle, &base)?);
     let voices = voices(request, &adapter)?;
     let prompt = encode(&base, &request.prompt)?;

@@ -96,6 +96,7 @@ fn new_users_get_rows_and_the_known_ones_keep_theirs() {
             data: vec![data],
             out: bench.path(&format!("{out}-more")),
             base: base(),
+            compute: Compute::default(),
             epochs: 3,
             lr: Some(0.05),
             beta: None,
@@ -158,6 +159,7 @@ fn what_a_new_user_gets_does_not_depend_on_who_else_is_new() {
             data: vec![data],
             out: out.clone(),
             base: base(),
+            compute: Compute::default(),
             epochs: 2,
             lr: None,
             beta,
@@ -217,6 +219,7 @@ fn users_are_answered_side_by_side() {
     published(bench.run("run", &["--epochs", "20", "--user-lr", "0.2"], &never()));
     let asked = SampleRequest {
         base: base(),
+        compute: Compute::default(),
         bundle: bench.path("run").join("bundle"),
         prompt: "Q 1?".into(),
         users: vec!["user-0".into(), "user-1".into(), "nobody".into()],

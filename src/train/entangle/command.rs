@@ -12,9 +12,9 @@ use super::heat_map::{self, HeatMap};
 use super::mask::Mask;
 use super::measure::Case;
 use crate::base_model::{self, BaseModel};
-use crate::model::linear::LinearFormat;
 use crate::train::adapter::TrainedAdapter;
 use crate::train::commands::PACK_ROWS;
+use crate::train::compute::Compute;
 use crate::train::dataset;
 use crate::train::init::{self, Init, LoraShape};
 use crate::train::load::load;
@@ -30,6 +30,8 @@ use crate::train::TrainError;
 pub struct EntangleRequest {
     /// The base model.
     pub base: String,
+    /// Where to compute.
+    pub compute: Compute,
     /// Where gradients are taken; `None`: at the bare base with a fresh LoRA.
     pub bundle: Option<PathBuf>,
     /// The LoRA without a bundle.
@@ -69,7 +71,7 @@ struct OfLoss {
 /// # Errors
 /// A bundle or data that cannot be used; a disk that fails.
 pub fn entangle(request: &EntangleRequest) -> Result<String, TrainError> {
-    let base = base_model::load(&request.base, LinearFormat::Differentiable)?;
+    let base = base_model::load(&request.base, request.compute.for_gradients()?)?;
     let (mut adapter, pairs) = begin(request, &base)?;
     let front = Front {
         bos: base.tokenizer.added_bos(),
