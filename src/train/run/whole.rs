@@ -16,7 +16,7 @@ use crate::train::entangle::{gate, mask::Mask};
 use crate::train::evaluate::Evaluation;
 use crate::train::expo::judge::TaskEvaluation;
 use crate::train::init::{self, UserModelShape};
-use crate::train::memory::{plan, MemoryPlan};
+use crate::train::memory::{plan, Footprint, MemoryPlan, Need};
 use crate::train::pack::Front;
 use crate::train::settings::Settings;
 use crate::train::TrainError;
@@ -54,13 +54,17 @@ pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
     let diagnosed = settings.diagnose_gradients > 0;
     let start = Start::find(place, &description, &mut adapter, diagnosed)?;
     let trained = adapter.parameters.iter().map(|p| p.values.len()).sum();
-    let longest = material.longest();
-    let (most, cache) = (place.max_memory, material.cache_bytes(&base));
+    let need = Need {
+        trained,
+        longest: material.longest(),
+        taken: material.cache_bytes(&base),
+    };
+    let footprint = Footprint::of(base.decoder.placement());
     let run = Run {
         settings,
         place,
         base: &base,
-        memory: plan(base.decoder.config(), trained, longest, most, cache)?,
+        memory: plan(base.decoder.config(), footprint, need, place.max_memory)?,
         users: material.users().to_vec(),
         front: material.front(),
         total_steps: settings.total_steps(material.len()),
