@@ -10,6 +10,7 @@ out="${1:-$(mktemp -d)}"
 [ -n "${ATTUNE_BIN:-}" ] || cargo build --release -p attune
 train="${ATTUNE_BIN:-${CARGO_TARGET_DIR:-target}/release}/attune-train"
 mkdir -p "$out"
+failed=
 
 python3 benches/expo_tasks.py "$out"
 
@@ -29,7 +30,7 @@ for seed in ${SEEDS:-1 2 3}; do
         esac
         [ -e "$out/$way-$seed/solved.json" ] ||
             "$train" "${flags[@]}" "${common[@]}" --seed "$seed" --out "$out/$way-$seed" >"$out/$way-$seed.txt" 2>&1 ||
-            tail -1 "$out/$way-$seed.txt"
+            { failed+=" $way-$seed" && tail -1 "$out/$way-$seed.txt"; }
     done
 done
 
@@ -53,3 +54,4 @@ for way in ("grpo", "grpo-expert", "exp-grpo", "dpo-expert", "exp-dpo"):
         print(f"{way:<13} {seed:>4} {first['eval_pass@1']:>11.3f} {show(solved['pass'][0]):>22} {show(solved['pass'][1]):>22} "
               f"{unsolved[0]:>12.2f} {unsolved[-1]:>13.2f} {tokens:>7.0f}/s {share:>6.0%}")
 PY
+[ -z "$failed" ] || { echo "failed:$failed" && exit 1; }

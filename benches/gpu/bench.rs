@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use attune::base_model;
+use attune::engine::chosen::ChosenTokens;
 use attune::engine::device_memory;
 use attune::engine::kv_cache::KvCache;
 use attune::engine::model_runner::ModelRunner;
@@ -21,7 +22,7 @@ use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
 use attune::model::config::ModelConfig;
 use attune::model::decoder::Decoder;
 use attune::model::device::{usual_dtype, DeviceChoice};
-use attune::model::input::{ForwardInput, SequenceSpan, SoftRow};
+use attune::model::input::{CarriedTokens, ForwardInput, SequenceSpan, SoftRow};
 use attune::model::kernels::paged_attention::BLOCK_SIZE;
 use attune::model::placement::Placement;
 use attune::model::weights::hugging_face::read_config;
@@ -29,8 +30,10 @@ use attune::model::weights::Weights;
 use attune::user_model::soft_prompt::{RowKind, SoftPrompt};
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, Subcommand};
+use futures_util::future::try_join_all;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::runtime::Builder;
 
 /// T_u of every user.
 const SOFT_ROWS: usize = 10;
@@ -140,10 +143,14 @@ impl Floors {
         } else {
             (1 << 18, 8192)
         };
-        let large = Tensor::zeros((rows, 2048), dtype, device)?;
+        // Of noise: a GPU multiplies zeros faster, since they cost it less power.
+        let noise = |shape: (usize, usize)| -> Result<Tensor> {
+            Ok(Tensor::randn(0f32, 1.0, shape, device)?.to_dtype(dtype)?)
+        };
+        let large = noise((rows, 2048))?;
         let bytes = 2 * large.elem_count() * dtype.size_in_bytes();
         let copy = time(device, 20, || Ok(large.copy()?))?;
-        let square = Tensor::zeros((side, side), dtype, device)?;
+        let square = noise((side, side))?;
         let product = time(device, 10, || Ok(square.matmul(&square)?))?;
         let small = Tensor::zeros(8, dtype, device)?;
         let launch = time(device, 10_000, || Ok((&small + &small)?))?;
@@ -158,7 +165,7 @@ impl Floors {
         println!("| copy, GB/s | product, TFLOP/s | launch, us |");
         println!("|---|---|---|");
         println!(
-            "| {:.0} | {:.1} | {:.2} |",
+            "| {:.0} | {:.1} | {:.2} |\n",
             self.bandwidth / 1e9,
             self.products / 1e12,
             self.launch.as_secs_f64() * 1e6
@@ -180,13 +187,14 @@ fn time(device: &Device, n: u32, mut f: impl FnMut() -> Result<Tensor>) -> Resul
     Ok(start.elapsed() / n)
 }
 
-fn weight_bytes(config: &ModelConfig, type_bytes: usize) -> usize {
+/// Weights that a token meets: the blocks and the head. Of the embeddings it reads one row.
+fn weights(config: &ModelConfig) -> usize {
     let of_block: usize = attune::model::lora::Projection::ALL
         .iter()
         .map(|p| config.projection_shape(*p))
         .map(|(n_out, n_in)| n_out * n_in)
         .sum();
-    (config.n_layers * of_block + config.vocab_size * config.hidden_size) * type_bytes
+    config.n_layers * of_block + config.vocab_size * config.hidden_size
 }
 
 fn noise(n: usize, seed: u64) -> Arc<[f32]> {
@@ -215,15 +223,16 @@ fn decode(cli: &Cli, decoder: &Arc<Decoder>, users: &[usize]) -> Result<()> {
         let step = steps(cli, decoder, n)?;
         let context = cli.prompt + SOFT_ROWS + cli.tokens / 2;
         let kv = KvCache::block_bytes(config, type_bytes) / BLOCK_SIZE * context * n;
-        // A copy reads and writes; weights and keys are read only.
-        let read = (weight_bytes(config, type_bytes) + kv) as f64 / floors.bandwidth;
-        let through = through_engine(cli, decoder, n)?;
+        let bytes = weights(config) * type_bytes + kv;
+        let floor = bytes as f64 / floors.bandwidth;
+        let requests = (0..n).map(|user| request(cli, config, user, user));
+        let through = through_engine(&engine(decoder, n, n)?, requests.collect())?;
         println!(
             "| {n} | {:.2} | {:.0} | {:.2} | {:.2} | {through:.0} |",
             step.as_secs_f64() * 1e3,
             n as f64 / step.as_secs_f64(),
-            read * 1e3,
-            step.as_secs_f64() / read,
+            floor * 1e3,
+            step.as_secs_f64() / floor,
         );
     }
     Ok(())
@@ -272,24 +281,38 @@ fn steps(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<Duration> {
             ..ForwardInput::default()
         };
         let logits = runner.forward(&input)?;
-        let chosen = runner.choose(&logits, &[wish])?.wait()?;
-        ids.push(chosen[0].context("logits are not numbers")?);
+        ids.extend(known(runner.choose(&logits, &[wish])?)?);
     }
+    // As the engine does it: a pass takes its tokens from where the one in front of it left them, and that
+    // one's are waited for when this one has been started.
+    let mut ahead: Option<ChosenTokens> = None;
     let mut times = Vec::new();
     for step in 0..cli.tokens {
+        let start = Instant::now();
+        let carried = ahead.as_ref().map(|tokens| CarriedTokens {
+            ids: tokens.ids().clone(),
+            at: (0..n).map(|user| (user, user)).collect(),
+        });
         let input = ForwardInput {
             token_ids: ids.clone(),
+            carried,
             spans: (0..n).map(|u| span(u, u..u + 1, rows + step)).collect(),
             logit_rows: (0..n).collect(),
             ..ForwardInput::default()
         };
-        let start = Instant::now();
         let logits = runner.forward(&input)?;
-        let chosen = runner.choose(&logits, &vec![wish; n])?.wait()?;
+        let tokens = runner.choose(&logits, &vec![wish; n])?;
+        if let Some(before) = ahead.replace(tokens) {
+            ids = known(before)?;
+        }
         times.push(start.elapsed());
-        ids = chosen.into_iter().flatten().collect();
     }
     Ok(median(times))
+}
+
+fn known(tokens: ChosenTokens) -> Result<Vec<u32>> {
+    let ids = tokens.wait()?.into_iter();
+    ids.map(|id| id.context("logits are not numbers")).collect()
 }
 
 fn engine(decoder: &Arc<Decoder>, max_running: usize, queue: usize) -> Result<EngineHandle> {
@@ -321,32 +344,32 @@ fn request(cli: &Cli, config: &ModelConfig, user: usize, seed: usize) -> EngineR
     }
 }
 
+/// Tokens a second from the first request to the last token, prompts included.
+fn through_engine(engine: &EngineHandle, requests: Vec<EngineRequest>) -> Result<f64> {
+    let start = Instant::now();
+    let mut answers = Vec::new();
+    for request in requests {
+        answers.extend(engine.submit(vec![request])?);
+    }
+    // All at once: the engine pauses an answer that nobody reads.
+    let reading = try_join_all(answers.iter_mut().map(tokens));
+    let made = Builder::new_current_thread().build()?.block_on(reading)?;
+    let rate = made.iter().sum::<usize>() as f64 / start.elapsed().as_secs_f64();
+    engine.stop();
+    Ok(rate)
+}
+
 /// Waits for the end; how many tokens came.
-fn tokens(answer: &mut Answer) -> Result<usize> {
+async fn tokens(answer: &mut Answer) -> Result<usize> {
     let mut n = 0;
     loop {
-        match answer
-            .events
-            .blocking_recv()
-            .context("an answer without end")?
-        {
+        let event = answer.events.recv().await;
+        match event.context("an answer without end")? {
             EngineEvent::Token(_) => n += 1,
             EngineEvent::Finished(_) => return Ok(n),
             EngineEvent::Failed(error) => bail!("{error}"),
         }
     }
-}
-
-/// Tokens a second from the first request to the last token, prompts included.
-fn through_engine(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<f64> {
-    let engine = engine(decoder, n, n)?;
-    let requests = (0..n).map(|user| request(cli, decoder.config(), user, user));
-    let start = Instant::now();
-    let mut answers = engine.submit(requests.collect())?;
-    let made: usize = answers.iter_mut().map(tokens).sum::<Result<usize>>()?;
-    let rate = made as f64 / start.elapsed().as_secs_f64();
-    engine.stop();
-    Ok(rate)
 }
 
 fn prefill(decoder: &Arc<Decoder>, lengths: &[usize]) -> Result<()> {
@@ -370,10 +393,18 @@ fn prefill(decoder: &Arc<Decoder>, lengths: &[usize]) -> Result<()> {
             logit_rows: vec![length - 1],
             ..ForwardInput::default()
         };
-        let took = time(&placement.device, 10, || Ok(runner.forward(&input)?))?;
-        let products =
-            (weight_bytes(config, 2) - 2 * config.vocab_size * config.hidden_size) as f64;
-        let rate = products * length as f64 / took.as_secs_f64();
+        let mut times = Vec::new();
+        for _ in 0..10 {
+            let start = Instant::now();
+            runner.forward(&input)?;
+            // As a server, which waits for the first token.
+            placement.device.synchronize()?;
+            times.push(start.elapsed());
+        }
+        let took = median(times);
+        // A product and a sum for each weight; logits are of the last row only.
+        let products = 2 * (weights(config) - config.vocab_size * config.hidden_size) * length;
+        let rate = products as f64 / took.as_secs_f64();
         println!(
             "| {length} | {:.0} | {:.1} | {:.2} |",
             length as f64 / took.as_secs_f64(),
@@ -388,18 +419,9 @@ fn many_users(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<()> {
     println!("| users | requests | tokens/s |");
     println!("|---|---|---|");
     for users in [1, n] {
-        let engine = engine(decoder, 64, n)?;
-        let config = decoder.config();
-        let start = Instant::now();
-        let mut answers = Vec::new();
-        for i in 0..n {
-            let request = request(cli, config, i % users, i);
-            answers.extend(engine.submit(vec![request])?);
-        }
-        let made: usize = answers.iter_mut().map(tokens).sum::<Result<usize>>()?;
-        let rate = made as f64 / start.elapsed().as_secs_f64();
+        let requests = (0..n).map(|i| request(cli, decoder.config(), i % users, i));
+        let rate = through_engine(&engine(decoder, 64, n)?, requests.collect())?;
         println!("| {users} | {n} | {rate:.0} |");
-        engine.stop();
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 """The decode and prefill tables of bench.rs by transformers, on the same card: a batch of inputs_embeds
 (a soft prompt of its own for each user, then a prompt), a static cache, greedy.
 
-    python3 transformers_decode.py 8b.json --users 1,8,32,64,256 [--compile]
+    python3 transformers_decode.py 8b.json --users 1,8,32,64,256 [--compile] [--device cpu]
 """
 
 import argparse
@@ -9,6 +9,7 @@ import json
 import time
 
 import torch
+import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
 SOFT_ROWS = 10
@@ -31,7 +32,7 @@ def cache_of(model, users, length, device, dtype):
         return StaticCache(
             config=model.config, max_batch_size=users, max_cache_len=length, device=device, dtype=dtype
         )
-    except TypeError:  # newer versions find batch, device and type out by themselves
+    except TypeError:  # newer versions find batch, device and type out by themselves (5.17 ignores them)
         return StaticCache(config=model.config, max_cache_len=length)
 
 
@@ -40,7 +41,7 @@ def synchronize(device):
         torch.cuda.synchronize()
 
 
-@torch.inference_mode()
+@torch.no_grad()  # as generate() has it
 def decode(model, users, prompt, tokens, device, dtype, compiled):
     width, vocab = model.config.hidden_size, model.config.vocab_size
     rows = SOFT_ROWS + prompt
@@ -49,11 +50,15 @@ def decode(model, users, prompt, tokens, device, dtype, compiled):
     soft = (torch.rand(users, SOFT_ROWS, width, device=device) - 0.5) * 0.1
     embeds = torch.cat([soft.to(dtype), model.get_input_embeddings()(ids)], dim=1)
     position = torch.arange(rows, device=device)
+    # 4.x finds its place in the cache by `cache_position`; 5.x counts for itself, and passes it by.
     out = model(
         inputs_embeds=embeds, past_key_values=cache, cache_position=position, use_cache=True, logits_to_keep=1
     )
     token = out.logits[:, -1:].argmax(-1)
-    step = torch.compile(model.forward, mode="reduce-overhead") if compiled else model.forward
+    step = model.forward
+    if compiled:
+        torch._dynamo.reset()  # each batch size gets its own program, as the first one does
+        step = torch.compile(model.forward, mode="reduce-overhead", dynamic=False)
     times = []
     for i in range(tokens):
         synchronize(device)
@@ -66,7 +71,7 @@ def decode(model, users, prompt, tokens, device, dtype, compiled):
     return sorted(times)[len(times) // 2]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def prefill(model, length, device):
     ids = torch.ones(1, length, dtype=torch.long, device=device)
     times = []
@@ -86,16 +91,20 @@ def main():
     parser.add_argument("--lengths", default="128,512,2048")
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
     model = model_of(args.shape, args.device, dtype)
+    how = "compiled" if args.compile else "eager"
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {args.dtype}, {how}")
     print("| users | step, ms | tokens/s |\n|---|---|---|")
     for users in map(int, args.users.split(",")):
         step = decode(model, users, args.prompt, args.tokens, args.device, dtype, args.compile)
         print(f"| {users} | {step * 1e3:.2f} | {users / step:.0f} |", flush=True)
+    if args.compile:  # prompts are not
+        return
     print("\n| prompt | tokens/s |\n|---|---|")
     for length in map(int, args.lengths.split(",")):
         print(f"| {length} | {length / prefill(model, length, args.device):.0f} |", flush=True)
