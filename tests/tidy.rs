@@ -92,8 +92,11 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         &[
             "src/model/weights/hugging_face.rs",
             "src/model/kernels/avx512.rs",
+            "src/model/cuda_device.rs",
+            "src/engine/device_sampler.rs",
+            "src/engine/host_copy.rs",
         ],
-        "unsafe is for mapped files and kernels",
+        "unsafe is for mapped files, kernels and the driver of a GPU",
     ),
 ];
 
