@@ -189,12 +189,7 @@ fn time(device: &Device, n: u32, mut f: impl FnMut() -> Result<Tensor>) -> Resul
 
 /// Weights that a token meets: the blocks and the head. Of the embeddings it reads one row.
 fn weights(config: &ModelConfig) -> usize {
-    let of_block: usize = attune::model::lora::Projection::ALL
-        .iter()
-        .map(|p| config.projection_shape(*p))
-        .map(|(n_out, n_in)| n_out * n_in)
-        .sum();
-    config.n_layers * of_block + config.vocab_size * config.hidden_size
+    config.n_layers * config.projection_weights() + config.vocab_size * config.hidden_size
 }
 
 fn noise(n: usize, seed: u64) -> Arc<[f32]> {

@@ -56,13 +56,21 @@ __device__ u64 weight(const Row &row, float logit) {
     return (u64)(share(row, logit) * UNIT);
 }
 
-// The sum over all threads, for all of them.
-__device__ u64 sum(u64 value, u64 *shared) {
+struct Add {
+    __device__ u64 operator()(u64 a, u64 b) const { return a + b; }
+};
+
+struct Greater {
+    __device__ u64 operator()(u64 a, u64 b) const { return a > b ? a : b; }
+};
+
+// What all threads' values come to, for all of them.
+template <typename Combine> __device__ u64 over_all(Combine combine, u64 value, u64 *shared) {
     shared[threadIdx.x] = value;
     for (u32 n = blockDim.x / 2; n > 0; n /= 2) {
         __syncthreads();
         if (threadIdx.x < n)
-            shared[threadIdx.x] += shared[threadIdx.x + n];
+            shared[threadIdx.x] = combine(shared[threadIdx.x], shared[threadIdx.x + n]);
     }
     __syncthreads();
     u64 all = shared[0];
@@ -70,18 +78,7 @@ __device__ u64 sum(u64 value, u64 *shared) {
     return all;
 }
 
-__device__ u64 greatest(u64 value, u64 *shared) {
-    shared[threadIdx.x] = value;
-    for (u32 n = blockDim.x / 2; n > 0; n /= 2) {
-        __syncthreads();
-        if (threadIdx.x < n && shared[threadIdx.x] < shared[threadIdx.x + n])
-            shared[threadIdx.x] = shared[threadIdx.x + n];
-    }
-    __syncthreads();
-    u64 all = shared[0];
-    __syncthreads();
-    return all;
-}
+__device__ u64 sum(u64 value, u64 *shared) { return over_all(Add(), value, shared); }
 
 // The sum over the threads before this one.
 __device__ u64 sum_before(u64 value, u64 *shared) {
@@ -202,7 +199,7 @@ extern "C" __global__ void choose(const float *logits, const double *wishes, con
         u64 candidate = (u64)key_of(logit) << 32 | (0xffffffffu - i);
         best = candidate > best ? candidate : best;
     }
-    best = greatest(best, shared);
+    best = over_all(Greater(), best, shared);
     bad = sum(bad, shared);
     row.best = logit_of((u32)(best >> 32));
     bool none = bad > 0 || row.best == -infinity;

@@ -85,10 +85,15 @@ pub fn kv_cache(
     KvCache::placed(config, placement, (bytes / block).max(1))
 }
 
+/// (free, total) bytes, when the pool keeps nothing that is not used.
+fn look(device: &Device) -> Result<(usize, usize), ModelError> {
+    device::release_unused(device)?;
+    Ok(device::memory(device)?.unwrap_or_default())
+}
+
 /// A fifth of what is free, for activations.
 fn guess(device: &Device) -> Result<DeviceMemory, ModelError> {
-    device::release_unused(device)?;
-    let (free, total) = device::memory(device)?.unwrap_or_default();
+    let (free, total) = look(device)?;
     Ok(DeviceMemory {
         free,
         total,
@@ -101,11 +106,7 @@ fn measure(decoder: &Arc<Decoder>, rows: usize) -> Result<DeviceMemory, ModelErr
     let (config, placement) = (decoder.config(), decoder.placement());
     let rows = rows.min(config.max_positions);
     let n_blocks = rows.div_ceil(BLOCK_SIZE);
-    let look = || -> Result<(usize, usize), ModelError> {
-        device::release_unused(&placement.device)?;
-        Ok(device::memory(&placement.device)?.unwrap_or_default())
-    };
-    let (free, total) = look()?;
+    let (free, total) = look(&placement.device)?;
     let after = {
         let kv = KvCache::placed(config, placement, n_blocks)?;
         let mut runner = ModelRunner::new(decoder.clone(), kv);
@@ -127,7 +128,7 @@ fn measure(decoder: &Arc<Decoder>, rows: usize) -> Result<DeviceMemory, ModelErr
         after
     };
     Ok(DeviceMemory {
-        free: look()?.0.min(free),
+        free: look(&placement.device)?.0.min(free),
         total,
         activations: free.saturating_sub(after.0),
     })

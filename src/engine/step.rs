@@ -152,7 +152,9 @@ impl Engine {
     ) -> Result<Started, SequenceError> {
         let sequences = spans.iter().map(|s| self.scheduler.find(s.arrival));
         let Some(sequences) = sequences.collect::<Option<Vec<&Sequence>>>() else {
-            return Err(SequenceError::Step("a sequence is gone: a bug".into()));
+            return Err(SequenceError::Step(
+                "a sequence of this pass has ended".into(),
+            ));
         };
         let input = forward_input(spans, &sequences, ahead);
         let chooses = self.runner.chooses();

@@ -100,6 +100,12 @@ impl ModelConfig {
         }
     }
 
+    /// Weights of a block's linear layers.
+    pub fn projection_weights(&self) -> usize {
+        let shapes = Projection::ALL.map(|p| self.projection_shape(p));
+        shapes.iter().map(|(n_out, n_in)| n_out * n_in).sum()
+    }
+
     /// Checks that the numbers can belong to a decoder, before anything is allocated.
     ///
     /// # Errors

@@ -83,11 +83,6 @@ fn bytes_per_row(
 /// Bytes that are there whatever a pass has: weights, embeddings, logits, the trained numbers with gradient
 /// and moments.
 fn fixed_bytes(config: &ModelConfig, footprint: Footprint, trained: usize) -> usize {
-    let projections: usize = crate::model::lora::Projection::ALL
-        .iter()
-        .map(|p| config.projection_shape(*p))
-        .map(|(n_out, n_in)| n_out * n_in)
-        .sum();
     let embeddings = config.vocab_size * config.hidden_size;
     // On the CPU the head is packed both ways beside the embeddings; elsewhere a tied one is the same.
     let embeddings = match (footprint.keeps_steps, config.tied_embeddings) {
@@ -96,7 +91,10 @@ fn fixed_bytes(config: &ModelConfig, footprint: Footprint, trained: usize) -> us
         (true, false) => 2 * footprint.weight * embeddings,
     };
     let head = 4 * footprint.head_rows * config.vocab_size;
-    footprint.weight * config.n_layers * projections + embeddings + head + 4 * 6 * trained
+    footprint.weight * config.n_layers * config.projection_weights()
+        + embeddings
+        + head
+        + 4 * 6 * trained
 }
 
 /// What a plan is for.

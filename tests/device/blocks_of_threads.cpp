@@ -21,7 +21,7 @@ static void __syncthreads() { everybody->arrive_and_wait(); }
 static unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 static float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 
-#define __device__ static
+#define __device__ inline
 #define __global__
 #define __shared__ static
 #include KERNEL

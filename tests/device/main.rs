@@ -16,6 +16,7 @@ use attune::engine::ranks::{Rank, RankedRunner};
 use attune::engine::request::{EngineRequest, SamplingParams};
 use attune::engine::runner::Runner;
 use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
+use attune::model::config::ModelConfig;
 use attune::model::decoder::Decoder;
 use attune::model::input::{ForwardInput, SequenceSpan};
 use attune::model::load::ModelFiles;
@@ -107,21 +108,25 @@ fn agree(name: &str, [ours, theirs]: &[Arc<Decoder>; 2], ids: &[u32]) {
 #[test]
 fn families_agree_with_our_kernels() {
     for family in FAMILIES {
-        let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 100).collect();
-        agree(family, &tiny(family), &ids);
+        agree(family, &tiny(family), &many_ids(40));
     }
 }
 
-/// A model of noise, by our kernels and by the others.
-fn noise(text: &str) -> [Arc<Decoder>; 2] {
+fn config_of(text: &str) -> ModelConfig {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("config.json"), text).unwrap();
-    let config = read_config(directory.path()).unwrap();
-    let load = |placement: Placement| {
-        let weights = Weights::noise(Device::Cpu, 3);
-        Arc::new(Decoder::load(config.clone(), weights, placement).unwrap())
-    };
-    [load(EXACT.into()), load(elsewhere())]
+    read_config(directory.path()).unwrap()
+}
+
+fn noise(config: &ModelConfig, seed: u64, placement: impl Into<Placement>) -> Arc<Decoder> {
+    let weights = Weights::noise(Device::Cpu, seed);
+    Arc::new(Decoder::load(config.clone(), weights, placement).unwrap())
+}
+
+/// A model of noise, by our kernels and by the others.
+fn noise_pair(text: &str) -> [Arc<Decoder>; 2] {
+    let config = config_of(text);
+    [noise(&config, 3, EXACT), noise(&config, 3, elsewhere())]
 }
 
 fn many_ids(n: u32) -> Vec<u32> {
@@ -131,7 +136,7 @@ fn many_ids(n: u32) -> Vec<u32> {
 /// Heads as wide as the kernels of GPUs want them, and windows that end inside blocks.
 #[test]
 fn wide_heads_and_sliding_windows_agree() {
-    let models = noise(
+    let models = noise_pair(
         r#"{"model_type": "gemma3_text", "hidden_size": 128, "intermediate_size": 256,
         "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
         "vocab_size": 128, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
@@ -148,7 +153,7 @@ fn wide_heads_and_sliding_windows_agree() {
 /// takes the CPU too long, they cut in any case).
 #[test]
 fn long_contexts_agree() {
-    let models = noise(
+    let models = noise_pair(
         r#"{"model_type": "llama", "hidden_size": 128, "intermediate_size": 128,
         "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128,
         "vocab_size": 128, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
@@ -290,30 +295,40 @@ impl SumOverRanks for Apart {
     }
 }
 
+/// Seed of the weights that ranks share.
+const RANKED_SEED: u64 = 5;
+
+/// A model over two threads, with so many KV blocks each.
+fn two_ranks(
+    config: &ModelConfig,
+    others: Arc<dyn SumOverRanks>,
+    blocks: [usize; 2],
+) -> RankedRunner {
+    let runner = |rank: usize| {
+        let shard = Shard {
+            rank,
+            n_ranks: 2,
+            others: others.clone(),
+        };
+        let placement = Placement {
+            shard: Some(shard),
+            ..elsewhere()
+        };
+        let decoder = noise(config, RANKED_SEED, placement);
+        let kv = KvCache::placed(config, decoder.placement(), blocks[rank]).unwrap();
+        ModelRunner::new(decoder, kv)
+    };
+    let second = runner(1);
+    let second = Rank::spawn(1, move || Ok(second)).unwrap();
+    RankedRunner::new(runner(0), vec![second])
+}
+
 /// After a pass that failed on one of them, ranks may have met different sums: no pass is run any more.
 #[test]
 fn ranks_stop_when_one_of_them_fails() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("config.json"), DIVISIBLE).unwrap();
-    let config = read_config(directory.path()).unwrap();
-    let runner = |rank: usize, blocks: usize| {
-        let placement = Placement {
-            shard: Some(Shard {
-                rank,
-                n_ranks: 2,
-                others: Arc::new(Apart),
-            }),
-            ..elsewhere()
-        };
-        let weights = Weights::noise(Device::Cpu, 5);
-        let decoder = Arc::new(Decoder::load(config.clone(), weights, placement).unwrap());
-        let kv = KvCache::placed(&config, decoder.placement(), blocks).unwrap();
-        ModelRunner::new(decoder, kv)
-    };
+    let config = config_of(DIVISIBLE);
     // Room for 16 positions on the second one.
-    let second = runner(1, 1);
-    let second = Rank::spawn(1, move || Ok(second)).unwrap();
-    let mut ranked = RankedRunner::new(runner(0, 4), vec![second]);
+    let mut ranked = two_ranks(&config, Arc::new(Apart), [4, 1]);
     let pass = |rows: usize| ForwardInput {
         token_ids: vec![1; rows],
         spans: vec![SequenceSpan {
@@ -336,33 +351,13 @@ fn ranks_stop_when_one_of_them_fails() {
 /// prompts and LoRA.
 #[test]
 fn two_ranks_are_one_model() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("config.json"), DIVISIBLE).unwrap();
-    let config = read_config(directory.path()).unwrap();
-    let load = |placement: Placement| {
-        let weights = Weights::noise(Device::Cpu, 5);
-        Arc::new(Decoder::load(config.clone(), weights, placement).unwrap())
-    };
+    let config = config_of(DIVISIBLE);
     let adding = Arc::new(Adding {
         everybody: Barrier::new(2),
         parts: Mutex::default(),
     });
-    let runner = |rank: usize| {
-        let decoder = load(Placement {
-            shard: Some(Shard {
-                rank,
-                n_ranks: 2,
-                others: adding.clone(),
-            }),
-            ..elsewhere()
-        });
-        let kv = KvCache::placed(&config, decoder.placement(), PLENTY).unwrap();
-        ModelRunner::new(decoder, kv)
-    };
-    let second = runner(1);
-    let second = Rank::spawn(1, move || Ok(second)).unwrap();
-    let ranked = RankedRunner::new(runner(0), vec![second]);
-    let whole = load(elsewhere());
+    let ranked = two_ranks(&config, adding.clone(), [PLENTY; 2]);
+    let whole = noise(&config, RANKED_SEED, elsewhere());
     let expected = ids(&engine(&whole, PLENTY, usual()), requests(&whole, None));
     let got = ids(
         &EngineHandle::spawn(Box::new(ranked), usual()),
