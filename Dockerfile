@@ -13,20 +13,30 @@
 #                   `generic`.
 #   BUILD_IMAGE     has Rust 1.95 and a C compiler.
 #   RUNTIME_IMAGE   a Debian, as new as the build image's.
+#   CARGO_CHEF      version of cargo-chef, which builds the dependencies in a layer of their own.
 #   CARGO_FEATURES  cargo features: `cuda` for NVIDIA GPUs, with `--target runtime-cuda`.
 #   CUDA_COMPUTE_CAP  what kernels are compiled for: 90 (H100, H200) unless it is given.
+#
+# A tag is what its owner says today. For a build that can be made again, name both images by digest, as
+# `docker buildx imagetools inspect rust:1.95.0-bookworm` shows it; the image keeps their names in its labels:
+#
+#   docker build -t attune --build-arg BUILD_IMAGE=rust:1.95.0-bookworm@sha256:... \
+#       --build-arg RUNTIME_IMAGE=debian:bookworm-slim@sha256:... .
+#
+# Without a registry: scripts/image-without-registry.sh.
 #
 # For GPUs (docs/gpu.md; x86-64; nvcc comes from PyPI, the driver from the host at `docker run --gpus all`):
 #
 #   docker build -t attune-cuda --build-arg CARGO_FEATURES=cuda --target runtime-cuda .
 
-ARG BUILD_IMAGE=rust:1.95-bookworm
+ARG BUILD_IMAGE=rust:1.95.0-bookworm
 ARG RUNTIME_IMAGE=debian:bookworm-slim
 
 FROM ${BUILD_IMAGE} AS chef
 # Over rust-toolchain.toml, which would fetch rustfmt and clippy too.
 ENV RUSTUP_TOOLCHAIN=1.95.0
-RUN cargo install --locked cargo-chef --version ^0.1
+ARG CARGO_CHEF=0.1.78
+RUN cargo install --locked cargo-chef --version "=${CARGO_CHEF}"
 WORKDIR /build
 
 FROM chef AS plan
@@ -59,6 +69,9 @@ COPY . .
 RUN . /opt/cuda/env.sh && cargo build --release --locked --package attune --bins --features "${CARGO_FEATURES}"
 
 FROM ${RUNTIME_IMAGE} AS runtime
+ARG BUILD_IMAGE
+ARG RUNTIME_IMAGE
+LABEL org.opencontainers.image.base.name="${RUNTIME_IMAGE}" attune.build.image="${BUILD_IMAGE}"
 # pip is the second source of the model, where the hub is out of reach; curl asks for health.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl python3 python3-pip \
