@@ -13,6 +13,7 @@
 //! | [`store`] | versioned records in sled |
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
+//! | [`serve`] | a server from its configuration to its last byte |
 //! | [`wheel`] | one turn after the other: export, train, compare, promote |
 //!
 //! Dependencies run one way, from the bottom of this table to the top; ARCHITECTURE.md says how,
@@ -39,6 +40,7 @@ pub mod config;
 pub mod engine;
 pub mod ids;
 pub mod model;
+pub mod serve;
 pub mod store;
 pub mod telemetry;
 pub mod text;

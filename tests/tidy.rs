@@ -48,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["ids", "telemetry", "app"]),
+    ("serve", &["telemetry", "config", "app", "api"]),
     (
         "wheel",
         &[

@@ -15,6 +15,7 @@ use crate::adapter::canary::SplitKey;
 use crate::adapter::registry::AdapterRegistry;
 use crate::base_model::{BaseModel, LoadError};
 use crate::config::resolved::ServeConfig;
+use crate::engine::runner::Runner;
 use crate::engine::thread::EngineHandle;
 use crate::ids::{Alias, IdError};
 use crate::model::device::DeviceError;
@@ -57,17 +58,32 @@ pub enum BootError {
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
+/// A base model, and what the engine runs of it.
+pub type Loaded = (BaseModel, Box<dyn Runner>);
+
 /// Loads the model, opens the store, restores the versions and starts the engine. Blocks.
 ///
 /// # Errors
 /// See [`BootError`]; nothing is left running.
 pub fn boot(config: &ServeConfig, metrics: Metrics) -> Result<Arc<AppState>, BootError> {
+    boot_with(config, metrics, devices::load)
+}
+
+/// The same with a model that `load` makes.
+///
+/// # Errors
+/// See [`BootError`]; nothing is left running.
+pub fn boot_with(
+    config: &ServeConfig,
+    metrics: Metrics,
+    load: impl FnOnce(&ServeConfig) -> Result<Loaded, BootError>,
+) -> Result<Arc<AppState>, BootError> {
     let keys = config
         .api_keys()
         .map_or_else(|| Ok(KeyRing::open()), KeyRing::from_file)?;
     // The store before the model: a lock held by another process shows at once.
     let versions = Versions::open(config.data_dir(), now_unix_ms())?;
-    let (base, runner) = devices::load(config)?;
+    let (base, runner) = load(config)?;
     let alias = Alias::new(ALIAS)?;
     if config.demo() {
         versions.install_demo(&base, &alias, now_unix_ms())?;

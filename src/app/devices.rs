@@ -1,17 +1,16 @@
 //! The model on its device, or on its devices.
 
-use super::boot::BootError;
-use crate::base_model::{self, BaseModel};
+use super::boot::{BootError, Loaded};
+use crate::base_model;
 use crate::config::resolved::ServeConfig;
 use crate::engine::device_memory;
 use crate::engine::model_runner::ModelRunner;
-use crate::engine::runner::Runner;
 
 /// Loads the base model, and makes what the engine runs of it.
 ///
 /// # Errors
 /// No such device, no such model, or no room for it.
-pub fn load(config: &ServeConfig) -> Result<(BaseModel, Box<dyn Runner>), BootError> {
+pub fn load(config: &ServeConfig) -> Result<Loaded, BootError> {
     #[cfg(feature = "nccl")]
     if config.tensor_parallel() > 1 {
         return over_several(config);
@@ -27,7 +26,7 @@ pub fn load(config: &ServeConfig) -> Result<(BaseModel, Box<dyn Runner>), BootEr
 
 /// The same over GPUs 0, 1, ...: each has a thread, and all begin at once, for they wait for each other.
 #[cfg(feature = "nccl")]
-fn over_several(config: &ServeConfig) -> Result<(BaseModel, Box<dyn Runner>), BootError> {
+fn over_several(config: &ServeConfig) -> Result<Loaded, BootError> {
     use std::sync::mpsc::channel;
     use std::sync::Arc;
 

@@ -37,7 +37,7 @@ pub mod chat;
 pub mod commands;
 pub mod completions;
 pub mod decisions;
-mod devices;
+pub mod devices;
 pub mod error;
 pub mod generate;
 pub mod housekeeping;

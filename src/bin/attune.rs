@@ -7,21 +7,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use attune::api::openapi;
-use attune::api::server::{serve as serve_http, ServerConfig};
-use attune::app::state::new_metrics;
-use attune::app::{address, boot, commands};
+use attune::app::{commands, devices};
 use attune::config::raw::{Cli, Command, Loop, Serve};
 use attune::config::resolved::ServeConfig;
+use attune::serve;
 use attune::telemetry::{init_logs, LogFormat};
 use attune::wheel::repeat::Repeat;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{signal, SignalKind};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve(raw) => serve(&raw),
+        Command::Serve(raw) => serve_until_told(&raw),
         Command::Model(command) => logs(false).and_then(|()| print(&commands::model(command)?)),
         Command::Adapter(command) => logs(false).and_then(|()| print(&commands::adapter(command)?)),
         Command::Store(command) => logs(false).and_then(|()| print(&commands::store(command)?)),
@@ -41,45 +38,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(raw: &Serve) -> Result<()> {
+fn serve_until_told(raw: &Serve) -> Result<()> {
     logs(raw.log_json)?;
     let config = ServeConfig::new(raw)?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(config.threads())
-        .build_global()?;
-    let metrics = new_metrics()?;
-    metrics.install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        // Before the model is loaded: a port that is taken shows at once.
-        let listener = TcpListener::bind(config.address())
-            .await
-            .with_context(|| format!("{} cannot be listened on", config.address()))?;
-        let address = listener.local_addr()?;
-        let state = tokio::task::block_in_place(|| boot::boot(&config, metrics))?;
-        address::publish(config.data_dir(), address)
-            .with_context(|| config.data_dir().display().to_string())?;
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        );
-        print(&format!("attune is ready on http://{address}\n"))?;
-        let shutdown = async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        let http = ServerConfig {
-            drain_timeout: config.shutdown_timeout(),
-            ..Default::default()
-        };
-        serve_http(listener, state, http, shutdown)
-            .await
-            .context("serving ended")
-    })
+    serve::run(&config, devices::load, |address| {
+        say(&format!("attune is ready on http://{address}\n"))
+    })?;
+    Ok(())
 }
 
 fn turn_wheel(raw: &Loop) -> Result<()> {
@@ -113,8 +78,11 @@ fn logs(json: bool) -> Result<()> {
 }
 
 fn print(text: &str) -> Result<()> {
+    say(text).context("standard output")
+}
+
+fn say(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("standard output")
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }

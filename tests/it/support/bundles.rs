@@ -1,21 +1,18 @@
 //! Bundles for the scripted model, and an admin who installs and promotes them.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use attune::adapter::bundle::{bundle_dir, BundleContents};
 use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
 use attune::adapter::hash::content_version;
-use attune::adapter::manifest::Manifest;
-use attune::adapter::plan::user_model_name;
 use attune::adapter::publish;
-use attune::adapter::tensors::TensorData;
 use attune::app::versions::LoadedBase;
 use attune::ids::AdapterVersion;
 use attune::model::config::{Activation, ModelConfig, RopeScaling};
 use serde_json::{json, Value};
 
+use super::contents::knowing;
 use super::http::Reply;
 use super::runner::{HIDDEN, VOCAB};
 use super::TestServer;
@@ -60,22 +57,7 @@ fn config(hidden_size: usize) -> ModelConfig {
 
 /// A version that says `TEXTS[says]`, for a base of this hash and width. It knows alice.
 pub fn contents(says: usize, base: &str, width: usize) -> BundleContents {
-    let manifest = json!({
-        "format": 1, "name": format!("says {says}"), "created_unix": 1_710_000_000,
-        "base": {"name": "tiny", "sha256": base},
-        "user_model": {"kind": "individual", "n_users": 1, "n_user_tokens": 2},
-        "users": [{"user": "alice", "row": 1}]
-    });
-    let generic = vec![says as f32; 2 * width];
-    let table = TensorData {
-        shape: vec![4, width],
-        // Alice's rows are added to the generic user's.
-        values: [generic, vec![0.0; 2 * width]].concat(),
-    };
-    BundleContents {
-        manifest: Manifest::parse(manifest.to_string().as_bytes()).unwrap(),
-        tensors: BTreeMap::from([(user_model_name("user_embedding"), table)]),
-    }
+    knowing(&["alice".to_owned()], says, base, width)
 }
 
 /// A directory with these two files under their hash, whatever is in them.

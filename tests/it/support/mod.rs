@@ -2,6 +2,7 @@
 
 pub mod bad_requests;
 pub mod bundles;
+pub mod contents;
 pub mod http;
 pub mod openai;
 pub mod runner;
@@ -31,7 +32,7 @@ use attune::user_model::people::{People, CACHE_BYTES};
 use attune::user_model::table::Table;
 use axum::Router;
 
-use runner::{Gate, ScriptedRunner, BLOCK_SIZE, HIDDEN, VOCAB};
+use runner::{Gate, ScriptedRunner, Shape, HIDDEN, VOCAB};
 
 /// The first installed version, promoted where [`Setup::promoted`] says so.
 pub const VERSION: &str = "ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12";
@@ -115,6 +116,7 @@ impl TestServer {
             seed: 1,
         };
         let template = ChatTemplate::of(&tokenizer).unwrap();
+        let runner = ScriptedRunner::new(gate.clone(), Shape::default());
         let fresh = || Arc::new(tempfile::tempdir().unwrap());
         let data_dir = setup.data_dir.unwrap_or_else(fresh);
         let versions = Versions::open(data_dir.path(), 1_700_000_000_000).unwrap();
@@ -123,7 +125,7 @@ impl TestServer {
         versions.restore(&base, &registry).unwrap();
         let live = LiveVersions::new(versions.clone(), registry.clone(), base, folder);
         let state = Arc::new(AppState {
-            engine: EngineHandle::spawn(Box::new(ScriptedRunner::new(gate.clone())), config),
+            engine: EngineHandle::spawn(Box::new(runner), config),
             template: setup.template.then_some(template),
             tokenizer,
             registry,
@@ -214,9 +216,6 @@ fn person(id: &str) -> UserKey {
         user: UserId::new(id).unwrap(),
     }
 }
-
-/// Blocks of the scripted KV cache.
-pub const BLOCKS: usize = 4096 / BLOCK_SIZE;
 
 impl TestServer {
     /// Until the engine has nothing to do: steps pass, no time is guessed.

@@ -10,13 +10,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use attune::engine::runner::Runner;
 use attune::model::error::ModelError;
 use attune::model::input::ForwardInput;
 use candle_core::{Device, Tensor};
-
-use super::BLOCKS;
 
 /// Width of the logits; the tokenizer knows fewer ids.
 pub const VOCAB: usize = 128;
@@ -24,6 +23,8 @@ pub const VOCAB: usize = 128;
 pub const HIDDEN: usize = 4;
 /// Positions of a KV block.
 pub const BLOCK_SIZE: usize = 16;
+/// Blocks of the KV cache.
+pub const BLOCKS: usize = 4096 / BLOCK_SIZE;
 
 const END: usize = 2;
 const LINE_BREAK: u32 = 99;
@@ -79,24 +80,58 @@ impl Gate {
     }
 }
 
+/// What may differ between two scripted models.
+pub struct Shape {
+    /// Width of a row of a soft prompt.
+    pub hidden: usize,
+    /// Blocks of the KV cache.
+    pub n_blocks: usize,
+    /// What a step costs.
+    pub per_step: Duration,
+    /// What each row of a step costs on top.
+    pub per_row: Duration,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            hidden: HIDDEN,
+            n_blocks: BLOCKS,
+            per_step: Duration::ZERO,
+            per_row: Duration::ZERO,
+        }
+    }
+}
+
 pub struct ScriptedRunner {
     gate: Arc<Gate>,
+    shape: Shape,
 }
 
 impl ScriptedRunner {
-    pub fn new(gate: Arc<Gate>) -> Self {
-        Self { gate }
+    pub fn new(gate: Arc<Gate>, shape: Shape) -> Self {
+        Self { gate, shape }
+    }
+
+    /// Takes the time that a model of this shape takes.
+    fn compute(&self, rows: usize) {
+        let rows = u32::try_from(rows).unwrap();
+        let cost = self.shape.per_step + self.shape.per_row * rows;
+        if !cost.is_zero() {
+            std::thread::sleep(cost);
+        }
     }
 }
 
 impl Runner for ScriptedRunner {
     fn forward(&mut self, input: &ForwardInput) -> Result<Tensor, ModelError> {
         self.gate.step();
+        self.compute(input.token_ids.len());
         let mut logits = Vec::with_capacity(input.logit_rows.len() * VOCAB);
         for &row in &input.logit_rows {
             let span = input.spans.iter().find(|s| s.rows.contains(&row)).unwrap();
             let soft = input.soft_rows.iter().find(|s| span.rows.contains(&s.row));
-            let user = soft.map(|s| s.embeddings[s.index * HIDDEN] as u32);
+            let user = soft.map(|s| s.embeddings[s.index * self.shape.hidden] as u32);
             logits.extend(logits_after(input.token_ids[row], user));
         }
         let shape = (input.logit_rows.len(), VOCAB);
@@ -112,7 +147,7 @@ impl Runner for ScriptedRunner {
     }
 
     fn n_blocks(&self) -> usize {
-        BLOCKS
+        self.shape.n_blocks
     }
 }
 
