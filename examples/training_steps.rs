@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write;
 
 use anyhow::{bail, Result};
+use attune::adapter::data_until::Reach;
 use attune::adapter::manifest::BaseModel;
 use attune::adapter::peft_export;
 use attune::base_model;
@@ -57,6 +58,7 @@ fn main() -> Result<()> {
         },
         lora: Some(lora.manifest()),
         users: Vec::new(),
+        reach: Reach::default(),
         training: Value::Null,
     };
     peft_export::export(&contents(&fresh, description), &config.out.join("peft"))?;

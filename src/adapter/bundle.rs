@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
+use super::data_until::Reach;
 pub use super::error::AdapterError;
 use super::files::{read_regular, Files, MANIFEST_FILE, MAX_MANIFEST_BYTES, WEIGHTS_FILE};
 use super::manifest::{Manifest, UserModelManifest};
@@ -30,6 +31,8 @@ pub struct Adapter {
     pub name: Option<String>,
     /// When it was made, seconds since 1970.
     pub created_unix: u64,
+    /// Until when what it has learned of each person reaches.
+    pub reach: Reach,
     /// Its LoRA; empty where it has only a user model. On the CPU.
     pub lora: Arc<LoraSet>,
     /// Its user model and the people that it knows; `None` where it has only a LoRA.
@@ -206,6 +209,7 @@ impl Files {
             version: self.version.clone(),
             lora: Arc::new(lora_set(&plan, &mut tensors)?),
             people,
+            reach: manifest.reach(),
             name: manifest.name,
             created_unix: manifest.created_unix,
         })

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::data_until::{DataUntil, Reach};
 use super::error::AdapterError;
 use crate::ids::{Tenant, UserId, UserKey};
 use crate::model::lora::Projection;
@@ -29,6 +30,10 @@ pub struct Manifest {
     pub name: Option<String>,
     /// When it was made, seconds since 1970.
     pub created_unix: u64,
+    /// Until when what it has learned of people reaches, where their rows do not say otherwise. A person who
+    /// was deleted then or later has no row in it; absent, whoever was ever deleted has none.
+    #[serde(default, skip_serializing_if = "DataUntil::is_unknown")]
+    pub data_until_unix_ms: DataUntil,
     /// The model that it adapts.
     pub base: BaseModel,
     /// The adapted layers.
@@ -113,6 +118,10 @@ pub struct UserRow {
     pub user: UserId,
     /// Their user row, 1 ..= N.
     pub row: usize,
+    /// Until when what this row has learned reaches, where that is not what the manifest says: the row was
+    /// inherited from another version, or learned from other data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_until_unix_ms: Option<DataUntil>,
 }
 
 impl Manifest {
@@ -154,6 +163,17 @@ impl Manifest {
     /// The user row of each person.
     pub fn user_rows(&self) -> HashMap<UserKey, usize> {
         self.users.iter().map(|u| (u.key(), u.row)).collect()
+    }
+
+    /// Until when what is learned of each person reaches.
+    pub fn reach(&self) -> Reach {
+        let mut reach = Reach::of_all(self.data_until_unix_ms);
+        for user in &self.users {
+            if let Some(until) = user.data_until_unix_ms {
+                reach.set(user.key(), until);
+            }
+        }
+        reach
     }
 
     fn validate(&self) -> Result<(), AdapterError> {
@@ -323,6 +343,27 @@ mod tests {
     }
 
     #[test]
+    fn a_row_may_reach_less_far_than_the_others() {
+        let manifest = Manifest::parse(example().to_string().as_bytes()).unwrap();
+        let users = [0, 1].map(|i| manifest.users[i].key());
+        assert_eq!(
+            manifest.reach(),
+            Reach::default(),
+            "an old manifest: unknown"
+        );
+        let until = changed("/data_until_unix_ms", json!(9)).unwrap();
+        assert_eq!(until.reach(), Reach::of_all(DataUntil::UnixMs(9)));
+        let mut mixed = example();
+        mixed["data_until_unix_ms"] = json!(9);
+        mixed["users"][0]["data_until_unix_ms"] = json!("unknown");
+        let mixed = Manifest::parse(mixed.to_string().as_bytes()).unwrap();
+        assert_eq!(mixed.reach().of(&users[0]), DataUntil::Unknown);
+        assert_eq!(mixed.reach().of(&users[1]), DataUntil::UnixMs(9));
+        let bytes = mixed.to_bytes().unwrap();
+        assert_eq!(Manifest::parse(&bytes).unwrap(), mixed);
+    }
+
+    #[test]
     fn a_later_format_is_named() {
         let err = changed("/format", json!(2)).unwrap_err();
         assert!(
@@ -337,6 +378,12 @@ mod tests {
             ("/extra", json!(1), "unknown field `extra`"),
             ("/lora/dora", json!(true), "unknown field `dora`"),
             ("/base/path", json!("/x"), "unknown field `path`"),
+            ("/data_until_unix_ms", json!(-1), "milliseconds since 1970"),
+            (
+                "/users/0/data_until_unix_ms",
+                json!("x"),
+                "milliseconds since",
+            ),
             ("/name", json!(""), "name must have"),
             ("/name", json!("a\nb"), "name must have"),
             ("/lora/rank", json!(0), "rank of 0"),

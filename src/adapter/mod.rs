@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`bundle`] | a version on disk: read, verify, list; and in memory |
 //! | [`manifest`] | `manifest.json`: what a version is made of and for |
+//! | [`data_until`] | until when what it has learned reaches: what deletions are compared with |
 //! | [`plan`] | the tensors that a manifest promises, with their shapes |
 //! | [`tensors`] | safetensors bytes to f32 values and back |
 //! | [`files`] | the two files of a bundle, and what may not lie beside them |
@@ -21,6 +22,7 @@
 
 pub mod bundle;
 pub mod canary;
+pub mod data_until;
 pub mod demo;
 pub mod error;
 pub mod files;

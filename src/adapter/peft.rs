@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::bundle::BundleContents;
+use super::data_until::DataUntil;
 use super::error::AdapterError;
 use super::files::{read_regular, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
 use super::manifest::{
@@ -35,6 +36,8 @@ pub struct PeftImport {
     pub name: Option<String>,
     /// When the version is made, seconds since 1970.
     pub created_unix: u64,
+    /// Until when the data reaches that it was trained on.
+    pub data_until: DataUntil,
     /// The model that the checkpoint was trained on.
     pub base: BaseModel,
     /// Which user model; `None`: what the tensors say (an individual one has a generic user, as the
@@ -64,6 +67,7 @@ pub fn import(dir: &Path, import: PeftImport) -> Result<BundleContents, AdapterE
         user_model,
         name: import.name,
         created_unix: import.created_unix,
+        data_until_unix_ms: import.data_until,
         base: import.base,
         training: Some(json!({
             "imported_from": "peft",
@@ -255,6 +259,7 @@ fn users(
         tenant: key.tenant,
         user: key.user,
         row,
+        data_until_unix_ms: None,
     });
     Ok(rows.collect())
 }

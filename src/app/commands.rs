@@ -14,6 +14,7 @@ use crate::adapter::peft::{self, PeftImport};
 use crate::adapter::peft_export;
 use crate::adapter::publish;
 use crate::base_model::load::{id, locate};
+use crate::config::moment::data_until;
 use crate::config::raw::{Adapter, AdapterImport, DataDir, Model, Store};
 use crate::config::resolved::data_dir;
 use crate::ids::{Alias, Tenant, UserId, UserKey, VersionDigits};
@@ -152,6 +153,7 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
         PeftImport {
             name: import.name.clone(),
             created_unix: now_unix_ms() / 1000,
+            data_until: data_until(import.data_until.as_deref())?,
             base: BaseModel {
                 name: id(&import.model.model),
                 sha256: files.sha256()?,

@@ -16,16 +16,20 @@ use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
 pub struct Known {
     /// Text about them for the prompt.
     pub profile: Option<String>,
-    /// When they were deleted last, seconds since 1970.
-    pub deleted_unix: Option<u64>,
+    /// When they were deleted last, in milliseconds since 1970.
+    pub deleted_unix_ms: Option<u64>,
 }
 
 impl Known {
-    /// The rows that a version has for `user`: a stranger's, if they were deleted after it was made.
+    /// The rows that a version has for `user`: a stranger's, if what it learned of them is from before they
+    /// were deleted, or may be.
     pub fn soft_prompt(&self, lease: &Lease, user: Option<&UserKey>) -> SoftPrompt {
-        let made = lease.adapter().created_unix;
-        let remembered = self.deleted_unix.is_none_or(|deleted| deleted < made);
-        lease.soft_prompt(user.filter(|_| remembered))
+        let reach = &lease.adapter().reach;
+        let remembered = |user: &&UserKey| match self.deleted_unix_ms {
+            None => true,
+            Some(deleted) => reach.of(user).is_after(deleted),
+        };
+        lease.soft_prompt(user.filter(remembered))
     }
 }
 
@@ -67,7 +71,7 @@ pub async fn known(state: &Arc<AppState>, user: &UserKey) -> Result<Known, AppEr
         let deleted = store.tombstone(&user)?;
         Ok(Known {
             profile: store.profile(&user)?.and_then(|profile| profile.text),
-            deleted_unix: deleted.map(|t| t.deleted_unix_ms / 1000),
+            deleted_unix_ms: deleted.map(|t| t.deleted_unix_ms),
         })
     };
     state.with_store(read).await

@@ -5,9 +5,11 @@
 //! | [`raw`], [`resolved`] | `attune` |
 //! | [`train`], [`training`], `compute` | `attune-train`, with its TOML files |
 //! | [`train_expo`] | its commands on tasks |
+//! | [`moment`] | moments in time |
 //! | [`wheel`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
 
 mod compute;
+pub mod moment;
 pub mod raw;
 pub mod resolved;
 pub mod train;

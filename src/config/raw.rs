@@ -276,6 +276,10 @@ pub struct AdapterImport {
     /// User ids of rows 1, 2, ...; the checkpoint does not say.
     #[arg(long, value_delimiter = ',')]
     pub users: Vec<String>,
+    /// Until when the data reaches that it was trained on: 2026-11-01T00:00:00Z, or milliseconds since 1970.
+    /// People who were deleted before that keep their rows, all others who were ever deleted lose them.
+    #[arg(long)]
+    pub data_until: Option<String>,
     /// Users' rows stand alone instead of being added to the generic user's.
     #[arg(long)]
     pub without_generic: bool,

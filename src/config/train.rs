@@ -75,6 +75,10 @@ pub struct Pdpo {
     /// An export of a server's store, by `attune store export`; the same as in --data.
     #[arg(long)]
     pub snapshot: Option<PathBuf>,
+    /// Until when the data reaches that is no snapshot: 2026-11-01T00:00:00Z, or milliseconds since 1970.
+    /// People who were deleted before that keep their rows, all others who were ever deleted lose them.
+    #[arg(long)]
+    pub data_until: Option<String>,
     /// Only the newest so many pairs of each user.
     #[arg(long)]
     pub max_user_pairs: Option<usize>,
@@ -453,6 +457,9 @@ pub struct FitUsers {
     /// Pairs of the new users; those of users that the bundle knows are passed over.
     #[arg(long, value_delimiter = ',', required = true)]
     pub data: Vec<PathBuf>,
+    /// Until when the data reaches that is no snapshot: 2026-11-01T00:00:00Z, or milliseconds since 1970.
+    #[arg(long)]
+    pub data_until: Option<String>,
     /// Directory that gets the new bundle.
     #[arg(long)]
     pub out: PathBuf,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::compute::compute;
+use super::moment::data_until;
 use super::resolved::{available_threads, parse_bytes, ConfigError};
 use super::train::{Entangle, FitUsers, MaskName, Pdpo, Sample, UserModelName};
 use crate::model::lora::Projection;
@@ -79,12 +80,13 @@ impl FitRequest {
     /// Checks what was typed.
     ///
     /// # Errors
-    /// A device that cannot be named so.
+    /// A device or a moment that cannot be named so.
     pub fn new(raw: FitUsers) -> Result<Self, ConfigError> {
         Ok(Self {
             compute: raw.compute.resolve()?,
             bundle: raw.bundle,
             data: raw.data,
+            data_until: data_until(raw.data_until.as_deref())?,
             out: raw.out,
             base: raw.base,
             epochs: raw.epochs,
@@ -218,6 +220,7 @@ fn settings(raw: &Pdpo, expo: Option<ExpoSettings>) -> Result<Settings, ConfigEr
             .clone()
             .unwrap_or_else(|| "smollm2-135m-instruct".into()),
         data,
+        data_until: data_until(raw.data_until.as_deref())?,
         objective: objective(raw)?,
         mask: raw.mask.map_or(Mask::None, Mask::from),
         mask_cost: mask_cost(raw)?,

@@ -84,6 +84,6 @@ pub use profiles::ProfileRecord;
 pub use snapshot::ExportSummary;
 pub use tally::VersionTally;
 pub use tombstones::{tombstone_digest, TombstoneRecord};
-pub use training_set::{SnapshotPair, TrainingSet};
+pub use training_set::{Deletions, SnapshotPair, TrainingSet};
 pub use users::UserRecord;
 pub use verify::VerifyReport;

@@ -1,6 +1,6 @@
 //! What an export says to a trainer: pairs, whom to forget, and what was made of earlier ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use crate::ids::{AdapterVersion, Alias, RecordId, Tenant, UserId, UserKey};
@@ -50,7 +50,30 @@ pub struct TrainingSet {
     pub aliases: BTreeMap<Alias, AdapterVersion>,
     /// What was decided about trained versions, the oldest first.
     pub decisions: Vec<DecisionRecord>,
-    tombstones: BTreeSet<String>,
+    /// The newest time of anything that somebody may learn from, and of deletions, in milliseconds since 1970:
+    /// whoever is deleted later was not deleted yet when the export was made.
+    pub newest_unix_ms: Option<u64>,
+    /// Who was deleted, and when.
+    pub deletions: Deletions,
+}
+
+/// Who was deleted from a store, and when.
+#[derive(Debug, Clone, Default)]
+pub struct Deletions {
+    store_id: String,
+    /// By digest, in milliseconds since 1970.
+    tombstones: BTreeMap<String, u64>,
+}
+
+impl Deletions {
+    /// When `user` was deleted last, in milliseconds since 1970.
+    pub fn of(&self, user: &UserKey) -> Option<u64> {
+        if self.tombstones.is_empty() {
+            return None;
+        }
+        let digest = tombstone_digest(&self.store_id, user);
+        self.tombstones.get(&digest).copied()
+    }
 }
 
 /// What is collected while lines come.
@@ -59,7 +82,7 @@ struct Collected {
     preferences: Vec<(u64, PreferenceRecord)>,
     feedback: Vec<(u64, FeedbackRecord)>,
     profiles: BTreeMap<UserKey, ProfileRecord>,
-    tombstones: BTreeSet<String>,
+    tombstones: BTreeMap<String, u64>,
     aliases: BTreeMap<Alias, AdapterVersion>,
     decisions: Vec<DecisionRecord>,
 }
@@ -91,23 +114,18 @@ impl TrainingSet {
             pair.user_info = profile.and_then(|profile| profile.text.clone());
         }
         Ok(TrainingSet {
+            newest_unix_ms: collected.newest(),
             sha256: whole.totals.sha256,
-            store_id: whole.header.store_id,
+            store_id: whole.header.store_id.clone(),
             opted_out: (before - pairs.len()) as u64,
             pairs,
             aliases: collected.aliases,
             decisions: collected.decisions,
-            tombstones: collected.tombstones,
+            deletions: Deletions {
+                store_id: whole.header.store_id,
+                tombstones: collected.tombstones,
+            },
         })
-    }
-
-    /// Whether `user` was deleted from the store: what other files still have of them must not be
-    /// learned. (What this export has of them came after the deletion.)
-    pub fn forgot(&self, user: &UserKey) -> bool {
-        !self.tombstones.is_empty()
-            && self
-                .tombstones
-                .contains(&tombstone_digest(&self.store_id, user))
     }
 }
 
@@ -127,7 +145,8 @@ impl Collected {
             }
             TombstoneRecord::KIND => {
                 let tombstone: TombstoneRecord = record::decode(&[], value)?;
-                self.tombstones.insert(tombstone.digest);
+                self.tombstones
+                    .insert(tombstone.digest, tombstone.deleted_unix_ms);
             }
             AliasRecord::KIND => {
                 let alias: AliasRecord = record::decode(&[], value)?;
@@ -137,6 +156,18 @@ impl Collected {
             _ => {}
         }
         Ok(())
+    }
+
+    fn newest(&self) -> Option<u64> {
+        let preferences = self.preferences.iter().map(|(_, r)| r.created_unix_ms);
+        let feedback = self.feedback.iter().map(|(_, r)| r.created_unix_ms);
+        let profiles = self.profiles.values().map(|r| r.updated_unix_ms);
+        let deleted = self.tombstones.values().copied();
+        preferences
+            .chain(feedback)
+            .chain(profiles)
+            .chain(deleted)
+            .max()
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::adapter::TrainedAdapter;
 use super::commands::PACK_ROWS;
 use super::compute::Compute;
-use super::dataset::{self, Pair};
+use super::dataset::{self, Ages, Pair};
 use super::learner::Learner;
 use super::load::{load, Loaded};
 use super::loss::Objective;
@@ -25,9 +25,10 @@ use super::prepare::{check_context, encoder, evaluation_pairs};
 use super::publish::{contents, publish_only, Description};
 use super::scoring::add_reference;
 use super::TrainError;
+use crate::adapter::data_until::{DataUntil, Reach};
 use crate::adapter::manifest::Manifest;
 use crate::base_model::{self, BaseModel};
-use crate::ids::UserKey;
+use crate::ids::{AdapterVersion, UserKey};
 use crate::user_model::model::UserModelKind;
 
 /// What `attune-train fit-users` is asked.
@@ -37,6 +38,8 @@ pub struct FitRequest {
     pub bundle: PathBuf,
     /// Pairs of the new users.
     pub data: Vec<PathBuf>,
+    /// Until when they reach, as far as they are no snapshots.
+    pub data_until: DataUntil,
     /// Directory that gets the new bundle.
     pub out: PathBuf,
     /// The base model.
@@ -67,8 +70,16 @@ pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, request.compute.for_gradients()?)?;
     let mut loaded = load(&request.bundle, &base)?;
     let objective = objective(request, &loaded.manifest)?;
-    let mut pairs = dataset::read(&request.data)?.pairs;
+    let dataset::Dataset {
+        mut pairs, ages, ..
+    } = dataset::read(&request.data)?;
+    let mut reach = loaded.manifest.reach();
+    let forgotten = forget_deleted(&mut loaded, &reach, &ages);
     let users = add_new_users(&mut loaded, &mut pairs)?;
+    let learned = ages.reach(request.data_until);
+    for user in &users {
+        reach.set(user.clone(), learned.of(user));
+    }
     let bos = base.tokenizer.added_bos();
     let mut pairs = encode(request, &base, &loaded, &pairs)?;
     let reference = Policy::reference(&base.decoder, bos);
@@ -88,17 +99,40 @@ pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
         activations: Activations::Keep,
     };
     let (before, after) = learn(request, &learner, &mut loaded.adapter, &pairs)?;
-    let version = publish(request, loaded)?;
-    let people = if users == 1 { "user" } else { "users" };
+    let version = publish(request, loaded, &reach)?;
+    let n = users.len();
+    let people = if n == 1 { "user" } else { "users" };
+    let dropped = match forgotten {
+        0 => String::new(),
+        n => format!(", {n} who were deleted left out"),
+    };
     Ok(format!(
-        "{users} new {people}, {} pairs, loss {before:.4} -> {after:.4}\npublished {version}\n",
+        "{n} new {people}{dropped}, {} pairs, loss {before:.4} -> {after:.4}\npublished {version}\n",
         pairs.len()
     ))
 }
 
+/// Takes whoever was deleted since the bundle learned from them out of it, with what their rows say. Returns
+/// how many there are. If they came back, they are new.
+fn forget_deleted(loaded: &mut Loaded, reach: &Reach, ages: &Ages) -> usize {
+    let Loaded { adapter, rows, .. } = loaded;
+    let before = rows.len();
+    rows.retain(|user, row| {
+        let deleted = ages.deleted_since(user, reach.of(user));
+        if deleted {
+            adapter.blank_row(*row);
+        }
+        !deleted
+    });
+    before - rows.len()
+}
+
 /// Gives whoever the bundle does not know a row that is the generic user's, and keeps only their
-/// pairs. Returns how many there are.
-fn add_new_users(loaded: &mut Loaded, pairs: &mut Vec<Pair>) -> Result<usize, TrainError> {
+/// pairs. Returns who they are.
+fn add_new_users(
+    loaded: &mut Loaded,
+    pairs: &mut Vec<Pair>,
+) -> Result<BTreeSet<UserKey>, TrainError> {
     let unfit = |text: &str| Err(TrainError::Unfit(text.into()));
     let known = &loaded.rows;
     let is_new = |p: &Pair| {
@@ -116,7 +150,7 @@ fn add_new_users(loaded: &mut Loaded, pairs: &mut Vec<Pair>) -> Result<usize, Tr
     }
     let first = loaded.adapter.add_rows(users.len());
     loaded.rows.extend(users.iter().cloned().zip(first..));
-    Ok(users.len())
+    Ok(users)
 }
 
 fn encode(
@@ -204,7 +238,11 @@ fn objective(request: &FitRequest, manifest: &Manifest) -> Result<Objective, Tra
         .map_err(|e| TrainError::Unfit(format!("the loss of the version: {e}")))
 }
 
-fn publish(request: &FitRequest, loaded: Loaded) -> Result<crate::ids::AdapterVersion, TrainError> {
+fn publish(
+    request: &FitRequest,
+    loaded: Loaded,
+    reach: &Reach,
+) -> Result<AdapterVersion, TrainError> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let mut rows: Vec<(UserKey, usize)> = loaded.rows.into_iter().collect();
     rows.sort_by_key(|(_, row)| *row);
@@ -214,6 +252,7 @@ fn publish(request: &FitRequest, loaded: Loaded) -> Result<crate::ids::AdapterVe
         base: loaded.manifest.base.clone(),
         lora: loaded.manifest.lora.clone(),
         users: rows,
+        reach: reach.clone(),
         training: json!({
             "program": concat!("attune-train ", env!("CARGO_PKG_VERSION")),
             "fit_users": {
@@ -235,20 +274,31 @@ impl TrainedAdapter {
         let Some((table, size)) = self.table_of_users() else {
             return 0;
         };
-        let with_offsets = self
-            .users
-            .as_ref()
-            .is_some_and(|users| users.kind == UserModelKind::Individual);
+        let generic = self.generic_row(table, size);
         let parameter = &mut self.parameters[table];
         let first = parameter.values.len() / size;
-        let generic = match with_offsets {
-            true => vec![0.0; size],
-            false => parameter.values[..size].to_vec(),
-        };
         parameter.values.extend(generic.repeat(n));
         parameter.gradient.resize(parameter.values.len(), 0.0);
         parameter.shape[0] += n * size / parameter.shape[1];
         first
+    }
+
+    /// User row `row` becomes the generic user's.
+    fn blank_row(&mut self, row: usize) {
+        let Some((table, size)) = self.table_of_users() else {
+            return;
+        };
+        let generic = self.generic_row(table, size);
+        self.parameters[table].values[row * size..(row + 1) * size].copy_from_slice(&generic);
+    }
+
+    /// What makes a row the generic user's: no offset, or the same numbers.
+    fn generic_row(&self, table: usize, size: usize) -> Vec<f32> {
+        let kind = self.users.as_ref().map(|users| users.kind);
+        match kind {
+            Some(UserModelKind::Individual) => vec![0.0; size],
+            _ => self.parameters[table].values[..size].to_vec(),
+        }
     }
 
     /// Freezes all numbers but those of user row `row`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 
 use super::dataset::split::{split, Split, SplitConfig, SplitCounts};
-use super::dataset::{self, Counts, Pair};
+use super::dataset::{self, Ages, Counts, Pair};
 use super::encode::{EncodeCounts, EncodedPairs, Encoder};
 use super::evaluate::Group;
 use super::pack::Front;
@@ -39,6 +39,8 @@ pub struct Prepared {
     pub test: Vec<HeldOutPair>,
     /// What stands in front of prompts.
     pub front: Front,
+    /// How old the data is.
+    pub ages: Ages,
     /// What was read, cut and left out.
     pub counts: DataCounts,
 }
@@ -96,6 +98,7 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
             bos: encoder.bos(),
             n_user_tokens,
         },
+        ages: data.ages,
         counts: DataCounts {
             read: data.counts,
             over_cap,

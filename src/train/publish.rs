@@ -9,6 +9,7 @@ use super::adapter::TrainedAdapter;
 use super::parameters::ParameterKind;
 use super::TrainError;
 use crate::adapter::bundle::BundleContents;
+use crate::adapter::data_until::Reach;
 use crate::adapter::manifest::{
     BaseModel, LoraManifest, Manifest, UserModelManifest, UserRow, FORMAT,
 };
@@ -30,6 +31,8 @@ pub struct Description {
     pub lora: Option<LoraManifest>,
     /// Whose row is whose.
     pub users: Vec<(UserKey, usize)>,
+    /// Until when the data of each reaches.
+    pub reach: Reach,
     /// How it came about: settings, counts, evaluation.
     pub training: Value,
 }
@@ -58,7 +61,9 @@ pub fn contents(adapter: &TrainedAdapter, description: Description) -> BundleCon
             clusters,
         }
     });
+    let reach = &description.reach;
     let row = |(key, row): (UserKey, usize)| UserRow {
+        data_until_unix_ms: reach.exception(&key),
         tenant: key.tenant,
         user: key.user,
         row,
@@ -67,6 +72,7 @@ pub fn contents(adapter: &TrainedAdapter, description: Description) -> BundleCon
         format: FORMAT,
         name: description.name,
         created_unix: description.created_unix,
+        data_until_unix_ms: reach.usual(),
         base: description.base,
         lora: description.lora,
         user_model,

@@ -10,6 +10,7 @@ use super::init::{Init, LoraShape};
 use super::loss::Objective;
 use super::mixture::Mixture;
 use super::schedule::Schedule;
+pub use crate::adapter::data_until::{DataUntil, NoMoment};
 use crate::user_model::model::UserModelKind;
 
 /// Everything that decides what comes out of a run. Two runs with equal settings, data and base give
@@ -20,6 +21,9 @@ pub struct Settings {
     pub base: String,
     /// Files of pairs.
     pub data: Vec<PathBuf>,
+    /// Until when the data reaches, as far as it is no snapshot, which says it itself.
+    #[serde(default, skip_serializing_if = "DataUntil::is_unknown")]
+    pub data_until: DataUntil,
     /// The loss of a row.
     pub objective: Objective,
     /// Which tokens of a pair count.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use attune::adapter::bundle::{bundle_dir, read, BundleContents};
+use attune::adapter::data_until::DataUntil;
 use attune::adapter::manifest::BaseModel;
 use attune::adapter::peft::{import, PeftImport};
 use attune::adapter::peft_export::export;
@@ -36,6 +37,7 @@ fn settings(n_user_tokens: Option<usize>) -> PeftImport {
     PeftImport {
         name: Some("authors".into()),
         created_unix: 1,
+        data_until: DataUntil::Unknown,
         base: BaseModel {
             name: "tiny".into(),
             sha256: BASE.into(),

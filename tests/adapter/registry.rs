@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier, Mutex, Weak};
 
 use attune::adapter::bundle::Adapter;
 use attune::adapter::canary::Canary;
+use attune::adapter::data_until::Reach;
 use attune::adapter::registry::{AdapterRegistry, PromoteError, RetireError};
 use attune::ids::{AdapterVersion, Alias};
 use attune::model::lora::LoraSet;
@@ -25,6 +26,7 @@ fn adapter(n: usize) -> Adapter {
         version: version(n),
         name: None,
         created_unix: n as u64,
+        reach: Reach::default(),
         lora: Arc::new(LoraSet::default()),
         people: None,
     }

@@ -18,4 +18,5 @@ mod api_models;
 mod api_preferences;
 mod api_sdk;
 mod api_users;
+mod forgetting;
 mod support;

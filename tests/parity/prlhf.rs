@@ -1,6 +1,7 @@
 //! The authors' P-RLHF checkpoints: soft prompts and log-probabilities of policy and reference.
 
 use attune::adapter::bundle::{self, Adapter};
+use attune::adapter::data_until::DataUntil;
 use attune::adapter::manifest::BaseModel;
 use attune::adapter::peft::{self, PeftImport};
 use attune::adapter::publish;
@@ -65,6 +66,7 @@ fn imported(folder: &str, golden: &Value, decoder: &Decoder) -> Adapter {
     let import = PeftImport {
         name: None,
         created_unix: 0,
+        data_until: DataUntil::Unknown,
         base: BaseModel {
             name: "tiny-llama".into(),
             sha256: sha256.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use attune::adapter::data_until::DataUntil;
 use attune::adapter::manifest::BaseModel as MadeFor;
 use attune::adapter::peft::{self, PeftImport};
 use attune::adapter::publish;
@@ -45,6 +46,7 @@ impl Golden {
         let import = PeftImport {
             name: None,
             created_unix: 0,
+            data_until: DataUntil::Unknown,
             base: MadeFor {
                 name: base.id.clone(),
                 sha256: base.sha256.clone(),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use attune::adapter::data_until::DataUntil;
 use attune::adapter::manifest::BaseModel as MadeFor;
 use attune::adapter::peft::{self, PeftImport};
 use attune::adapter::{bundle, peft_export};
@@ -94,6 +95,7 @@ fn new_users_get_rows_and_the_known_ones_keep_theirs() {
         let fit = FitRequest {
             bundle: bench.path(out).join("bundle"),
             data: vec![data],
+            data_until: DataUntil::Unknown,
             out: bench.path(&format!("{out}-more")),
             base: base(),
             compute: Compute::default(),
@@ -157,6 +159,7 @@ fn what_a_new_user_gets_does_not_depend_on_who_else_is_new() {
         let fit = FitRequest {
             bundle: bench.path("run").join("bundle"),
             data: vec![data],
+            data_until: DataUntil::Unknown,
             out: out.clone(),
             base: base(),
             compute: Compute::default(),
@@ -197,6 +200,7 @@ fn a_version_goes_to_peft_and_back() {
     let import = PeftImport {
         name: None,
         created_unix: 0,
+        data_until: DataUntil::Unknown,
         base: MadeFor {
             ..contents.manifest.base.clone()
         },

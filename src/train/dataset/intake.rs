@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::ages::Ages;
 use super::counts::{Counts, FileCounts};
 use super::error::DatasetError;
 use super::layout::Layout;
@@ -21,8 +23,8 @@ pub(super) struct Intake {
     /// How the records of the current file are understood, once the first was seen.
     layout: Option<Layout>,
     read_before: u64,
-    /// The snapshots so far, without their pairs: who was deleted must stay forgotten.
-    snapshots: Vec<TrainingSet>,
+    /// Of the snapshots so far: who was deleted must stay forgotten.
+    ages: Ages,
     /// The name of the current file, if it is a snapshot.
     sha256: Option<String>,
 }
@@ -64,29 +66,19 @@ impl Intake {
     }
 
     /// The current file is a snapshot, whose pairs are in.
-    pub(super) fn snapshot(&mut self, set: TrainingSet) {
+    pub(super) fn snapshot(&mut self, file: &Arc<Path>, set: TrainingSet) {
         self.counts.read += set.opted_out;
         self.counts.dropped_opted_out += set.opted_out;
         self.sha256 = Some(set.sha256.clone());
-        self.snapshots.push(set);
+        self.ages.snapshot(file, set);
     }
 
     /// Whoever was deleted from a store is not learned from other files either.
     fn forget(&mut self) {
-        let snapshots = &self.snapshots;
-        let files = &self.counts.files;
         let before = self.pairs.len();
-        self.pairs.retain(|pair| {
-            let Some(user) = &pair.user else {
-                return true;
-            };
-            // A snapshot itself has only what came after a deletion.
-            let is_snapshot = |f: &FileCounts| f.layout == Layout::Snapshot;
-            let mut snapshot_files = files.iter().filter(|f| is_snapshot(f));
-            snapshot_files.any(|f| *f.file == *pair.source.file)
-                || !snapshots.iter().any(|set| set.forgot(user))
-        });
+        self.pairs.retain(|pair| !self.ages.forgotten(pair));
         self.counts.dropped_deleted = (before - self.pairs.len()) as u64;
+        self.ages.note(&self.pairs);
     }
 
     /// A turn that makes no pair.
@@ -157,6 +149,7 @@ impl Intake {
         }
         Ok(Dataset {
             pairs: self.pairs,
+            ages: self.ages,
             counts: self.counts,
         })
     }

@@ -9,6 +9,7 @@
 //! | `fields`, `conversation` | typed fields; lists of messages |
 //! | `snapshot` | a server's store as it was exported |
 //! | `prism` | the three files of the P-RLHF authors' PRISM data |
+//! | [`ages`] | until when the data of each person reaches |
 //! | `intake` | what is left out and what is counted: repeats, empty texts, contradictions |
 //! | [`split`] | pairs to train on, pairs and users to hold out |
 //!
@@ -31,6 +32,7 @@
 //! Columns that say nothing to a trainer are passed over: those of [`PASSED_OVER`], and names that
 //! begin with `_`. All others are counted in [`Counts::other_columns`].
 
+pub mod ages;
 mod bounded;
 mod conversation;
 mod counts;
@@ -50,6 +52,7 @@ mod snapshot;
 mod source;
 pub mod split;
 
+pub use ages::Ages;
 pub use counts::{Counts, FileCounts};
 pub use error::{DatasetError, Problem};
 pub use fields::MAX_LABEL_CHARS;
@@ -63,6 +66,8 @@ pub use source::{Place, Source};
 pub struct Dataset {
     /// At least one pair, in the order of the files.
     pub pairs: Vec<Pair>,
+    /// How old they are, and who was deleted.
+    pub ages: Ages,
     /// What was read, left out and passed over.
     pub counts: Counts,
 }

@@ -46,7 +46,7 @@ pub(super) fn read(
         };
         intake.pair(as_read(pair, source))?;
     }
-    intake.snapshot(set);
+    intake.snapshot(file, set);
     Ok(())
 }
 

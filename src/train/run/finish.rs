@@ -78,6 +78,7 @@ fn describe(run: &Run, training: Value) -> Description {
         },
         lora: Some(run.settings.lora.manifest()),
         users: run.users.iter().cloned().zip(1..).collect(),
+        reach: run.reach.clone(),
         training,
     }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::pair_work::PairWork;
 use super::whole::Run;
 use super::work::Work;
+use crate::adapter::data_until::{DataUntil, Reach};
 use crate::base_model::BaseModel;
 use crate::ids::UserKey;
 use crate::train::checkpoint::Progress;
@@ -34,6 +35,14 @@ impl Material {
         match self {
             Self::Pairs(prepared) => &prepared.users,
             Self::Tasks(prepared) => &prepared.users,
+        }
+    }
+
+    /// Until when the data of each person reaches; `stated`: that of files that do not say it.
+    pub(super) fn reach(&self, stated: DataUntil) -> Reach {
+        match self {
+            Self::Pairs(prepared) => prepared.ages.reach(stated),
+            Self::Tasks(_) => Reach::of_all(stated),
         }
     }
 

@@ -9,6 +9,7 @@ use super::material::Material;
 use super::start::{describe, Start};
 use super::steps::Steps;
 use super::Place;
+use crate::adapter::data_until::Reach;
 use crate::base_model::{self, BaseModel};
 use crate::ids::{AdapterVersion, UserKey};
 use crate::train::adapter::TrainedAdapter;
@@ -66,6 +67,7 @@ pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
         base: &base,
         memory: plan(base.decoder.config(), footprint, need, place.max_memory)?,
         users: material.users().to_vec(),
+        reach: material.reach(settings.data_until),
         front: material.front(),
         total_steps: settings.total_steps(material.len()),
         description,
@@ -87,6 +89,8 @@ pub struct Run<'a> {
     pub(in crate::train) memory: MemoryPlan,
     /// The person of user row i + 1.
     pub(in crate::train) users: Vec<UserKey>,
+    /// Until when the data of each reaches.
+    pub(in crate::train) reach: Reach,
     /// What stands in front of prompts.
     pub(in crate::train) front: Front,
     pub(in crate::train) total_steps: usize,

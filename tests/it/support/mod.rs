@@ -16,6 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use attune::adapter::bundle::Adapter;
 use attune::adapter::canary::SplitKey;
+use attune::adapter::data_until::Reach;
 use attune::adapter::registry::AdapterRegistry;
 use attune::api::router::{router, HttpConfig};
 use attune::app::keys::KeyRing;
@@ -205,6 +206,7 @@ fn adapter(version: &str, name: Option<&str>) -> Adapter {
         version: AdapterVersion::new(version).unwrap(),
         name: name.map(str::to_owned),
         created_unix: 1_710_000_000,
+        reach: Reach::default(),
         lora: Arc::default(),
         people: Some(People::new(model, people, CACHE_BYTES)),
     }

@@ -1,6 +1,10 @@
 //! Exports of a store as data.
 
+use std::path::PathBuf;
+use std::slice::from_ref;
+
 use super::*;
+use crate::adapter::data_until::{DataUntil, Reach};
 use crate::ids::{RecordId, Tenant, UserId, UserKey};
 use crate::store::{
     ComparedAnswer, FeedbackRecord, PreferenceRecord, PreferenceSource, ProfileRecord, Rating,
@@ -150,7 +154,7 @@ fn whoever_was_deleted_is_not_learned_from_older_files() {
     assert_eq!(users, ["here", "here"]);
     assert_eq!(data.counts.dropped_deleted, 1);
     // Who comes back has a new beginning.
-    prefer(&store, 3, Some("gone"));
+    prefer(&store, 6, Some("gone"));
     let files = [files[0].clone(), folder.write("next.jsonl", export(&store))];
     let data = read(&files).unwrap();
     assert_eq!((data.counts.kept, data.counts.dropped_deleted), (3, 1));
@@ -168,4 +172,71 @@ fn exports_that_are_cut_edited_or_empty_are_refused() {
     assert!(cut.contains("cut short"), "{cut}");
     let edited = error_of("s.jsonl", text.replace("yes 1", "yes 2"));
     assert!(edited.contains("digest does not match"), "{edited}");
+}
+
+fn key(who: &str) -> UserKey {
+    UserKey {
+        tenant: tenant(),
+        user: user(who),
+    }
+}
+
+const FILE: &str = r#"{"tenant": "t", "user": "gone", "prompt": "q", "chosen": "a", "rejected": "b"}
+{"tenant": "t", "user": "here", "prompt": "q", "chosen": "a", "rejected": "b"}
+"#;
+
+#[test]
+fn a_snapshot_says_until_when_its_people_are_known() {
+    let (_dir, store) = store();
+    prefer(&store, 3, Some("ann"));
+    prefer(&store, 7, Some("here"));
+    let folder = Folder::new();
+    let early = folder.write("early.jsonl", export(&store));
+    profile(&store, "ann", Some("Drinks tea."), true);
+    let late = folder.write("late.jsonl", export(&store));
+    let file = folder.write("file.jsonl", FILE);
+    let reach = |files: &[PathBuf], stated| read(files).unwrap().ages.reach(stated);
+    // The newest thing that may be learned; a profile is one.
+    let (unknown, seven) = (DataUntil::Unknown, DataUntil::UnixMs(7));
+    assert_eq!(reach(from_ref(&early), unknown), Reach::of_all(seven));
+    let nine = DataUntil::UnixMs(9);
+    assert_eq!(reach(from_ref(&late), unknown), Reach::of_all(nine));
+    // Of two snapshots the older one counts.
+    assert_eq!(reach(&[late, early.clone()], unknown), Reach::of_all(seven));
+    // A file says nothing by itself, and what is said of it never outdoes a snapshot beside it.
+    let both = [early, file.clone()];
+    for (stated, here) in [
+        (unknown, unknown),
+        (DataUntil::UnixMs(2), DataUntil::UnixMs(2)),
+        (nine, seven),
+    ] {
+        let mixed = reach(&both, stated);
+        assert_eq!(
+            [mixed.of(&key("ann")), mixed.of(&key("here"))],
+            [seven, here]
+        );
+        assert_eq!(reach(from_ref(&file), stated), Reach::of_all(stated));
+    }
+}
+
+/// A newer snapshot of the same store knows of deletions that an older one does not.
+#[test]
+fn an_older_snapshot_does_not_bring_back_whom_a_newer_one_forgot() {
+    let (_dir, store) = store();
+    prefer(&store, 1, Some("gone"));
+    prefer(&store, 2, Some("here"));
+    prefer(&store, 3, Some("back"));
+    let folder = Folder::new();
+    let old = folder.write("old.jsonl", export(&store));
+    store.erase_user(&key("gone"), 5).unwrap();
+    store.erase_user(&key("back"), 5).unwrap();
+    prefer(&store, 6, Some("back"));
+    let new = folder.write("new.jsonl", export(&store));
+    let data = read(&[old, new]).unwrap();
+    let chosen: Vec<&str> = data.pairs.iter().map(|p| p.chosen.as_str()).collect();
+    assert_eq!(chosen, ["yes 2", "yes 6"]);
+    assert_eq!(data.counts.dropped_deleted, 2);
+    assert!(data.ages.deleted_since(&key("gone"), DataUntil::UnixMs(5)));
+    assert!(!data.ages.deleted_since(&key("gone"), DataUntil::UnixMs(6)));
+    assert!(!data.ages.deleted_since(&key("here"), DataUntil::Unknown));
 }
