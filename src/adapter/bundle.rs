@@ -184,6 +184,26 @@ impl Files {
         self.check(manifest, Some(config))
     }
 
+    /// Bytes that the version takes in memory, before anything is allocated for it: its values in f32,
+    /// those of LoRA a second time, packed; its people, and the prompts computed for them.
+    pub(super) fn bytes_in_memory(&self) -> Result<usize, AdapterError> {
+        let file = TensorFile::parse(WEIGHTS_FILE, &self.weights)?;
+        let mut bytes = self.manifest.len();
+        for (name, shape) in file.shapes() {
+            // All of it lies in the file, so that the product is no larger.
+            let values: usize = shape.iter().product();
+            let copies = match parse_lora_name(name) {
+                Some(_) => 2,
+                None => 1,
+            };
+            bytes += copies * values * size_of::<f32>();
+        }
+        let has_people = file
+            .shapes()
+            .any(|(name, _)| parse_lora_name(name).is_none());
+        Ok(bytes + if has_people { CACHE_BYTES } else { 0 })
+    }
+
     pub(super) fn verify(&self) -> Result<Verified, AdapterError> {
         let manifest = Manifest::parse(&self.manifest)?;
         self.check(manifest.clone(), None)?;

@@ -2,21 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::ids::{AdapterVersion, Alias, UserKey};
+use crate::ids::{Alias, UserKey};
 
 /// What the key is made for; a change of the rule moves everybody.
 const DOMAIN: &[u8] = b"attune canary 1\n";
-
-/// A version that is tried on some users of an alias.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Canary {
-    /// The version.
-    pub version: AdapterVersion,
-    /// How many users of a thousand it answers.
-    pub permille: u16,
-    /// When it began, in milliseconds since 1970.
-    pub started_unix_ms: u64,
-}
 
 /// Divides users. The same key gives everybody the same place, before and after a restart; who does
 /// not know it cannot choose an id that a canary answers.

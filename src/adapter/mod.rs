@@ -12,14 +12,16 @@
 //! | [`publish`] | write a version so that it is there whole or not at all |
 //! | [`peft`], [`peft_config`], `peft_targets`, [`peft_export`] | checkpoints as PEFT writes and reads them |
 //! | [`demo`] | the version that a fresh server starts with |
-//! | [`registry`] | alias to version, compare-and-swap |
-//! | [`canary`] | which users of an alias try another version |
+//! | [`about`] | what a manifest says of a version that is not loaded |
+//! | [`loaded`], `memory` | the versions in memory, within a budget |
 //! | [`lease`] | a pin that keeps a version loaded |
+//! | [`canary`] | which users of an alias try another version |
 //! | [`error`] | what goes wrong with a version |
 //!
 //! A bundle is a directory, named by the hash of its two files: `manifest.json` and
 //! `adapter.safetensors`. Nothing else may be in it: what the hash does not cover is not content.
 
+pub mod about;
 pub mod bundle;
 pub mod canary;
 pub mod data_until;
@@ -28,14 +30,15 @@ pub mod error;
 pub mod files;
 pub mod hash;
 pub mod lease;
+pub mod loaded;
 pub mod manifest;
+mod memory;
 pub mod peft;
 pub mod peft_config;
 pub mod peft_export;
 mod peft_targets;
 pub mod plan;
 pub mod publish;
-pub mod registry;
 pub mod tensors;
 
 pub use error::AdapterError;

@@ -6,13 +6,16 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::bundle::{bundle_dir, verify, Adapter, BundleContents};
+use super::bundle::{bundle_dir, verify, BundleContents};
 use super::error::AdapterError;
 use super::files::{Files, MANIFEST_FILE, WEIGHTS_FILE};
 use super::hash::content_version;
+use super::lease::Loaded;
+use super::loaded::{LoadError, LoadedVersions};
 use super::tensors::encode;
 use crate::ids::AdapterVersion;
 use crate::model::config::ModelConfig;
@@ -21,37 +24,50 @@ use crate::model::config::ModelConfig;
 const INCOMING: &str = ".incoming-";
 const RETIRED: &str = ".retired-";
 
-/// A bundle that was read whole and fits a base model. Nothing was written yet.
+/// A bundle that was read and hashed. Nothing was written yet.
 #[derive(Debug)]
-pub struct Checked {
-    adapter: Adapter,
+pub struct Offered {
     files: Files,
 }
 
-/// Reads the bundle in `dir` as [`read`](super::bundle::read) does, to publish what was checked: a
-/// file that is changed meanwhile changes nothing.
-///
-/// # Errors
-/// As [`read`](super::bundle::read).
-pub fn check(dir: &Path, config: &ModelConfig, base_sha256: &str) -> Result<Checked, AdapterError> {
-    let files = Files::read(dir)?;
-    let adapter = files.load(config, base_sha256)?;
-    Ok(Checked { adapter, files })
-}
+impl Offered {
+    /// Reads the bundle in `dir`, to publish what is checked: a file that is changed meanwhile changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// A directory that is no bundle, or whose content is not what its name says.
+    pub fn read(dir: &Path) -> Result<Self, AdapterError> {
+        let files = Files::read(dir)?;
+        Ok(Self { files })
+    }
 
-impl Checked {
     /// Its version.
     pub fn version(&self) -> &AdapterVersion {
         &self.files.version
+    }
+
+    /// Checks everything as [`read`](super::bundle::read) does, and keeps the version in `loaded`.
+    ///
+    /// # Errors
+    /// As [`read`](super::bundle::read); no room in memory.
+    pub fn load(
+        &self,
+        loaded: &LoadedVersions,
+        config: &ModelConfig,
+        base_sha256: &str,
+    ) -> Result<Arc<Loaded>, LoadError> {
+        match loaded.hold(self.version()) {
+            Some(there) => Ok(there),
+            None => loaded.load_files(&self.files, config, base_sha256),
+        }
     }
 
     /// Publishes it in `parent`.
     ///
     /// # Errors
     /// A failing disk, or a damaged directory of that name.
-    pub fn publish(self, parent: &Path) -> Result<Adapter, AdapterError> {
-        publish(parent, self.files)?;
-        Ok(self.adapter)
+    pub fn publish(self, parent: &Path) -> Result<AdapterVersion, AdapterError> {
+        publish(parent, self.files)
     }
 }
 

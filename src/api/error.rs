@@ -21,6 +21,9 @@ const SERVER: &str = "server_error";
 /// When a client that met a full or a draining server may come again, unless the engine knows better.
 const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// When memory for versions may be free again: answers that hold some have ended by then.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(10);
+
 /// An error answer.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -275,6 +278,20 @@ impl From<AppError> for ApiError {
                 let (status, code) = (StatusCode::CONFLICT, Some("conflict"));
                 Self::new(status, INVALID_REQUEST, code, message).never_again()
             }
+            AppError::AdapterMemory(_) => {
+                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "adapter_memory_full");
+                let error = Self::new(status, "overloaded_error", Some(code), message);
+                error.about("model").retry_after(MEMORY_RETRY_AFTER)
+            }
+            AppError::AdapterDamaged { version, reason } => {
+                tracing::error!(%version, %reason, "an installed version cannot be loaded");
+                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "adapter_unavailable");
+                let message = format!(
+                    "adapter version {version} is installed, but cannot be loaded; see the server's log"
+                );
+                let error = Self::new(status, SERVER, Some(code), message);
+                error.about("model").never_again()
+            }
             AppError::Store(inner) => {
                 tracing::error!(reason = %inner, "the store failed");
                 let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("store_unavailable"));
@@ -384,6 +401,23 @@ mod tests {
                 INVALID_REQUEST,
                 "conflict",
                 None,
+            ),
+            (
+                AppError::AdapterMemory("no room".into()),
+                503,
+                "overloaded_error",
+                "adapter_memory_full",
+                Some("model"),
+            ),
+            (
+                AppError::AdapterDamaged {
+                    version: crate::ids::AdapterVersion::new("ab".repeat(32)).unwrap(),
+                    reason: "in /var/secret".into(),
+                },
+                503,
+                SERVER,
+                "adapter_unavailable",
+                Some("model"),
             ),
             (
                 AppError::Store("in /var/secret".into()),

@@ -20,10 +20,12 @@ use crate::app::state::{AppState, EngineStats};
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> impl IntoResponse {
     let stats = state.engine.stats();
     state.metrics.record(|| publish(&stats));
-    let versions = state.registry.versions().len();
-    state
-        .metrics
-        .record(|| metrics::gauge!("attune_adapter_versions").set(versions as f64));
+    let loaded = state.versions.loaded();
+    let (versions, bytes) = (loaded.len(), loaded.used_bytes());
+    state.metrics.record(|| {
+        metrics::gauge!("attune_adapter_versions").set(versions as f64);
+        metrics::gauge!("attune_adapter_memory_bytes").set(bytes as f64);
+    });
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     (
         [(header::CONTENT_TYPE, content_type)],

@@ -1,6 +1,6 @@
 //! The operator's view: versions and aliases as they are, and changes to them, each counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,16 +8,17 @@ use std::sync::Arc;
 use metrics::{counter, describe_counter};
 
 use super::boot::now_unix_ms;
-pub use super::decisions::Decision;
 use super::error::AppError;
-use super::live::{no_adapter, no_alias, Installed, LiveVersions};
 use super::state::AppState;
-use super::versions::Expected;
+use super::versions::error::{no_adapter, no_alias};
+use super::versions::live::Installed;
+use super::versions::projection::{InstalledVersion, Named, Projection};
+use super::versions::{Expected, LiveVersions};
+use crate::adapter::about::About;
 use crate::adapter::bundle::bundle_dir;
-pub use crate::adapter::canary::Canary;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
 use crate::store::{AdapterRecord, AliasRecord};
-pub use crate::store::{AdapterSource, DecisionRecord, VersionTally};
+pub use crate::store::{AdapterSource, CanaryRecord, DecisionRecord, VersionTally};
 
 /// The counter of changes.
 const CHANGES: &str = "attune_adapter_changes_total";
@@ -35,8 +36,12 @@ pub fn describe() {
 pub struct AdapterEntry {
     /// What the store knows of it.
     pub record: AdapterRecord,
-    /// What is in memory; `None`: it is made for another base model.
-    pub loaded: Option<Loaded>,
+    /// What its manifest says; `None`: it cannot be read.
+    pub about: Option<About>,
+    /// Whether it can answer.
+    pub fits: bool,
+    /// Leases that live: requests under way hold them.
+    pub leases: usize,
     /// Bytes of its files.
     pub bytes: u64,
     /// The aliases that name it.
@@ -45,19 +50,6 @@ pub struct AdapterEntry {
     pub canary_of: Vec<Alias>,
     /// What people thought of its answers.
     pub tally: VersionTally,
-}
-
-/// What is known of a version in memory.
-#[derive(Debug, Clone, Copy)]
-pub struct Loaded {
-    /// When it was made, in seconds since 1970.
-    pub created_unix: u64,
-    /// People with rows of their own.
-    pub users: usize,
-    /// T_u: rows of one person; 0 without a user model.
-    pub rows: usize,
-    /// Leases that live: requests under way hold them.
-    pub leases: usize,
 }
 
 /// All installed versions, and what people thought of the bare base model.
@@ -81,7 +73,7 @@ pub struct AliasEntry {
     /// The version that a rollback promotes: the one before, while it is installed.
     pub previous: Option<AdapterVersion>,
     /// The version that it tries on some users.
-    pub canary: Option<Canary>,
+    pub canary: Option<CanaryRecord>,
 }
 
 /// All installed versions. Reads every preference, for the tallies.
@@ -91,11 +83,9 @@ pub struct AliasEntry {
 pub async fn adapters(state: &Arc<AppState>) -> Result<Adapters, AppError> {
     state
         .blocking(|state| {
-            let store = state.versions.store();
-            let mut tallies = store.tallies()?;
-            let aliases = alias_entries(state)?;
-            let records = store.adapters()?.into_iter();
-            let entries = records.map(|record| entry(state, record, &aliases, &tallies));
+            let mut tallies = state.versions.store().tallies()?;
+            let now = state.versions.now();
+            let entries = now.versions().map(|v| entry(state, &now, v, &tallies));
             Ok(Adapters {
                 entries: entries.collect(),
                 base_tally: tallies.remove(&None).unwrap_or_default(),
@@ -112,9 +102,7 @@ pub async fn adapter(
     state: &Arc<AppState>,
     digits: VersionDigits,
 ) -> Result<AdapterEntry, AppError> {
-    let version = state
-        .blocking(move |state| Ok(state.versions.find(&digits)?))
-        .await?;
+    let version = state.versions.now().find(&digits)?.record.version.clone();
     entry_of(state, &version).await
 }
 
@@ -143,11 +131,14 @@ pub async fn retire(
 }
 
 /// All aliases; the server's own is among them even if it was never promoted.
-///
-/// # Errors
-/// The store cannot be read.
-pub async fn aliases(state: &Arc<AppState>) -> Result<Vec<AliasEntry>, AppError> {
-    state.blocking(alias_entries).await
+pub fn aliases(state: &AppState) -> Vec<AliasEntry> {
+    let now = state.versions.now();
+    let mut names: Vec<&Alias> = now.aliases().map(|(alias, _)| alias).collect();
+    if let Err(at) = names.binary_search(&&state.alias) {
+        names.insert(at, &state.alias);
+    }
+    let names = names.into_iter();
+    names.map(|alias| alias_entry(&now, alias)).collect()
 }
 
 /// Lets an alias name a version.
@@ -161,9 +152,11 @@ pub async fn promote(
     expected: Expected,
 ) -> Result<AliasEntry, AppError> {
     check_alias(state, &alias)?;
-    let work = move |live: &LiveVersions| live.promote(&alias, &digits, &expected, now_unix_ms());
-    let record = change(state, "promote", work).await?;
-    moved(state, record).await
+    let work = move |live: &LiveVersions| {
+        let now = live.promote(&alias, &digits, &expected, now_unix_ms())?;
+        Ok(alias_entry(&now, &alias))
+    };
+    change(state, "promote", work).await
 }
 
 /// Lets an alias name what it named before.
@@ -175,9 +168,11 @@ pub async fn roll_back(
     alias: Alias,
     expected: Expected,
 ) -> Result<AliasEntry, AppError> {
-    let work = move |live: &LiveVersions| live.roll_back(&alias, &expected, now_unix_ms());
-    let record = change(state, "rollback", work).await?;
-    moved(state, record).await
+    let work = move |live: &LiveVersions| {
+        let now = live.roll_back(&alias, &expected, now_unix_ms())?;
+        Ok(alias_entry(&now, &alias))
+    };
+    change(state, "rollback", work).await
 }
 
 /// Lets a version answer some users of an alias.
@@ -191,15 +186,15 @@ pub async fn start_canary(
     permille: u16,
 ) -> Result<AliasEntry, AppError> {
     // The server's own alias answers even if it names nothing.
-    let answers = alias == state.alias || state.registry.by_alias(&alias).is_some();
+    let answers = alias == state.alias || state.versions.now().by_alias(&alias).is_some();
     if !answers {
         return Err(no_alias(&alias));
     }
-    let name = alias.clone();
-    let work =
-        move |live: &LiveVersions| live.start_canary(&name, &digits, permille, now_unix_ms());
-    change(state, "canary", work).await?;
-    alias_entry(state, alias).await
+    let work = move |live: &LiveVersions| {
+        let now = live.start_canary(&alias, &digits, permille, now_unix_ms())?;
+        Ok(alias_entry(&now, &alias))
+    };
+    change(state, "canary", work).await
 }
 
 /// Lets everybody have what an alias names.
@@ -207,19 +202,24 @@ pub async fn start_canary(
 /// # Errors
 /// There is no canary.
 pub async fn end_canary(state: &Arc<AppState>, alias: Alias) -> Result<AliasEntry, AppError> {
-    let name = alias.clone();
-    change(state, "end_canary", move |live| live.end_canary(&name)).await?;
-    alias_entry(state, alias).await
+    let work = move |live: &LiveVersions| {
+        let now = live.end_canary(&alias)?;
+        Ok(alias_entry(&now, &alias))
+    };
+    change(state, "end_canary", work).await
 }
 
 /// Records what was decided about a trained version, and promotes it if that is what was decided.
 ///
 /// # Errors
 /// See [`LiveVersions::decide`]; a name that would never answer.
-pub async fn decide(state: &Arc<AppState>, decision: Decision) -> Result<DecisionRecord, AppError> {
+pub async fn decide(
+    state: &Arc<AppState>,
+    decision: DecisionRecord,
+) -> Result<DecisionRecord, AppError> {
     check_alias(state, &decision.alias)?;
     let name = if decision.promoted { "promote" } else { "keep" };
-    let work = move |live: &LiveVersions| live.decide(decision, now_unix_ms());
+    let work = move |live: &LiveVersions| live.decide(&decision).map(|()| decision);
     change(state, name, work).await
 }
 
@@ -249,7 +249,7 @@ where
 {
     state
         .blocking(move |state| {
-            let done = work(&state.live);
+            let done = work(&state.versions);
             let outcome = match &done {
                 Ok(_) => "done",
                 Err(AppError::Store(_) | AppError::Internal(_)) => "failed",
@@ -273,57 +273,32 @@ async fn entry_of(
     found.ok_or_else(|| no_adapter(version.to_string()))
 }
 
-/// The alias as this change left it, whoever moved it again meanwhile.
-async fn moved(state: &Arc<AppState>, record: AliasRecord) -> Result<AliasEntry, AppError> {
-    let mut entry = alias_entry(state, record.alias.clone()).await?;
-    if entry.record.as_ref() != Some(&record) {
-        entry.version = Some(record.version.clone());
-        entry.previous = record.previous.clone();
-        entry.record = Some(record);
-    }
-    Ok(entry)
-}
-
-async fn alias_entry(state: &Arc<AppState>, alias: Alias) -> Result<AliasEntry, AppError> {
-    let mut entries = aliases(state).await?.into_iter();
-    let found = entries.find(|entry| entry.alias == alias);
-    found.ok_or_else(|| no_alias(&alias))
-}
-
 fn entry(
     state: &AppState,
-    record: AdapterRecord,
-    aliases: &[AliasEntry],
+    now: &Projection,
+    installed: &InstalledVersion,
     tallies: &BTreeMap<Option<AdapterVersion>, VersionTally>,
 ) -> AdapterEntry {
-    let version = &record.version;
-    let named = |entry: &&AliasEntry| entry.version.as_ref() == Some(version);
-    let tried = |entry: &&AliasEntry| entry.canary.as_ref().is_some_and(|c| c.version == *version);
-    let name = |entry: &AliasEntry| entry.alias.clone();
+    let version = &installed.record.version;
+    let named = |named: &Named| named.version() == Some(version);
+    let tried = |named: &Named| named.canary.as_ref().is_some_and(|c| c.version == *version);
+    let those = |hold: &dyn Fn(&Named) -> bool| {
+        let aliases = now.aliases().filter(|(_, named)| hold(named));
+        aliases.map(|(alias, _)| alias.clone()).collect()
+    };
     AdapterEntry {
-        loaded: loaded(state, version),
-        bytes: bytes(&bundle_dir(state.versions.adapters_dir(), version)),
-        aliases: aliases.iter().filter(named).map(name).collect(),
-        canary_of: aliases.iter().filter(tried).map(name).collect(),
+        record: installed.record.clone(),
+        about: installed.about.as_ref().ok().cloned(),
+        fits: installed.fits,
+        leases: state.versions.loaded().leases(version).unwrap_or(0),
+        bytes: bytes(&bundle_dir(state.versions.disk().adapters_dir(), version)),
+        aliases: those(&named),
+        canary_of: those(&tried),
         tally: tallies
             .get(&Some(version.clone()))
             .copied()
             .unwrap_or_default(),
-        record,
     }
-}
-
-fn loaded(state: &AppState, version: &AdapterVersion) -> Option<Loaded> {
-    // Before this function takes a lease itself.
-    let leases = state.registry.leases(version)?;
-    let lease = state.registry.by_version(version)?;
-    let people = lease.adapter().people.as_ref();
-    Some(Loaded {
-        created_unix: lease.adapter().created_unix,
-        users: people.map_or(0, |people| people.len()),
-        rows: people.map_or(0, |people| people.model().n_user_tokens()),
-        leases,
-    })
 }
 
 /// Bytes of the files in a directory; what cannot be read does not count.
@@ -335,54 +310,15 @@ fn bytes(dir: &Path) -> u64 {
         .sum()
 }
 
-fn alias_entries(state: &AppState) -> Result<Vec<AliasEntry>, AppError> {
-    let records = state.versions.store().aliases()?.into_iter();
-    let mut records: BTreeMap<Alias, AliasRecord> = records
-        .map(|record| (record.alias.clone(), record))
-        .collect();
-    let mut aliases: BTreeSet<Alias> = records.keys().cloned().collect();
-    aliases.insert(state.alias.clone());
-    let entries = aliases.into_iter().map(|alias| {
-        let record = records.remove(&alias);
-        alias_entry_of(state, alias, record)
-    });
-    entries.collect()
-}
-
-/// What the registry says, since it answers: a write that failed may be visible in the store. The store
-/// alone knows of versions that are not loaded.
-fn alias_entry_of(
-    state: &AppState,
-    alias: Alias,
-    record: Option<AliasRecord>,
-) -> Result<AliasEntry, AppError> {
-    let (store, registry) = (state.versions.store(), &state.registry);
-    let is_loaded = |version: &AdapterVersion| registry.by_version(version).is_some();
-    let version = match registry.by_alias(&alias) {
-        Some(lease) => Some(lease.adapter().version.clone()),
-        None => {
-            let kept = record.as_ref().map(|record| record.version.clone());
-            kept.filter(|version| !is_loaded(version))
-        }
-    };
-    let record = record.filter(|record| Some(&record.version) == version.as_ref());
-    let previous = match record.as_ref().and_then(|r| r.previous.as_ref()) {
-        Some(previous) => store.adapter(previous)?.map(|found| found.version),
-        None => None,
-    };
-    let canary = match registry.canary(&alias) {
-        Some(canary) => Some(canary),
-        None => {
-            let mut kept = store.canaries()?.into_iter();
-            let kept = kept.find(|c| c.alias == alias && !is_loaded(&c.version));
-            kept.map(Canary::from)
-        }
-    };
-    Ok(AliasEntry {
-        alias,
-        version,
+fn alias_entry(now: &Projection, alias: &Alias) -> AliasEntry {
+    let named = now.alias(alias);
+    let record = named.and_then(|named| named.record.clone());
+    let previous = record.as_ref().and_then(|record| record.previous.clone());
+    AliasEntry {
+        alias: alias.clone(),
+        version: record.as_ref().map(|record| record.version.clone()),
+        previous: previous.filter(|version| now.version(version).is_some()),
+        canary: named.and_then(|named| named.canary.clone()),
         record,
-        previous,
-        canary,
-    })
+    }
 }

@@ -8,11 +8,9 @@ use tokio_util::task::TaskTracker;
 
 use super::devices;
 use super::keys::{KeyFileError, KeyRing};
-use super::live::LiveVersions;
 use super::state::{AppState, Limits};
-use super::versions::{LoadedBase, Versions, VersionsError};
-use crate::adapter::canary::SplitKey;
-use crate::adapter::registry::AdapterRegistry;
+use super::versions::{LiveVersions, LoadedBase, Versions, VersionsError};
+use crate::adapter::loaded::LoadedVersions;
 use crate::base_model::{BaseModel, LoadError};
 use crate::config::resolved::ServeConfig;
 use crate::engine::runner::Runner;
@@ -88,19 +86,16 @@ pub fn boot_with(
     if config.demo() {
         versions.install_demo(&base, &alias, now_unix_ms())?;
     }
-    let split = SplitKey::of_store(&versions.store().info()?.store_id);
-    let registry = Arc::new(AdapterRegistry::divided_by(split));
-    let fits = LoadedBase::from(&base);
-    versions.restore(&fits, &registry)?;
+    let loaded = LoadedVersions::new(config.adapter_bytes());
     let bundles = config.bundles().to_owned();
-    let live = LiveVersions::new(versions.clone(), registry.clone(), fits, bundles);
+    let versions = LiveVersions::open(versions, LoadedBase::from(&base), bundles, loaded)?;
     let engine = EngineHandle::spawn(runner, config.engine().clone());
     let limits = Limits {
         keep_completions: config.keep_completions(),
         ..Limits::default()
     };
     Ok(Arc::new(state(
-        base, alias, versions, registry, live, engine, keys, limits, metrics,
+        base, alias, versions, engine, keys, limits, metrics,
     )))
 }
 
@@ -108,9 +103,7 @@ pub fn boot_with(
 fn state(
     base: BaseModel,
     alias: Alias,
-    versions: Versions,
-    registry: Arc<AdapterRegistry>,
-    live: LiveVersions,
+    versions: LiveVersions,
     engine: EngineHandle,
     keys: KeyRing,
     limits: Limits,
@@ -124,8 +117,6 @@ fn state(
         engine,
         tokenizer: base.tokenizer,
         template: base.template,
-        registry,
-        live,
         readiness: Box::new(move || store.is_writable().map_err(|e| e.to_string())),
         versions,
         base_model_id: base.id,

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{bail, Context, Result};
 
 use super::boot::{now_unix_ms, ALIAS};
-use super::versions::{describe, summary, Expected, Versions};
+use super::versions::describe::{describe, summary};
+use super::versions::{Expected, Versions};
 use crate::adapter::bundle;
 use crate::adapter::manifest::BaseModel;
 use crate::adapter::peft::{self, PeftImport};

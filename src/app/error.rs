@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::request::{SequenceError, SubmitError};
+use crate::ids::AdapterVersion;
 use crate::store::{InsertError, StoreError};
 
 /// Why a request was not answered.
@@ -66,6 +67,17 @@ pub enum AppError {
     /// What the caller expected is not so any more.
     #[error("{0}")]
     Conflict(String),
+    /// Versions that are in use take the memory for versions. The text is for the caller.
+    #[error("{0}")]
+    AdapterMemory(String),
+    /// An installed version cannot be loaded. The reason is for the log.
+    #[error("version {version} cannot be loaded: {reason}")]
+    AdapterDamaged {
+        /// The version.
+        version: AdapterVersion,
+        /// Why.
+        reason: String,
+    },
     /// The store cannot write, or a record is damaged. The text is for the log.
     #[error("the store failed: {0}")]
     Store(String),

@@ -18,10 +18,7 @@
 //! | [`completions`] | raw prompts to answers |
 //! | [`boot`] | configuration becomes a running server's state |
 //! | [`housekeeping`] | what the server does by itself from time to time |
-//! | [`versions`] | store, bundles and registry, kept in step |
-//! | [`live`] | versions change while the server runs: install, promote, retire, canary |
-//! | [`bundle_folder`] | names in the folder from which bundles are installed |
-//! | [`decisions`] | what is decided about a trained version |
+//! | [`versions`] | adapter versions: installed, named by aliases, in memory; how they change |
 //! | [`address`] | where the server of a data directory listens |
 //! | [`admin`] | the operator's view: changes are counted, versions and aliases listed |
 //! | [`snapshot`] | the store's export, for a client that may be slow |
@@ -32,11 +29,9 @@ pub mod address;
 pub mod admin;
 pub mod answer;
 pub mod boot;
-pub mod bundle_folder;
 pub mod chat;
 pub mod commands;
 pub mod completions;
-pub mod decisions;
 pub mod devices;
 pub mod error;
 pub mod generate;
@@ -44,7 +39,6 @@ pub mod housekeeping;
 pub mod keep;
 pub mod key_file;
 pub mod keys;
-pub mod live;
 pub mod model_id;
 pub mod models;
 pub mod people;

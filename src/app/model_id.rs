@@ -1,7 +1,10 @@
 //! Which model answers: the alias, the bare base, or a pinned version.
 
+use std::sync::Arc;
+
 use super::error::AppError;
 use super::state::AppState;
+use super::versions::projection::InstalledVersion;
 use crate::adapter::lease::Lease;
 use crate::ids::{Alias, UserKey, VersionDigits};
 
@@ -12,11 +15,11 @@ pub enum Target {
     Base,
     /// An alias: the promoted version or its canary, or the bare base while there is none.
     Alias(Option<Lease>),
-    /// A version by name.
-    Pinned(Lease),
+    /// A version by name. It may not be in memory yet.
+    Pinned(Arc<InstalledVersion>),
 }
 
-/// Resolves a model id for a person, whom a canary may answer. A version that is not loaded is never
+/// Resolves a model id for a person, whom a canary may answer. A version that is not installed is never
 /// answered by another one.
 ///
 /// # Errors
@@ -25,29 +28,23 @@ pub fn resolve(state: &AppState, id: &str, user: Option<&UserKey>) -> Result<Tar
     if id == state.base_model_id {
         return Ok(Target::Base);
     }
+    let now = state.versions.now();
     if id == state.alias.as_str() {
-        let lease = state.registry.by_alias_for(&state.alias, user);
+        let lease = now.by_alias_for(&state.alias, user);
         return Ok(Target::Alias(lease));
     }
     // Other aliases are there once they name something.
     let other = Alias::new(id).ok();
-    let lease = other.and_then(|alias| state.registry.by_alias_for(&alias, user));
+    let lease = other.and_then(|alias| now.by_alias_for(&alias, user));
     if lease.is_some() {
         return Ok(Target::Alias(lease));
     }
     id.strip_prefix(state.alias.as_str())
         .and_then(|rest| rest.strip_prefix('@'))
-        .and_then(|version| pinned(state, version))
+        .and_then(|digits| VersionDigits::new(digits).ok())
+        .and_then(|digits| now.find(&digits).ok().cloned())
+        // One for another base model is no model of this server. What a damaged one is for is not known.
+        .filter(|installed| installed.fits || installed.about.is_err())
         .map(Target::Pinned)
         .ok_or_else(|| AppError::ModelNotFound(id.chars().take(128).collect()))
-}
-
-fn pinned(state: &AppState, digits: &str) -> Option<Lease> {
-    let digits = VersionDigits::new(digits).ok()?;
-    let versions = state.registry.versions();
-    let mut matches = versions.iter().filter(|a| digits.begin(&a.version));
-    match (matches.next(), matches.next()) {
-        (Some(only), None) => state.registry.by_version(&only.version),
-        _ => None,
-    }
 }

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::error::AppError;
 use super::model_id::{self, Target};
 use super::state::AppState;
-use crate::adapter::bundle::Adapter;
-use crate::ids::AdapterVersion;
+use super::versions::projection::{InstalledVersion, Projection};
+use crate::adapter::lease::Lease;
+use crate::ids::{AdapterVersion, Alias};
 
 /// A model that can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,22 +22,24 @@ pub struct ModelEntry {
     pub name: Option<String>,
 }
 
-/// All of them: the alias, the bare base, other aliases, then the loaded versions, oldest first.
+/// All of them: the alias, the bare base, other aliases, then the versions that can be asked, oldest
+/// first.
 pub fn list(state: &AppState) -> Vec<ModelEntry> {
-    let promoted = state.registry.by_alias(&state.alias);
-    let promoted = promoted.as_ref().map(|lease| lease.adapter().as_ref());
+    let now = state.versions.now();
+    let of_alias = |alias: &Alias| {
+        let lease = now.by_alias(alias);
+        entry(state, alias.to_string(), about(&now, lease.as_ref()))
+    };
     let mut models = vec![
-        entry(state, state.alias.to_string(), promoted),
+        of_alias(&state.alias),
         entry(state, state.base_model_id.clone(), None),
     ];
-    for (alias, version) in state.registry.aliases() {
-        let lease = state.registry.by_version(&version);
-        if let Some(lease) = lease.filter(|_| alias != state.alias) {
-            models.push(entry(state, alias.to_string(), Some(lease.adapter())));
-        }
-    }
-    let versions = state.registry.versions();
-    models.extend(versions.iter().map(|adapter| pinned(state, adapter)));
+    let answers = |alias: &Alias| *alias != state.alias && now.by_alias(alias).is_some();
+    let others = now.aliases().map(|(alias, _)| alias);
+    models.extend(others.filter(|alias| answers(alias)).map(of_alias));
+    let mut versions: Vec<_> = now.versions().filter(|v| v.fits).collect();
+    versions.sort_by_key(|v| v.record.installed_unix_ms);
+    models.extend(versions.into_iter().map(|version| pinned(state, version)));
     models
 }
 
@@ -46,26 +49,32 @@ pub fn list(state: &AppState) -> Vec<ModelEntry> {
 /// [`AppError::ModelNotFound`].
 pub fn show(state: &AppState, id: &str) -> Result<ModelEntry, AppError> {
     Ok(match model_id::resolve(state, id, None)? {
-        Target::Base | Target::Alias(None) => entry(state, id.to_owned(), None),
-        Target::Alias(Some(lease)) => entry(state, id.to_owned(), Some(lease.adapter())),
-        Target::Pinned(lease) => pinned(state, lease.adapter()),
+        Target::Base => entry(state, id.to_owned(), None),
+        Target::Alias(lease) => {
+            let now = state.versions.now();
+            entry(state, id.to_owned(), about(&now, lease.as_ref()))
+        }
+        Target::Pinned(version) => pinned(state, &version),
     })
 }
 
-fn pinned(state: &AppState, adapter: &Adapter) -> ModelEntry {
-    entry(
-        state,
-        format!("{}@{}", state.alias, adapter.version),
-        Some(adapter),
-    )
+fn about<'a>(now: &'a Projection, lease: Option<&Lease>) -> Option<&'a InstalledVersion> {
+    let found = now.version(&lease?.adapter().version)?;
+    Some(found)
 }
 
-fn entry(state: &AppState, id: String, adapter: Option<&Adapter>) -> ModelEntry {
+fn pinned(state: &AppState, version: &InstalledVersion) -> ModelEntry {
+    let id = format!("{}@{}", state.alias, version.record.version);
+    entry(state, id, Some(version))
+}
+
+fn entry(state: &AppState, id: String, version: Option<&InstalledVersion>) -> ModelEntry {
+    let about = version.and_then(|version| version.about.as_ref().ok());
     ModelEntry {
         id,
-        created_unix: adapter.map_or_else(|| unix_seconds(state.started), |a| a.created_unix),
-        version: adapter.map(|a| a.version.clone()),
-        name: adapter.and_then(|a| a.name.clone()),
+        created_unix: about.map_or_else(|| unix_seconds(state.started), |a| a.created_unix),
+        version: version.map(|version| version.record.version.clone()),
+        name: about.and_then(|about| about.name.clone()),
     }
 }
 

@@ -101,7 +101,7 @@ pub fn person_of(caller: &Caller, id: UserId) -> Result<UserKey, AppError> {
 /// The store cannot be read.
 pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppError> {
     let known = known(state, &user).await?;
-    let lease = state.registry.by_alias_for(&state.alias, Some(&user));
+    let lease = state.versions.by_alias_for(&state.alias, Some(&user));
     let row = lease.as_ref().map_or(RowKind::None, |lease| {
         known.soft_prompt(lease, Some(&user)).kind()
     });

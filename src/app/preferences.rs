@@ -138,7 +138,7 @@ fn of_texts(
         tenant: caller.tenant.clone(),
         user,
     });
-    let lease = state.registry.by_alias_for(&state.alias, key.as_ref());
+    let lease = state.versions.by_alias_for(&state.alias, key.as_ref());
     let answer = |text| ComparedAnswer {
         text,
         completion: None,

@@ -8,6 +8,7 @@ use super::model_id::{self, Target};
 use super::people::{self, Known};
 use super::state::AppState;
 use super::user::{self, UserHint};
+use super::versions::first_use;
 use crate::adapter::lease::Lease;
 use crate::engine::request::EngineAdapter;
 use crate::ids::{AdapterVersion, UserKey};
@@ -52,7 +53,8 @@ pub async fn select(
     let user = user::resolve(caller, hint)?;
     let lease = match model_id::resolve(state, &model, user.as_ref())? {
         Target::Base | Target::Alias(None) => None,
-        Target::Alias(Some(lease)) | Target::Pinned(lease) => Some(lease),
+        Target::Alias(Some(lease)) => Some(lease),
+        Target::Pinned(version) => Some(first_use::lease(state, version).await?),
     };
     let known = match (&lease, &user) {
         (Some(_), Some(user)) => people::known(state, user).await?,

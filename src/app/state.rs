@@ -8,9 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::AppError;
 use super::keys::KeyRing;
-use super::live::LiveVersions;
-use super::versions::Versions;
-use crate::adapter::registry::AdapterRegistry;
+use super::versions::LiveVersions;
 use crate::engine;
 use crate::engine::thread::EngineHandle;
 pub use crate::engine::thread::EngineStats;
@@ -79,12 +77,8 @@ pub struct AppState {
     pub tokenizer: Arc<Tokenizer>,
     /// The base model's chat template; a model without one serves completions only.
     pub template: Option<ChatTemplate>,
-    /// The loaded adapter versions.
-    pub registry: Arc<AdapterRegistry>,
-    /// Records and bundles on disk.
-    pub versions: Versions,
-    /// Changes to both while the server runs.
-    pub live: LiveVersions,
+    /// The store and the adapter versions.
+    pub versions: LiveVersions,
     /// The bare base model's id.
     pub base_model_id: String,
     /// The id of base + promoted version, personalised.

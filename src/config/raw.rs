@@ -71,6 +71,10 @@ pub struct Serve {
     /// the model leaves.
     #[arg(long, env = "ATTUNE_KV_MEMORY", default_value = "auto")]
     pub kv_memory: String,
+    /// Memory of adapter versions, for example 512MiB or 2GiB. Versions that an alias names stay in it,
+    /// others are read when they are first used and leave when room is needed.
+    #[arg(long, env = "ATTUNE_ADAPTER_MEMORY", default_value = "4GiB")]
+    pub adapter_memory: String,
     /// Answers that are made at once.
     #[arg(long, env = "ATTUNE_MAX_RUNNING", default_value_t = 64)]
     pub max_running: usize,

@@ -41,6 +41,7 @@ pub struct ServeConfig {
     tensor_parallel: usize,
     threads: usize,
     kv_bytes: Option<usize>,
+    adapter_bytes: usize,
     engine: EngineConfig,
     api_keys: Option<PathBuf>,
     shutdown_timeout: Duration,
@@ -106,6 +107,7 @@ impl ServeConfig {
                 "auto" => None,
                 size => Some(parse_bytes("--kv-memory", size)?),
             },
+            adapter_bytes: parse_bytes("--adapter-memory", &raw.adapter_memory)?,
             engine: EngineConfig {
                 max_running: raw.max_running,
                 max_queued: raw.max_queued,
@@ -161,6 +163,11 @@ impl ServeConfig {
     /// Bytes of the KV cache; `None`: what the device has room for.
     pub fn kv_bytes(&self) -> Option<usize> {
         self.kv_bytes
+    }
+
+    /// Bytes that adapter versions may take in memory.
+    pub fn adapter_bytes(&self) -> usize {
+        self.adapter_bytes
     }
 
     /// Bounds of the engine.

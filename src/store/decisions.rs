@@ -31,6 +31,13 @@ pub struct DecisionRecord {
     pub evaluation: Option<String>,
 }
 
+impl DecisionRecord {
+    /// A name for a decision that is taken at `now_unix_ms`.
+    pub fn new_id(now_unix_ms: u64) -> RecordId {
+        RecordId::generate("dec_", now_unix_ms)
+    }
+}
+
 impl Record for DecisionRecord {
     const KIND: &'static str = "decision";
     const VERSION: u32 = 1;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{json, Value};
 
 use super::WheelError;
-use crate::app::decisions::Decision;
 use crate::ids::AdapterVersion;
+use crate::store::DecisionRecord;
 
 /// How often a request is sent that does not reach the server, or that it cannot serve just now: a turn
 /// takes hours, a restart of the server seconds.
@@ -68,7 +68,7 @@ impl Client {
     ///
     /// # Errors
     /// [`WheelError::Conflict`]; as above.
-    pub fn decide(&self, decision: &Decision) -> Result<(), WheelError> {
+    pub fn decide(&self, decision: &DecisionRecord) -> Result<(), WheelError> {
         let version = |version: &Option<AdapterVersion>| {
             version.as_ref().map(|version| version.as_str().to_owned())
         };
@@ -227,8 +227,10 @@ mod tests {
         format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
     }
 
-    fn decision() -> Decision {
-        Decision {
+    fn decision() -> DecisionRecord {
+        DecisionRecord {
+            id: DecisionRecord::new_id(7),
+            created_unix_ms: 7,
             alias: Alias::new("attune").unwrap(),
             current: None,
             candidate: Some(AdapterVersion::new("ab".repeat(32)).unwrap()),

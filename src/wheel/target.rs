@@ -9,9 +9,8 @@ use super::WheelError;
 use crate::adapter::publish;
 use crate::app::address;
 use crate::app::boot::now_unix_ms;
-use crate::app::decisions::Decision;
 use crate::app::versions::{Versions, VersionsError};
-use crate::store::{AdapterSource, CasError, StoreError};
+use crate::store::{AdapterSource, CasError, DecisionRecord, StoreError};
 
 /// A data directory, and how its server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,23 +81,21 @@ impl Target {
         }
     }
 
-    /// Records a decision, and carries it out: both or neither.
+    /// Records a decision, and carries it out: both or neither. A server gives it a name and a time of its
+    /// own.
     ///
     /// # Errors
     /// [`WheelError::Conflict`]: the alias is not where the decision says; as above.
-    pub fn decide(&self, decision: &Decision) -> Result<(), WheelError> {
+    pub fn decide(&self, decision: &DecisionRecord) -> Result<(), WheelError> {
         match self.holder()? {
             Holder::Server(client) => client.decide(decision),
-            Holder::Nobody(versions) => {
-                let record = decision.clone().into_record(now_unix_ms());
-                match versions.store().decide(&record) {
-                    Ok(_) => Ok(()),
-                    Err(error @ CasError::Conflict { .. }) => {
-                        Err(WheelError::Conflict(error.to_string()))
-                    }
-                    Err(error) => Err(VersionsError::from(error).into()),
+            Holder::Nobody(versions) => match versions.store().decide(decision) {
+                Ok(_) => Ok(()),
+                Err(error @ CasError::Conflict { .. }) => {
+                    Err(WheelError::Conflict(error.to_string()))
                 }
-            }
+                Err(error) => Err(VersionsError::from(error).into()),
+            },
         }
     }
 

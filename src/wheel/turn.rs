@@ -13,10 +13,10 @@ use super::verdict::{verdict, Rule, Verdict};
 use super::work_dir::WorkDir;
 use super::WheelError;
 use crate::adapter::bundle::{self, bundle_dir};
-use crate::app::decisions::Decision;
+use crate::app::boot::now_unix_ms;
 use crate::base_model::load::locate;
 use crate::ids::{AdapterVersion, Alias};
-use crate::store::TrainingSet;
+use crate::store::{DecisionRecord, TrainingSet};
 use crate::train::compute::Compute;
 use crate::train::rival::Rival;
 use crate::train::run::{run, Outcome, Place, BUNDLE_DIR};
@@ -242,13 +242,22 @@ impl LearnedFrom {
     }
 
     /// `learned`: the next turn needs newer pairs than these.
-    fn decision(&self, turn: &Turn, reason: String, mut numbers: Value, learned: bool) -> Decision {
+    fn decision(
+        &self,
+        turn: &Turn,
+        reason: String,
+        mut numbers: Value,
+        learned: bool,
+    ) -> DecisionRecord {
         let pairs = self.pairs;
         numbers["pairs"] = json!({"all": pairs.all, "new": pairs.new});
         if learned {
             numbers["pairs"]["newest_unix_ms"] = json!(pairs.newest_unix_ms);
         }
-        Decision {
+        let now = now_unix_ms();
+        DecisionRecord {
+            id: DecisionRecord::new_id(now),
+            created_unix_ms: now,
             alias: turn.alias.clone(),
             current: self.current.clone(),
             candidate: None,

@@ -8,7 +8,6 @@ use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
 use attune::adapter::hash::content_version;
 use attune::adapter::plan::{lora_name, user_model_name};
 use attune::adapter::publish::{copy, sweep, write};
-use attune::adapter::registry::AdapterRegistry;
 use attune::adapter::tensors::encode;
 use attune::adapter::AdapterError;
 use attune::ids::AdapterVersion;
@@ -17,7 +16,7 @@ use attune::user_model::soft_prompt::RowKind;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::support::{small_contents, tensor, tiny_llama, user, BASE};
+use crate::support::{leased, small_contents, tensor, tiny_llama, user, BASE};
 
 fn load(dir: &Path) -> Result<Adapter, AdapterError> {
     read(dir, &tiny_llama(), BASE)
@@ -74,7 +73,7 @@ fn what_is_written_is_read() {
         }
     }
 
-    let lease = AdapterRegistry::new().install(adapter);
+    let lease = leased(adapter);
     let table = &contents.tensors[&user_model_name("user_embedding")].values;
     let (generic, second) = (&table[..64], &table[128..]);
     let sum: Vec<f32> = generic.iter().zip(second).map(|(a, b)| a + b).collect();
@@ -95,7 +94,7 @@ fn a_version_needs_no_user_model() {
     let parent = TempDir::new().unwrap();
     let version = write(parent.path(), &contents).unwrap();
     let adapter = load(&bundle_dir(parent.path(), &version)).unwrap();
-    let prompt = AdapterRegistry::new().install(adapter).soft_prompt(None);
+    let prompt = leased(adapter).soft_prompt(None);
     assert_eq!((prompt.kind(), prompt.len()), (RowKind::None, 0));
 }
 

@@ -1,7 +1,7 @@
-//! Adapter versions from the outside: bundles, PEFT checkpoints, the registry, the demo.
+//! Adapter versions from the outside: bundles, PEFT checkpoints, versions in memory, the demo.
 
 mod bundle;
 mod demo;
+mod loaded;
 mod peft;
-mod registry;
 mod support;

@@ -10,7 +10,6 @@ use attune::adapter::peft::{import, PeftImport};
 use attune::adapter::peft_export::export;
 use attune::adapter::plan::{lora_name, user_model_name};
 use attune::adapter::publish::write;
-use attune::adapter::registry::AdapterRegistry;
 use attune::adapter::tensors::encode;
 use attune::adapter::AdapterError;
 use attune::ids::UserKey;
@@ -21,7 +20,7 @@ use serde_json::{json, Value};
 use tempfile::TempDir;
 
 use crate::support::{
-    golden, golden_config, oracles, small_contents, tensor, tiny_llama, user, BASE,
+    golden, golden_config, leased, oracles, small_contents, tensor, tiny_llama, user, BASE,
 };
 
 /// The checkpoints in the folder of golden data.
@@ -101,7 +100,7 @@ fn soft_prompts_are_those_of_the_authors_code() {
             .values()
             .all(|p| p.scale() == scale as f32));
 
-        let lease = AdapterRegistry::new().install(adapter);
+        let lease = leased(adapter);
         let expected = golden(&format!("prlhf/{variant}/soft_prompts.safetensors"));
         let n_users = facts["n_users"].as_u64().unwrap() as usize;
         assert_eq!(expected.len(), n_users + 1);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use attune::adapter::bundle::BundleContents;
+use attune::adapter::bundle::{Adapter, BundleContents};
+use attune::adapter::lease::Lease;
+use attune::adapter::loaded::LoadedVersions;
 use attune::adapter::manifest::Manifest;
 use attune::adapter::plan::{lora_name, user_model_name};
 use attune::adapter::tensors::{TensorData, TensorFile};
@@ -27,6 +29,12 @@ pub fn golden_config() -> ModelConfig {
         sliding_window: vec![None; n_layers],
         ..tiny_llama()
     }
+}
+
+/// A lease of a version.
+pub fn leased(adapter: Adapter) -> Lease {
+    let loaded = LoadedVersions::new(1);
+    Lease::of(&loaded.insert(adapter, 1).unwrap())
 }
 
 /// The hash that the small version was made for.

@@ -22,7 +22,7 @@ fn path(version: &AdapterVersion) -> String {
 
 /// Everything that an installation could change, but for the snapshot's time.
 async fn everything(server: &TestServer) -> (Value, Value, Value, Vec<String>) {
-    let on_disk = fs::read_dir(server.state.versions.adapters_dir());
+    let on_disk = fs::read_dir(server.state.versions.disk().adapters_dir());
     let names = on_disk.into_iter().flatten().map(|entry| {
         let name = entry.unwrap().file_name();
         name.into_string().unwrap()
@@ -210,7 +210,7 @@ async fn a_bundle_that_cannot_be_used_changes_nothing() {
 async fn a_disk_that_fails_is_503_and_changes_nothing() {
     let server = TestServer::new();
     let version = server.offer("run", 1);
-    let adapters = server.state.versions.adapters_dir();
+    let adapters = server.state.versions.disk().adapters_dir();
     fs::write(adapters, "not a directory").unwrap();
     let reply = server.install("run").await;
     let code = Some("store_unavailable".to_owned());
@@ -222,7 +222,7 @@ async fn a_disk_that_fails_is_503_and_changes_nothing() {
     );
     let list = server.get(ADAPTERS).await.json();
     assert_eq!(list["data"], json!([]));
-    assert!(server.state.registry.by_version(&version).is_none());
+    assert!(server.state.versions.loaded().lease(&version).is_none());
     let metrics = server.get("/metrics").await;
     let counted = r#"attune_adapter_changes_total{change="install",outcome="failed"} 1"#;
     assert!(metrics.text().contains(counted), "{}", metrics.text());
@@ -281,7 +281,7 @@ async fn names_lead_nowhere_else() {
         );
         assert_eq!(everything(&server).await, before, "{name:?}");
     }
-    assert!(server.state.registry.by_version(&version).is_none());
+    assert!(server.state.versions.loaded().lease(&version).is_none());
 }
 
 #[tokio::test]
@@ -305,8 +305,8 @@ async fn a_version_in_use_is_not_retired() {
     let reply = server.delete(&path(&new)).await;
     let expected = json!({"object": "adapter.deleted", "version": new.as_str(), "deleted": true});
     assert_eq!((reply.status, reply.json()), (200, expected));
-    assert!(!bundle_dir(server.state.versions.adapters_dir(), &new).exists());
-    assert!(server.state.registry.by_version(&new).is_none());
+    assert!(!bundle_dir(server.state.versions.disk().adapters_dir(), &new).exists());
+    assert!(server.state.versions.loaded().lease(&new).is_none());
     let models = server.get("/v1/models").await;
     assert!(!models.text().contains(new.as_str()), "{}", models.text());
     assert_eq!(server.delete(&path(&new)).await.status, 404);
@@ -330,7 +330,7 @@ async fn a_retired_version_is_gone_after_a_restart() {
     let server = server.restarted();
     assert_eq!(server.get(ADAPTERS).await.json()["data"], json!([]));
     assert_eq!(
-        fs::read_dir(server.state.versions.adapters_dir())
+        fs::read_dir(server.state.versions.disk().adapters_dir())
             .unwrap()
             .count(),
         0
@@ -362,20 +362,24 @@ async fn versions_are_found_by_their_first_digits() {
     }
 
     // Two that begin alike, made for another model.
+    let manifest = contents(1, "ffff", HIDDEN).manifest.to_bytes().unwrap();
     for version in [VERSION, OTHER_VERSION] {
         let version = AdapterVersion::new(version).unwrap();
-        let versions = &server.state.versions;
-        versions
-            .record(&version, None, AdapterSource::Installed, 7)
+        let disk = server.state.versions.disk();
+        let dir = bundle_dir(disk.adapters_dir(), &version);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(MANIFEST_FILE), &manifest).unwrap();
+        disk.record(&version, None, AdapterSource::Installed, 7)
             .unwrap();
     }
+    let server = server.restarted();
     let reply = server.get(&format!("{ADAPTERS}/{}", &VERSION[..8])).await;
     assert_eq!(reply.status, 400, "{}", reply.text());
     assert!(reply.text().contains("more digits"), "{}", reply.text());
     let shown = server.get(&format!("{ADAPTERS}/{VERSION}")).await.json();
     assert_eq!(
         (&shown["loaded"], &shown["users"]),
-        (&json!(false), &Value::Null)
+        (&json!(false), &json!(1))
     );
     let before = server.get("/v1/admin/aliases").await.json();
     let reply = server.move_alias(&json!({"version": VERSION})).await;

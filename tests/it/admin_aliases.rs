@@ -177,13 +177,13 @@ async fn a_restart_restores_aliases() {
     assert_eq!(server.says(None).await, (TEXTS[0].into(), one.to_string()));
 }
 
-/// As after a kill between the store's write and the registry, and one between bundle and record.
+/// As after a kill between the store's write and the next projection, and one between bundle and record.
 #[tokio::test]
 async fn a_start_heals_what_a_crash_left_half_done() {
     let server = TestServer::new();
     let (one, two) = (server.installed(0).await, server.installed(1).await);
     server.promote(&one).await;
-    let (versions, alias) = (&server.state.versions, Alias::new("attune").unwrap());
+    let (versions, alias) = (server.state.versions.disk(), Alias::new("attune").unwrap());
     let moved = versions.promote(&alias, &two, &Expected::Anything, 7);
     assert_eq!(moved.unwrap().version, two);
     let third = contents(2, &base().sha256, HIDDEN);

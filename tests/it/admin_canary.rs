@@ -24,7 +24,7 @@ fn answered_by(server: &TestServer, tenant: &str, version: &AdapterVersion) -> B
     let answers = |n: &usize| {
         let lease = server
             .state
-            .registry
+            .versions
             .by_alias_for(&alias, Some(&user(tenant, *n)));
         lease.unwrap().adapter().version == *version
     };

@@ -206,9 +206,9 @@ async fn a_retired_version_finishes_its_answers_and_is_freed() {
     install(&server, BUNDLES[1].0, 201).await;
     let [old, new] = versions;
     let name = old.version.clone();
-    let lease = server.state.registry.by_version(&name).unwrap();
-    let freed = Arc::downgrade(lease.adapter());
-    drop(lease);
+    let loaded = server.state.versions.loaded().hold(&name).unwrap();
+    let freed = Arc::downgrade(&loaded);
+    drop(loaded);
     let long = 200;
     let expected = offline(&server, &old, Some("2"), long);
     drop(old);

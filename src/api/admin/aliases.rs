@@ -30,7 +30,7 @@ pub(in crate::api) async fn list_aliases(
     State(state): State<Arc<AppState>>,
     _: Admin,
 ) -> Result<Json<AliasList>, ApiError> {
-    let entries = admin::aliases(&state).await?.into_iter();
+    let entries = admin::aliases(&state).into_iter();
     Ok(Json(AliasList {
         object: "list",
         data: entries.map(Into::into).collect(),

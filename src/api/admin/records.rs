@@ -13,6 +13,7 @@ use crate::api::extract::{Admin, JsonBody};
 use crate::api::types::admin::{DecisionList, DecisionObject};
 use crate::api::types::admin_request::DecisionRequest;
 use crate::api::types::error::ErrorResponse;
+use crate::app::boot::now_unix_ms;
 use crate::app::state::AppState;
 use crate::app::{admin, snapshot};
 
@@ -74,7 +75,7 @@ pub(in crate::api) async fn create_decision(
     _: Admin,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<DecisionObject>), ApiError> {
-    let decision = DecisionRequest::parse(body)?;
+    let decision = DecisionRequest::parse(body, now_unix_ms())?;
     let record = admin::decide(&state, decision).await?;
     Ok((StatusCode::CREATED, Json(record.into())))
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::admin::{
-    AdapterEntry, AdapterSource, Adapters, AliasEntry, Canary, DecisionRecord, VersionTally,
+    AdapterEntry, AdapterSource, Adapters, AliasEntry, CanaryRecord, DecisionRecord, VersionTally,
 };
 use crate::ids::{AdapterVersion, Alias};
 
@@ -19,21 +19,21 @@ pub struct AdapterObject {
     /// A name that its maker gave it.
     #[schema(required)]
     pub name: Option<String>,
-    /// When it was made, in seconds since 1970; null where it is not loaded.
+    /// When it was made, in seconds since 1970; null where its manifest cannot be read.
     #[schema(required)]
     pub created: Option<u64>,
     /// When it was installed, in seconds since 1970.
     pub installed: u64,
     /// `demo`, `imported`, `trained` or `installed`.
     pub source: &'static str,
-    /// Whether it can answer; false: it is made for another base model.
+    /// Whether it can answer; false: it is made for another base model, or damaged.
     pub loaded: bool,
     /// Bytes of its files.
     pub bytes: u64,
-    /// People with rows of their own; null where it is not loaded.
+    /// People with rows of their own; null where its manifest cannot be read.
     #[schema(required)]
     pub users: Option<usize>,
-    /// Rows of one person's soft prompt; null where it is not loaded.
+    /// Rows of one person's soft prompt; null where its manifest cannot be read.
     #[schema(required)]
     pub rows: Option<usize>,
     /// Pins that requests under way hold.
@@ -166,19 +166,19 @@ pub struct DecisionList {
 
 impl From<AdapterEntry> for AdapterObject {
     fn from(entry: AdapterEntry) -> Self {
-        let (record, loaded) = (entry.record, entry.loaded);
+        let (record, about) = (entry.record, entry.about);
         Self {
             object: "adapter",
             version: record.version.into(),
             name: record.name,
-            created: loaded.map(|loaded| loaded.created_unix),
+            created: about.as_ref().map(|about| about.created_unix),
             installed: record.installed_unix_ms / 1000,
             source: source(record.source),
-            loaded: loaded.is_some(),
+            loaded: entry.fits,
             bytes: entry.bytes,
-            users: loaded.map(|loaded| loaded.users),
-            rows: loaded.map(|loaded| loaded.rows),
-            leases: loaded.map_or(0, |loaded| loaded.leases),
+            users: about.as_ref().map(|about| about.users),
+            rows: about.as_ref().map(|about| about.rows),
+            leases: entry.leases,
             aliases: entry.aliases.into_iter().map(Alias::into).collect(),
             canary_of: entry.canary_of.into_iter().map(Alias::into).collect(),
             tally: entry.tally.into(),
@@ -233,8 +233,8 @@ impl From<AliasEntry> for AliasObject {
     }
 }
 
-impl From<Canary> for CanaryObject {
-    fn from(canary: Canary) -> Self {
+impl From<CanaryRecord> for CanaryObject {
+    fn from(canary: CanaryRecord) -> Self {
         Self {
             version: canary.version.into(),
             percent: f64::from(canary.permille) / 10.0,

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
-use crate::app::admin::Decision;
+use crate::app::admin::DecisionRecord;
 use crate::app::versions::Expected;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
 
@@ -144,16 +144,18 @@ pub struct DecisionRequest {
 }
 
 impl DecisionRequest {
-    /// Reads and checks a body.
+    /// Reads and checks a body, of a decision that is taken at `now_unix_ms`.
     ///
     /// # Errors
     /// See [`Fields`].
-    pub fn parse(body: Value) -> Parsed<Decision> {
+    pub fn parse(body: Value, now_unix_ms: u64) -> Parsed<DecisionRecord> {
         let mut fields = Fields::body(body)?;
         let alias = fields::string(fields.required("alias")?, "alias", 64)?;
         let alias = Alias::new(alias)
             .map_err(|e| ApiError::invalid("invalid_value", "alias", e.to_string()))?;
-        let decision = Decision {
+        let decision = DecisionRecord {
+            id: DecisionRecord::new_id(now_unix_ms),
+            created_unix_ms: now_unix_ms,
             alias,
             current: full_version(&mut fields, "current")?,
             candidate: full_version(&mut fields, "candidate")?,

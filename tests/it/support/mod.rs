@@ -15,16 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use attune::adapter::bundle::Adapter;
-use attune::adapter::canary::SplitKey;
 use attune::adapter::data_until::Reach;
-use attune::adapter::registry::AdapterRegistry;
+use attune::adapter::loaded::LoadedVersions;
 use attune::api::router::{router, HttpConfig};
 use attune::app::keys::KeyRing;
-use attune::app::live::LiveVersions;
 use attune::app::state::{new_metrics, AppState, Limits};
-use attune::app::versions::Versions;
+use attune::app::versions::{Expected, LiveVersions, Versions};
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
+use attune::store::AdapterSource;
 use attune::text::chat_template::ChatTemplate;
 use attune::text::tokenizer::Tokenizer;
 use attune::user_model::individual::IndividualUserModel;
@@ -53,6 +52,8 @@ pub struct Setup {
     pub max_queued: usize,
     pub limits: Limits,
     pub http: HttpConfig,
+    /// Memory for versions.
+    pub adapter_bytes: usize,
     /// The data directory of a server that was there before; a new one where it is `None`.
     pub data_dir: Option<Arc<tempfile::TempDir>>,
 }
@@ -68,6 +69,7 @@ impl Default for Setup {
             max_queued: 256,
             limits: Limits::default(),
             http: HttpConfig::default(),
+            adapter_bytes: 1 << 30,
             data_dir: None,
         }
     }
@@ -121,17 +123,17 @@ impl TestServer {
         let fresh = || Arc::new(tempfile::tempdir().unwrap());
         let data_dir = setup.data_dir.unwrap_or_else(fresh);
         let versions = Versions::open(data_dir.path(), 1_700_000_000_000).unwrap();
-        let registry = Arc::new(registry(&versions, setup.promoted));
+        let loaded = LoadedVersions::new(setup.adapter_bytes);
+        if setup.promoted {
+            promote_made_up(&versions, &loaded);
+        }
         let (base, folder) = (bundles::base(), data_dir.path().join("bundles"));
-        versions.restore(&base, &registry).unwrap();
-        let live = LiveVersions::new(versions.clone(), registry.clone(), base, folder);
+        let versions = LiveVersions::open(versions, base, folder, loaded).unwrap();
         let state = Arc::new(AppState {
             engine: EngineHandle::spawn(Box::new(runner), config),
             template: setup.template.then_some(template),
             tokenizer,
-            registry,
             versions,
-            live,
             base_model_id: "tiny-llama".to_owned(),
             alias: Alias::new("attune").unwrap(),
             context_len: CONTEXT,
@@ -181,18 +183,23 @@ pub fn keys(json: &str) -> KeyRing {
     KeyRing::from_file(&path).unwrap()
 }
 
-fn registry(versions: &Versions, promoted: bool) -> AdapterRegistry {
-    let store_id = versions.store().info().unwrap().store_id;
-    let registry = AdapterRegistry::divided_by(SplitKey::of_store(&store_id));
-    if promoted {
-        let first = adapter(VERSION, Some("styles"));
-        let version = first.version.clone();
-        registry.install(first);
-        registry.install(adapter(OTHER_VERSION, None));
-        let alias = Alias::new("attune").unwrap();
-        registry.promote(&alias, &version, None).unwrap();
+/// Two versions that are in memory and in the store, but have no bundles; the first is promoted.
+fn promote_made_up(versions: &Versions, loaded: &LoadedVersions) {
+    let made_up = [(VERSION, Some("styles")), (OTHER_VERSION, None)];
+    for (now, (name, called)) in (1..).zip(made_up) {
+        let adapter = adapter(name, called);
+        let version = adapter.version.clone();
+        let called = called.map(str::to_owned);
+        versions
+            .record(&version, called, AdapterSource::Installed, now)
+            .unwrap();
+        loaded.insert(adapter, 1 << 10).unwrap();
     }
-    registry
+    let (alias, first) = (Alias::new("attune"), AdapterVersion::new(VERSION));
+    let expected = Expected::Nothing;
+    versions
+        .promote(&alias.unwrap(), &first.unwrap(), &expected, 3)
+        .unwrap();
 }
 
 /// Two people, two rows each; all values of user row i are i, which the script looks at.

@@ -1,4 +1,4 @@
-//! Store, bundles and registry, kept in step: what is installed, what the alias names.
+//! The records and bundles of a data directory: what is installed, what the aliases name.
 //!
 //! A data directory holds `store/` (records) and `adapters/VERSION/` (bundles). A version is
 //! installed when its bundle is in place *and* its record is durable, in this order; a crash between
@@ -6,58 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::error::VersionsError;
 use crate::adapter::bundle::{self, bundle_dir};
-use crate::adapter::canary::Canary;
-use crate::adapter::error::AdapterError;
-use crate::adapter::manifest::Manifest;
-use crate::adapter::registry::{AdapterRegistry, PromoteError};
 use crate::adapter::{demo, publish};
 use crate::base_model::BaseModel;
-use crate::ids::{AdapterVersion, Alias, IdError, VersionDigits};
+use crate::ids::{AdapterVersion, Alias, VersionDigits};
 use crate::model::config::ModelConfig;
-use crate::store::{
-    AdapterRecord, AdapterSource, AliasRecord, CanaryRecord, CasError, Store, StoreError,
-};
-
-/// What goes wrong with the versions of a data directory.
-#[derive(Debug, thiserror::Error)]
-pub enum VersionsError {
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A bundle.
-    #[error(transparent)]
-    Adapter(#[from] AdapterError),
-    /// The alias was not moved.
-    #[error(transparent)]
-    Alias(#[from] CasError),
-    /// The registry refused what the store says.
-    #[error(transparent)]
-    Registry(#[from] PromoteError),
-    /// What was given is not a version's digits.
-    #[error(transparent)]
-    Digits(#[from] IdError),
-    /// No installed version begins with these digits.
-    #[error("no installed version begins with {0}; `attune adapter list` shows those there are")]
-    Unknown(VersionDigits),
-    /// Several do.
-    #[error("several installed versions begin with {0}; give more digits")]
-    Ambiguous(VersionDigits),
-    /// The alias is not where the caller thought it was: somebody else moved it.
-    #[error(
-        "alias {alias} names {}, which is not what was expected; look at it again, then promote",
-        .actual.as_ref().map_or("nothing", AdapterVersion::as_str)
-    )]
-    Conflict {
-        /// The alias.
-        alias: Alias,
-        /// What it names.
-        actual: Option<AdapterVersion>,
-    },
-    /// The alias named nothing before, or what it named was removed.
-    #[error("alias {0} has no version to go back to; promote one by its name")]
-    NothingBefore(Alias),
-}
+use crate::store::{AdapterRecord, AdapterSource, AliasRecord, CasError, Store, StoreError};
 
 /// What a version must fit: the loaded base model.
 #[derive(Debug, Clone)]
@@ -159,7 +114,7 @@ impl Versions {
         Ok(version)
     }
 
-    /// Records a version whose bundle is in place.
+    /// Records a version whose bundle is in place; false if it was recorded before.
     ///
     /// # Errors
     /// The write fails.
@@ -169,15 +124,14 @@ impl Versions {
         name: Option<String>,
         source: AdapterSource,
         installed_unix_ms: u64,
-    ) -> Result<(), StoreError> {
-        let version = version.clone();
-        self.store.insert_adapter(&AdapterRecord {
-            version,
+    ) -> Result<bool, StoreError> {
+        let record = AdapterRecord {
+            version: version.clone(),
             name,
             installed_unix_ms,
             source,
-        })?;
-        Ok(())
+        };
+        Ok(self.store.insert_adapter(&record)? == record)
     }
 
     /// Removes a version: its record, durably, then its bundle. A crash between the two leaves a bundle
@@ -282,97 +236,4 @@ impl Versions {
         tracing::info!(%version, "installed the demo version: users alice and bob");
         Ok(())
     }
-
-    /// Loads every installed version that is made for `base`, and points the aliases and begins the
-    /// canaries as the store has them. Versions of other base models stay on disk, with a warning.
-    ///
-    /// # Errors
-    /// A version of this base model that is damaged: better no start than another answer.
-    pub fn restore(
-        &self,
-        base: &LoadedBase,
-        registry: &AdapterRegistry,
-    ) -> Result<(), VersionsError> {
-        let mut skipped = Vec::new();
-        for record in self.store.adapters()? {
-            let dir = bundle_dir(&self.adapters, &record.version);
-            match bundle::read(&dir, &base.config, &base.sha256) {
-                Ok(adapter) => drop(registry.install(adapter)),
-                Err(error @ AdapterError::Base { .. }) => {
-                    tracing::warn!(version = %record.version, %error, "version not loaded");
-                    skipped.push(record.version);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        for record in self.store.aliases()? {
-            if skipped.contains(&record.version) {
-                tracing::warn!(alias = %record.alias, "the alias names the bare base: its version is for another model");
-                continue;
-            }
-            registry.restore(&record.alias, &record.version, record.previous.as_ref())?;
-        }
-        for record in self.store.canaries()? {
-            if skipped.contains(&record.version) {
-                tracing::warn!(alias = %record.alias, "no canary: its version is for another model");
-                continue;
-            }
-            let alias = record.alias.clone();
-            registry.set_canary(&alias, record.into())?;
-        }
-        Ok(())
-    }
-}
-
-impl From<CanaryRecord> for Canary {
-    fn from(record: CanaryRecord) -> Self {
-        Self {
-            version: record.version,
-            permille: record.permille,
-            started_unix_ms: record.started_unix_ms,
-        }
-    }
-}
-
-/// A line for each installed version, for people.
-///
-/// # Errors
-/// The store cannot be read.
-pub fn describe(versions: &Versions) -> Result<String, VersionsError> {
-    let (aliases, canaries) = (versions.store.aliases()?, versions.store.canaries()?);
-    let mut lines = String::new();
-    for record in versions.store.adapters()? {
-        let named = aliases.iter().filter(|a| a.version == record.version);
-        let tried = canaries.iter().filter(|c| c.version == record.version);
-        let share = |c: &CanaryRecord| format!("{} ({} %)", c.alias, f64::from(c.permille) / 10.0);
-        let named = named.map(|a| a.alias.to_string());
-        let named: Vec<String> = named.chain(tried.map(share)).collect();
-        let manifest = read_manifest(&bundle_dir(&versions.adapters, &record.version));
-        lines.push_str(&format!(
-            "{}  {:<10} {:<24} {}\n",
-            record.version,
-            named.join(","),
-            record.name.as_deref().unwrap_or("-"),
-            manifest.map_or_else(|e| e.to_string(), |m| summary(&m)),
-        ));
-    }
-    Ok(lines)
-}
-
-fn read_manifest(dir: &Path) -> Result<Manifest, AdapterError> {
-    bundle::verify(dir).map(|v| v.manifest)
-}
-
-/// What a version is made of, in one line.
-pub fn summary(manifest: &Manifest) -> String {
-    let lora = manifest
-        .lora
-        .as_ref()
-        .map(|l| format!("LoRA rank {}", l.rank));
-    let users = manifest
-        .user_model
-        .as_ref()
-        .map(|u| format!("{} users x {} rows", u.n_users, u.n_user_tokens));
-    let parts: Vec<String> = [lora, users].into_iter().flatten().collect();
-    format!("{} for {}", parts.join(", "), manifest.base.name)
 }

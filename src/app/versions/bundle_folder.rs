@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::error::AppError;
 use crate::adapter::bundle;
 use crate::adapter::AdapterError;
+use crate::app::error::AppError;
 
 /// The field that holds the name.
 const FIELD: &str = "path";
