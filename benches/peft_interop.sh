@@ -24,7 +24,7 @@ export THREADS="${THREADS:-2}" TQDM_DISABLE=1
 bin="${ATTUNE_BIN:-$target/release}"
 model="$("$bin/attune" model pull)"
 if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
+    python3 -I -m venv "$venv"
     "$venv/bin/pip" install --quiet torch==2.6.0 transformers==4.51.3 trl==0.16.1 peft==0.15.2 gguf==0.16.2 sentencepiece
 fi
 interop() {

@@ -17,7 +17,7 @@ venv="${TRL_VENV:-$target/trl}"
 cargo build --release --bin attune --bin attune-train --example training_steps
 model="$("$target/release/attune" model pull)"
 if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
+    python3 -I -m venv "$venv"
     "$venv/bin/pip" install --quiet torch==2.6.0 transformers==4.51.3 trl==0.16.1 peft==0.15.2 gguf==0.16.2 sentencepiece
 fi
 

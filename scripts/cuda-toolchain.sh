@@ -17,7 +17,7 @@ dir="$(cd "$1" && pwd)"
 # In one call: pip replaces the folder nvidia/ that an earlier one has filled.
 nccl=()
 [ $# -eq 1 ] || nccl=(nvidia-nccl-cu13==2.30.7)
-python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$dir" \
+python3 -I -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$dir" \
     nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
     nvidia-cuda-cccl==13.0.85 nvidia-cuda-runtime==13.0.96 nvidia-cuda-nvrtc==13.0.88 \
     nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35 "${nccl[@]}"

@@ -14,6 +14,7 @@
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
 //! | [`serve`] | a server from its configuration to its last byte |
+//! | [`regular`] | regular files, opened without surprises |
 //! | [`wheel`] | one turn after the other: export, train, compare, promote |
 //!
 //! Dependencies run one way, from the bottom of this table to the top; ARCHITECTURE.md says how,
@@ -40,6 +41,7 @@ pub mod config;
 pub mod engine;
 pub mod ids;
 pub mod model;
+pub mod regular;
 pub mod serve;
 pub mod store;
 pub mod telemetry;

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("telemetry", &[]),
-    ("text", &[]),
-    ("model", &[]),
+    ("regular", &[]),
+    ("text", &["regular"]),
+    ("model", &["regular"]),
     ("user_model", &["ids"]),
-    ("adapter", &["ids", "model", "user_model"]),
+    ("adapter", &["ids", "model", "user_model", "regular"]),
     (
         "engine",
         &["ids", "model", "adapter", "user_model::soft_prompt"],
@@ -23,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "ids",
             "telemetry",
+            "regular",
             "text",
             "model",
             "base_model",

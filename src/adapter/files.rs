@@ -1,12 +1,13 @@
 //! The two files of a bundle, and what may not lie beside them.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::error::AdapterError;
 use super::hash::content_version;
 use crate::ids::AdapterVersion;
+use crate::regular::{self, Links};
 
 /// The description.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -84,29 +85,24 @@ fn check_entries(dir: &Path) -> Result<(), AdapterError> {
 
 /// The bytes of a plain file of at most `max` bytes; links and devices are not followed.
 pub(super) fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>, AdapterError> {
-    let io = || AdapterError::io(path);
-    let metadata = fs::symlink_metadata(path).map_err(io())?;
-    if !metadata.is_file() {
-        return Err(AdapterError::ForeignFile {
-            path: path.to_owned(),
-            reason: "it must be a plain file, not a link, directory or device",
-        });
-    }
+    let (file, length) =
+        regular::open(path, Links::Refuse).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => AdapterError::ForeignFile {
+                path: path.to_owned(),
+                reason: "it must be a plain file, not a link, directory or device",
+            },
+            _ => AdapterError::io(path)(error),
+        })?;
     let too_large = |bytes| AdapterError::TooLarge {
         path: path.to_owned(),
         bytes,
         max,
     };
-    if metadata.len() > max {
-        return Err(too_large(metadata.len()));
+    if length > max {
+        return Err(too_large(length));
     }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(io())?;
-    // One byte more than it had: a file that grows meanwhile is not read on.
-    let limit = metadata.len() + 1;
-    file.take(limit).read_to_end(&mut bytes).map_err(io())?;
-    if bytes.len() as u64 == limit {
-        return Err(too_large(limit));
-    }
-    Ok(bytes)
+    regular::read_open(file, length).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => too_large(length + 1),
+        _ => AdapterError::io(path)(error),
+    })
 }

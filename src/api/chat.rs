@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, JsonBody, UserHeader};
+use super::extract::{ForInference, JsonBody, UserHeader};
 use super::headers::{AnswerHead, KEPT};
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
@@ -20,7 +20,6 @@ use super::types::error::ErrorResponse;
 use super::types::generation::Bounds;
 use super::types::usage::{Attribution, Usage};
 use crate::app::answer::{AnswerPiece, WholeAnswer};
-use crate::app::keys::Role;
 use crate::app::state::AppState;
 use crate::app::{answer, chat};
 
@@ -47,11 +46,10 @@ use crate::app::{answer, chat};
 pub(super) async fn create_chat_completion(
     State(state): State<Arc<AppState>>,
     State(http): State<Arc<HttpConfig>>,
-    Authenticated(caller): Authenticated,
+    ForInference(caller): ForInference,
     UserHeader(user): UserHeader,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    caller.require(Role::Inference)?;
     let request = ChatCompletionRequest::parse(body, &Bounds::from(state.as_ref()))?;
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, JsonBody, UserHeader};
+use super::extract::{ForInference, JsonBody, UserHeader};
 use super::headers::AnswerHead;
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
@@ -17,7 +17,6 @@ use super::types::error::ErrorResponse;
 use super::types::generation::Bounds;
 use super::types::usage::{Attribution, Usage};
 use crate::app::answer::{AnswerPiece, WholeAnswer};
-use crate::app::keys::Role;
 use crate::app::state::AppState;
 use crate::app::{answer, completions};
 
@@ -43,11 +42,10 @@ use crate::app::{answer, completions};
 pub(super) async fn create_completion(
     State(state): State<Arc<AppState>>,
     State(http): State<Arc<HttpConfig>>,
-    Authenticated(caller): Authenticated,
+    ForInference(caller): ForInference,
     UserHeader(user): UserHeader,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    caller.require(Role::Inference)?;
     let request = CompletionRequest::parse(body, &Bounds::from(state.as_ref()))?;
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();

@@ -14,8 +14,9 @@ use super::error::ApiError;
 use super::router::{ApiState, HttpConfig};
 use super::types::list::Query as UrlQuery;
 use crate::app::keys::{Caller, Role};
+use crate::app::people;
 use crate::app::preferences::Idempotent;
-use crate::ids::{IdempotencyKey, UserId};
+use crate::ids::{IdempotencyKey, UserId, UserKey};
 
 /// The JSON body. axum's own extractor answers 422 and plain text, which OpenAI's clients do not
 /// understand.
@@ -126,8 +127,43 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     }
 }
 
-/// A caller with the role `admin`. Stands before the body among a handler's arguments, so that nothing
-/// is read for others.
+/// A caller with `role`. The extractors that ask stand before the body and the parameters among a
+/// handler's arguments, so that nothing is read for others.
+async fn with_role<S: Sync>(
+    parts: &mut Parts,
+    state: &S,
+    role: Role,
+) -> Result<Arc<Caller>, ApiError> {
+    let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
+    caller.require(role)?;
+    Ok(caller)
+}
+
+/// A caller with the role `inference`.
+#[derive(Debug)]
+pub struct ForInference(pub Arc<Caller>);
+
+impl<S: Sync> FromRequestParts<S> for ForInference {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        with_role(parts, state, Role::Inference).await.map(Self)
+    }
+}
+
+/// A caller with the role `feedback`.
+#[derive(Debug)]
+pub struct ForFeedback(pub Arc<Caller>);
+
+impl<S: Sync> FromRequestParts<S> for ForFeedback {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        with_role(parts, state, Role::Feedback).await.map(Self)
+    }
+}
+
+/// A caller with the role `admin`.
 #[derive(Debug)]
 pub struct Admin;
 
@@ -135,9 +171,23 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        with_role(parts, state, Role::Admin).await.map(|_| Self)
+    }
+}
+
+/// The person whom the path names, if the caller may ask for them.
+#[derive(Debug)]
+pub struct PersonOfPath(pub UserKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for PersonOfPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
-        caller.require(Role::Admin)?;
-        Ok(Self)
+        let PathPart(id) = PathPart::from_request_parts(parts, state).await?;
+        let id = UserId::new(id);
+        let id = id.map_err(|e| ApiError::invalid("invalid_value", "id", e.to_string()))?;
+        Ok(Self(people::person_of(&caller, id)?))
     }
 }
 

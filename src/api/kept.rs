@@ -6,14 +6,13 @@ use axum::extract::State;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, JsonBody, PathPart, QueryParameters};
+use super::extract::{ForInference, JsonBody, PathPart, QueryParameters};
 use super::fields::Fields;
 use super::types::accepted::metadata;
 use super::types::error::ErrorResponse;
 use super::types::kept::{Deleted, KeptChatCompletion, ListedMessage};
 use super::types::list::List;
 use crate::app::keep::{self, CompletionRecord, Filter};
-use crate::app::keys::Role;
 use crate::app::state::AppState;
 
 /// Show a kept completion
@@ -29,10 +28,9 @@ use crate::app::state::AppState;
 )]
 pub(super) async fn retrieve_chat_completion(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForInference(caller): ForInference,
     PathPart(id): PathPart,
 ) -> Result<Json<KeptChatCompletion>, ApiError> {
-    caller.require(Role::Inference)?;
     Ok(Json(keep::find(&state, &caller, &id).await?.into()))
 }
 
@@ -56,10 +54,9 @@ pub(super) async fn retrieve_chat_completion(
 )]
 pub(super) async fn list_chat_completions(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForInference(caller): ForInference,
     QueryParameters(mut query): QueryParameters,
 ) -> Result<Json<List<KeptChatCompletion>>, ApiError> {
-    caller.require(Role::Inference)?;
     let filter = Filter {
         model: query.take("model")?,
         metadata: query.take_pairs("metadata").into_iter().collect(),
@@ -85,11 +82,10 @@ pub(super) async fn list_chat_completions(
 )]
 pub(super) async fn update_chat_completion(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForInference(caller): ForInference,
     PathPart(id): PathPart,
     JsonBody(body): JsonBody,
 ) -> Result<Json<KeptChatCompletion>, ApiError> {
-    caller.require(Role::Inference)?;
     let mut fields = Fields::body(body)?;
     let pairs = metadata(&mut fields)?.ok_or_else(|| fields.missing("metadata"))?;
     fields.finish()?;
@@ -112,10 +108,9 @@ pub(super) async fn update_chat_completion(
 )]
 pub(super) async fn delete_chat_completion(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForInference(caller): ForInference,
     PathPart(id): PathPart,
 ) -> Result<Json<Deleted>, ApiError> {
-    caller.require(Role::Inference)?;
     keep::delete(&state, &caller, &id).await?;
     Ok(Json(Deleted {
         id,
@@ -137,10 +132,9 @@ pub(super) async fn delete_chat_completion(
 )]
 pub(super) async fn list_chat_completion_messages(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForInference(caller): ForInference,
     PathPart(id): PathPart,
 ) -> Result<Json<List<ListedMessage>>, ApiError> {
-    caller.require(Role::Inference)?;
     let messages = keep::find(&state, &caller, &id).await?.messages.into_iter();
     let data: Vec<ListedMessage> = messages
         .enumerate()

@@ -6,10 +6,9 @@ use axum::extract::State;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, PathPart};
+use super::extract::{ForInference, PathPart};
 use super::types::error::ErrorResponse;
 use super::types::model::{Model, ModelList};
-use crate::app::keys::Role;
 use crate::app::models::{self, ModelEntry};
 use crate::app::state::AppState;
 
@@ -27,9 +26,8 @@ use crate::app::state::AppState;
 )]
 pub(super) async fn list_models(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    _: ForInference,
 ) -> Result<Json<ModelList>, ApiError> {
-    caller.require(Role::Inference)?;
     let data = models::list(&state).into_iter();
     Ok(Json(ModelList {
         object: "list",
@@ -52,10 +50,9 @@ pub(super) async fn list_models(
 )]
 pub(super) async fn retrieve_model(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    _: ForInference,
     PathPart(id): PathPart,
 ) -> Result<Json<Model>, ApiError> {
-    caller.require(Role::Inference)?;
     let entry = models::show(&state, &id)?;
     Ok(Json(model(&state, entry)))
 }

@@ -8,12 +8,11 @@ use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{
-    Authenticated, IdempotencyHeader, JsonBody, PathPart, QueryParameters, UserHeader,
+    ForFeedback, IdempotencyHeader, JsonBody, PathPart, QueryParameters, UserHeader,
 };
 use super::types::error::ErrorResponse;
 use super::types::list::List;
 use super::types::preference::{Feedback, FeedbackRequest, Preference, PreferenceRequest};
-use crate::app::keys::Role;
 use crate::app::preferences::{
     self, FeedbackCommand, Inserted, PreferenceCommand, PreferenceRecord,
 };
@@ -44,12 +43,11 @@ use crate::ids::UserId;
 )]
 pub(super) async fn create_preference(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForFeedback(caller): ForFeedback,
     UserHeader(user): UserHeader,
     IdempotencyHeader(key): IdempotencyHeader,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Preference>), ApiError> {
-    caller.require(Role::Feedback)?;
     let idempotent = key.map(|key| key.of("preferences", &caller, user.as_ref(), &body));
     let request = PreferenceRequest::parse(body, state.limits.max_messages)?;
     let command = PreferenceCommand {
@@ -75,10 +73,9 @@ pub(super) async fn create_preference(
 )]
 pub(super) async fn retrieve_preference(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForFeedback(caller): ForFeedback,
     PathPart(id): PathPart,
 ) -> Result<Json<Preference>, ApiError> {
-    caller.require(Role::Feedback)?;
     let record = preferences::find(&state, &caller, &id).await?;
     Ok(Json(record.into()))
 }
@@ -103,10 +100,9 @@ pub(super) async fn retrieve_preference(
 )]
 pub(super) async fn list_preferences(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForFeedback(caller): ForFeedback,
     QueryParameters(mut query): QueryParameters,
 ) -> Result<Json<List<Preference>>, ApiError> {
-    caller.require(Role::Feedback)?;
     let user = query.take("user")?.map(UserId::new).transpose();
     let user = user.map_err(|e| ApiError::invalid("invalid_value", "user", e.to_string()))?;
     let page = query.page()?;
@@ -135,11 +131,10 @@ pub(super) async fn list_preferences(
 )]
 pub(super) async fn create_feedback(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
+    ForFeedback(caller): ForFeedback,
     IdempotencyHeader(key): IdempotencyHeader,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Feedback>), ApiError> {
-    caller.require(Role::Feedback)?;
     let idempotent = key.map(|key| key.of("feedback", &caller, None, &body));
     let request = FeedbackRequest::parse(body)?;
     let command = FeedbackCommand {

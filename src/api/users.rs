@@ -8,25 +8,17 @@ use axum::response::IntoResponse;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{Authenticated, JsonBody, PathPart};
+use super::extract::{JsonBody, PersonOfPath};
 use super::types::error::ErrorResponse;
 use super::types::kept::Deleted;
 use super::types::person::{User, UserRequest};
-use crate::app::keys::Caller;
 use crate::app::people;
 use crate::app::state::AppState;
-use crate::ids::{UserId, UserKey};
-
-fn person(caller: &Caller, id: String) -> Result<UserKey, ApiError> {
-    let id = UserId::new(id);
-    let id = id.map_err(|e| ApiError::invalid("invalid_value", "id", e.to_string()))?;
-    Ok(people::person_of(caller, id)?)
-}
 
 /// Show what is recorded of a person
 ///
 /// Counts and settings; never their embeddings. A stranger's answer looks the same. Keys with the role
-/// `admin` may ask for everybody of their tenant, other keys for the people whom they name.
+/// `users` or `admin` may ask for everybody for whom they may act, other keys for the people whom they name.
 #[utoipa::path(
     get,
     path = "/v1/users/{id}",
@@ -39,10 +31,8 @@ fn person(caller: &Caller, id: String) -> Result<UserKey, ApiError> {
 )]
 pub(super) async fn retrieve_user(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
-    PathPart(id): PathPart,
+    PersonOfPath(user): PersonOfPath,
 ) -> Result<Json<User>, ApiError> {
-    let user = person(&caller, id)?;
     Ok(Json(people::show(&state, user).await?.into()))
 }
 
@@ -63,11 +53,9 @@ pub(super) async fn retrieve_user(
 )]
 pub(super) async fn update_user(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
-    PathPart(id): PathPart,
+    PersonOfPath(user): PersonOfPath,
     JsonBody(body): JsonBody,
 ) -> Result<Json<User>, ApiError> {
-    let user = person(&caller, id)?;
     let change = UserRequest::parse(body)?.into_change();
     Ok(Json(people::set(&state, user, change).await?.into()))
 }
@@ -87,10 +75,8 @@ pub(super) async fn update_user(
 )]
 pub(super) async fn export_user(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
-    PathPart(id): PathPart,
+    PersonOfPath(user): PersonOfPath,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = person(&caller, id)?;
     let lines = people::export(&state, user).await?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines))
 }
@@ -112,10 +98,8 @@ pub(super) async fn export_user(
 )]
 pub(super) async fn delete_user(
     State(state): State<Arc<AppState>>,
-    Authenticated(caller): Authenticated,
-    PathPart(id): PathPart,
+    PersonOfPath(user): PersonOfPath,
 ) -> Result<Json<Deleted>, ApiError> {
-    let user = person(&caller, id)?;
     let id = user.user.to_string();
     people::erase(&state, user).await?;
     Ok(Json(Deleted {

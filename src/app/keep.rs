@@ -157,10 +157,7 @@ pub async fn find(
     caller: &Caller,
     id: &str,
 ) -> Result<CompletionRecord, AppError> {
-    let not_found = || AppError::NotFound {
-        what: "completion",
-        id: id.chars().take(128).collect(),
-    };
+    let not_found = || not_found(id);
     let key = RecordId::new(id).map_err(|_| not_found())?;
     let tenant = caller.tenant.clone();
     let read = move |store: &Store| store.completion(&tenant, &key, now_unix_ms());
@@ -168,6 +165,14 @@ pub async fn find(
     found
         .filter(|record| may_see(caller, record))
         .ok_or_else(not_found)
+}
+
+/// The error for a completion that is not there, or is hidden from the caller.
+pub(super) fn not_found(id: &str) -> AppError {
+    AppError::NotFound {
+        what: "completion",
+        id: id.chars().take(128).collect(),
+    }
 }
 
 fn may_see(caller: &Caller, record: &CompletionRecord) -> bool {

@@ -21,9 +21,11 @@ use crate::ids::{Tenant, UserId};
 pub enum Role {
     /// Chat, completions, models.
     Inference,
-    /// Preferences.
+    /// Preferences and ratings.
     Feedback,
-    /// Adapters and users.
+    /// What is recorded of people: shown, set, exported, deleted.
+    Users,
+    /// The same, and what a server's operator does.
     Admin,
 }
 
@@ -33,6 +35,7 @@ impl Role {
         match self {
             Self::Inference => "inference",
             Self::Feedback => "feedback",
+            Self::Users => "users",
             Self::Admin => "admin",
         }
     }
@@ -78,7 +81,7 @@ impl Caller {
         Self {
             name: "open".to_owned(),
             tenant: Tenant::default(),
-            roles: [Role::Inference, Role::Feedback, Role::Admin].into(),
+            roles: [Role::Inference, Role::Feedback, Role::Users, Role::Admin].into(),
             users: AllowedUsers::Any,
             bound_user: None,
         }

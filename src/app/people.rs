@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::boot::now_unix_ms;
 use super::error::AppError;
-use super::keys::{Caller, Role};
+use super::keys::{AllowedUsers, Caller, Role};
 use super::state::AppState;
 use crate::adapter::lease::Lease;
 use crate::ids::{AdapterVersion, UserId, UserKey};
@@ -77,8 +77,8 @@ pub async fn known(state: &Arc<AppState>, user: &UserKey) -> Result<Known, AppEr
     state.with_store(read).await
 }
 
-/// The person `id` of the caller's tenant. Admins may ask for everybody, other keys for the people
-/// whom their entry in the key file names.
+/// The person `id` of the caller's tenant. The roles `users` and `admin` may ask for everybody, other
+/// keys for the people whom their entry in the key file names.
 ///
 /// # Errors
 /// The key may not.
@@ -86,8 +86,8 @@ pub fn person_of(caller: &Caller, id: UserId) -> Result<UserKey, AppError> {
     if !caller.users.contains(&id) {
         return Err(AppError::UserNotAllowed);
     }
-    if caller.users == super::keys::AllowedUsers::Any {
-        caller.require(Role::Admin)?;
+    if caller.users == AllowedUsers::Any && !caller.roles.contains(&Role::Admin) {
+        caller.require(Role::Users)?;
     }
     Ok(UserKey {
         tenant: caller.tenant.clone(),

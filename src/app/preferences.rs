@@ -79,7 +79,11 @@ pub async fn prefer(
     caller: &Caller,
     command: PreferenceCommand,
 ) -> Result<Inserted<PreferenceRecord>, AppError> {
+    // Before anything is looked up: a repetition is told no more than the first request was.
+    let user = user::resolve(caller, command.user.clone())?.map(|key| key.user);
+    let whose = Whose::of(&command.compared, user.clone());
     if let Some(known) = known(state, caller, &command.idempotent, Store::known_preference).await? {
+        whose.check(caller, known.user.as_ref())?;
         return Ok(Inserted::Known(known));
     }
     let record = match command.compared {
@@ -87,10 +91,7 @@ pub async fn prefer(
             messages,
             chosen,
             rejected,
-        } => {
-            let user = user::resolve(caller, command.user)?.map(|key| key.user);
-            of_texts(state, caller, user, messages, chosen, rejected)
-        }
+        } => of_texts(state, caller, user, messages, chosen, rejected),
         Compared::Answers { chosen, rejected } => {
             of_answers(state, caller, command.user.named(), chosen, rejected).await?
         }
@@ -103,7 +104,38 @@ pub async fn prefer(
     }
     let idempotent = command.idempotent;
     let write = move |store: &Store| store.insert_preference(&record, idempotent.as_ref());
-    state.with_store(write).await
+    let inserted = state.with_store(write).await?;
+    if let Inserted::Known(known) = &inserted {
+        whose.check(caller, known.user.as_ref())?;
+    }
+    Ok(inserted)
+}
+
+/// Whose record a repetition may be given. The key alone decides nothing: other API keys of the tenant
+/// may send the same one.
+enum Whose {
+    /// Of the person that the request is for.
+    Resolved(Option<UserId>),
+    /// Of the person who got this completion; the API key must be allowed to see it.
+    Answered(String),
+}
+
+impl Whose {
+    fn of(compared: &Compared, user: Option<UserId>) -> Self {
+        match compared {
+            Compared::Texts { .. } => Self::Resolved(user),
+            Compared::Answers { chosen, .. } => Self::Answered(chosen.completion.clone()),
+        }
+    }
+
+    fn check(&self, caller: &Caller, user: Option<&UserId>) -> Result<(), AppError> {
+        match self {
+            Self::Resolved(resolved) if resolved.as_ref() == user => Ok(()),
+            Self::Resolved(_) => Err(AppError::KeyReused),
+            Self::Answered(_) if caller.may_see(user) => Ok(()),
+            Self::Answered(completion) => Err(keep::not_found(completion)),
+        }
+    }
 }
 
 /// The record of the same request, if it was done before: a repetition gets it even if what it named
@@ -240,10 +272,12 @@ pub async fn rate(
     caller: &Caller,
     command: FeedbackCommand,
 ) -> Result<Inserted<FeedbackRecord>, AppError> {
+    let AnswerRef { completion, index } = command.answer;
+    let whose = Whose::Answered(completion.clone());
     if let Some(known) = known(state, caller, &command.idempotent, Store::known_feedback).await? {
+        whose.check(caller, known.user.as_ref())?;
         return Ok(Inserted::Known(known));
     }
-    let AnswerRef { completion, index } = command.answer;
     let completion = keep::find(state, caller, &completion).await?;
     let now = now_unix_ms();
     let record = FeedbackRecord {
@@ -261,7 +295,11 @@ pub async fn rate(
     };
     let idempotent = command.idempotent;
     let write = move |store: &Store| store.insert_feedback(&record, idempotent.as_ref());
-    state.with_store(write).await
+    let inserted = state.with_store(write).await?;
+    if let Inserted::Known(known) = &inserted {
+        whose.check(caller, known.user.as_ref())?;
+    }
+    Ok(inserted)
 }
 
 /// A preference of the caller's tenant.
@@ -281,12 +319,7 @@ pub async fn find(
     let tenant = caller.tenant.clone();
     let read = move |store: &Store| store.preference(&tenant, &key);
     let found = state.with_store(read).await?;
-    let may_see = |record: &PreferenceRecord| {
-        record
-            .user
-            .as_ref()
-            .is_none_or(|u| caller.users.contains(u))
-    };
+    let may_see = |record: &PreferenceRecord| caller.may_see(record.user.as_ref());
     found.filter(may_see).ok_or_else(not_found)
 }
 

@@ -1,6 +1,5 @@
 //! A path becomes a decoder.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use super::placement::Placement;
 use super::weights::gguf::GgufFile;
 use super::weights::hugging_face::{read_config, weight_files, SafetensorsFiles};
 use super::weights::Weights;
+use crate::regular::{self, Links};
 
 /// The files of a model, recognised but not yet read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl ModelFiles {
 /// The file cannot be read.
 pub fn sha256_of_file(path: &Path) -> Result<String, ModelError> {
     let hash = || -> io::Result<String> {
-        let mut file = File::open(path)?;
+        let (mut file, _) = regular::open(path, Links::Follow)?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         loop {

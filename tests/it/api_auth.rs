@@ -168,6 +168,46 @@ async fn a_key_without_the_role_is_403() {
     }
 }
 
+/// Every route of the document but the public ones and those for any key, with a body that nobody may read.
+#[tokio::test]
+async fn who_may_not_is_told_so_before_anything_of_the_request_is_read() {
+    let file = json!({"keys": [{"name": "nothing", "key": APP, "roles": []}]});
+    let server = TestServer::with(Setup {
+        keys: keys(&file.to_string()),
+        ..Setup::default()
+    });
+    let document: Value = serde_json::from_str(&attune::api::openapi::document()).unwrap();
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let public = operation["security"] == json!([{}]);
+            if public || path == "/metrics" {
+                continue;
+            }
+            let read = futures_util::stream::poll_fn(
+                |_| -> std::task::Poll<Option<std::io::Result<&[u8]>>> {
+                    panic!("somebody reads the body")
+                },
+            );
+            let request = Request::builder()
+                .method(method.to_uppercase().as_str())
+                .uri(path.replace(['{', '}'], "") + "?limit=x")
+                .header("authorization", format!("Bearer {APP}"))
+                .header("content-type", "application/json")
+                .header("x-user-id", "")
+                .header("idempotency-key", "");
+            let reply = server
+                .send(request.body(Body::from_stream(read)).unwrap())
+                .await;
+            let code = Some("insufficient_permissions".to_owned());
+            let expected = (403, "permission_error".to_owned(), code, None);
+            assert_eq!(reply.error(), expected, "{method} {path}");
+            asked += 1;
+        }
+    }
+    assert!(asked >= 25, "{asked} routes");
+}
+
 #[tokio::test]
 async fn a_key_acts_for_its_people_only() {
     let server = server();

@@ -150,13 +150,17 @@ async fn whoever_is_deleted_is_gone_and_answered_as_a_stranger() {
 
 const ADMIN: &str = "sk-admin-0123456789abcdef";
 const APP: &str = "sk-app-0123456789abcdef";
+const USERS: &str = "sk-users-0123456789abcdef";
+const BOBS: &str = "sk-bobs-0123456789abcdef";
 const KIOSK: &str = "sk-kiosk-0123456789abcdef";
 
 #[tokio::test]
-async fn admins_may_ask_for_everybody_and_other_keys_for_the_people_they_name() {
+async fn admins_and_the_role_users_may_ask_for_everybody_and_other_keys_for_the_people_they_name() {
     let file = json!({"keys": [
         {"name": "admin", "key": ADMIN, "roles": ["admin"]},
         {"name": "app", "key": APP, "roles": ["inference", "feedback"]},
+        {"name": "users", "key": USERS, "roles": ["users"]},
+        {"name": "bobs", "key": BOBS, "roles": ["users"], "users": ["bob"]},
         {"name": "kiosk", "key": KIOSK, "users": ["bob"]},
     ]});
     let server = TestServer::with(Setup {
@@ -167,6 +171,9 @@ async fn admins_may_ask_for_everybody_and_other_keys_for_the_people_they_name() 
     for (key, user, status) in [
         (ADMIN, "alice", 200),
         (APP, "alice", 403),
+        (USERS, "alice", 200),
+        (BOBS, "alice", 403),
+        (BOBS, "bob", 200),
         (KIOSK, "alice", 403),
         (KIOSK, "bob", 200),
     ] {

@@ -16,6 +16,7 @@ mod api_health;
 mod api_kept;
 mod api_models;
 mod api_preferences;
+mod api_replay;
 mod api_sdk;
 mod api_users;
 mod forgetting;

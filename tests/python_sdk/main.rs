@@ -77,8 +77,10 @@ fn python_with_openai() -> PathBuf {
                 "{command:?} failed: this test needs python3 with venv and pip"
             );
         };
-        run(Command::new("python3").args(["-m", "venv"]).arg(&home));
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "openai>=2,<3"]));
+        run(Command::new("python3")
+            .args(["-I", "-m", "venv"])
+            .arg(&home));
+        run(Command::new(&python).args(["-I", "-m", "pip", "install", "--quiet", "openai>=2,<3"]));
     }
     python
 }

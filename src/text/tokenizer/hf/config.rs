@@ -1,6 +1,5 @@
 //! What the files beside `tokenizer.json` say.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -8,8 +7,12 @@ use serde_json::Value;
 use tokenizers::Tokenizer as Encoder;
 
 use super::Added;
+use crate::regular::{self, Links};
 use crate::text::tokenizer::special::END_NAMES;
 use crate::text::tokenizer::{Roles, TextError};
+
+/// Bytes of a JSON file that are read; the largest vocabularies have some ten megabytes.
+const MAX_JSON_BYTES: u64 = 256 << 20;
 
 /// Special ids and the chat template.
 pub(super) struct Config {
@@ -117,7 +120,9 @@ pub(super) fn read_json(path: &Path) -> Result<Option<Value>, TextError> {
 }
 
 fn read_text(path: &Path) -> Result<Option<String>, TextError> {
-    match fs::read_to_string(path) {
+    let read = regular::read(path, MAX_JSON_BYTES, Links::Follow)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    match read {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(TextError::Tokenizer(format!(
@@ -129,6 +134,8 @@ fn read_text(path: &Path) -> Result<Option<String>, TextError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;
