@@ -9,7 +9,7 @@ use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{ForInference, JsonBody, UserHeader};
-use super::headers::{AnswerHead, KEPT};
+use super::headers::{AnswerHead, KEPT, STORE};
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
 use super::types::chat_request::ChatCompletionRequest;
@@ -21,6 +21,7 @@ use super::types::generation::Bounds;
 use super::types::usage::{Attribution, Usage};
 use crate::app::answer::{AnswerPiece, WholeAnswer};
 use crate::app::state::AppState;
+use crate::app::store_health::StoreState;
 use crate::app::{answer, chat};
 
 /// Answer a conversation
@@ -57,6 +58,10 @@ pub(super) async fn create_chat_completion(
     let head = AnswerHead::new("chatcmpl-", running.answered_by);
     let keeper = keeper.map(|k| k.named(&head.id, head.created * 1000, running.prompt_tokens));
     let mut headers = head.headers();
+    let store = state.store_health.state();
+    if store != StoreState::Writable {
+        headers.insert(STORE, HeaderValue::from_static(store.as_str()));
+    }
     if streams {
         let chunks = ChatChunks {
             count: running.answers.len(),

@@ -180,6 +180,12 @@ impl ApiError {
         .closing()
     }
 
+    /// 503: too much waits.
+    fn overloaded(code: &'static str, message: String, retry_after: Duration) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "overloaded_error", Some(code), message).retry_after(retry_after)
+    }
+
     /// 503: a part of the server is not ready; the text names it.
     pub fn not_ready(reason: impl Into<String>) -> Self {
         let code = Some("not_ready");
@@ -256,8 +262,7 @@ impl From<AppError> for ApiError {
             AppError::UserNotAllowed => Self::forbidden(message).about("user"),
             AppError::RoleMissing(_) => Self::forbidden(message),
             AppError::Overloaded { retry_after } => {
-                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("engine_overloaded"));
-                Self::new(status, "overloaded_error", code, message).retry_after(retry_after)
+                Self::overloaded("engine_overloaded", message, retry_after)
             }
             AppError::ShuttingDown => Self::shutting_down(),
             AppError::Deadline(_) => {
@@ -291,6 +296,9 @@ impl From<AppError> for ApiError {
                 );
                 let error = Self::new(status, SERVER, Some(code), message);
                 error.about("model").never_again()
+            }
+            AppError::StoreBusy { retry_after } => {
+                Self::overloaded("store_busy", message, retry_after)
             }
             AppError::Store(inner) => {
                 tracing::error!(reason = %inner, "the store failed");
@@ -361,6 +369,13 @@ mod tests {
                 403,
                 "permission_error",
                 "insufficient_permissions",
+                None,
+            ),
+            (
+                AppError::StoreBusy { retry_after: after },
+                503,
+                "overloaded_error",
+                "store_busy",
                 None,
             ),
             (

@@ -16,6 +16,9 @@ pub const USER_ROW: &str = "x-attune-user-row";
 /// The header of an answer that was to be kept: whether it was.
 pub const KEPT: &str = "x-attune-kept";
 
+/// The header of a chat answer that was made while the store takes no writes: why it takes none.
+pub const STORE: &str = "x-attune-store";
+
 /// What all parts of one answer share.
 #[derive(Debug, Clone)]
 pub struct AnswerHead {

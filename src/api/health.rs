@@ -9,8 +9,12 @@ use super::error::ApiError;
 use super::types::error::ErrorResponse;
 use super::types::health::Health;
 use crate::app::state::AppState;
+use crate::app::store_health::StoreState;
 
-const OK: Health = Health { status: "ok" };
+const OK: Health = Health {
+    status: "ok",
+    store: None,
+};
 
 /// Whether the process is worth keeping
 ///
@@ -35,7 +39,8 @@ pub(super) async fn livez(State(state): State<Arc<AppState>>) -> Result<Json<Hea
 
 /// Whether requests can be answered now
 ///
-/// Fails while the server drains and while a part of it cannot serve; the message names the part.
+/// Fails while the server drains and while a part of it cannot serve; the message names the part. A store
+/// that takes no writes is no such part: the answer says so.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -47,8 +52,10 @@ pub(super) async fn livez(State(state): State<Arc<AppState>>) -> Result<Json<Hea
     )
 )]
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, ApiError> {
-    state
-        .ready()
-        .map(|()| Json(OK))
-        .map_err(ApiError::not_ready)
+    state.ready().map_err(ApiError::not_ready)?;
+    let store = state.store_health.state();
+    Ok(Json(Health {
+        store: (store != StoreState::Writable).then(|| store.as_str()),
+        ..OK
+    }))
 }

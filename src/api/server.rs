@@ -20,8 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use super::router::{router, HttpConfig};
-use crate::app::housekeeping;
 use crate::app::state::AppState;
+use crate::app::{housekeeping, store_health};
 use crate::telemetry::Metrics;
 
 /// Bounds of connections.
@@ -73,6 +73,7 @@ pub async fn serve(
     let server = Server::new(state.clone(), config);
     let upkeep = state.tasks.spawn(upkeep(state.metrics.clone()));
     let housekeeping = state.tasks.spawn(housekeeping::run(state.clone()));
+    let probe = state.tasks.spawn(store_health::run(state.clone()));
     tokio::select! {
         () = server.accept(&listener) => {}
         () = shutdown => {}
@@ -89,6 +90,7 @@ pub async fn serve(
     server.close().await;
     upkeep.abort();
     housekeeping.abort();
+    probe.abort();
     stopped.map_err(io::Error::other)
 }
 

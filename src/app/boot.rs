@@ -9,6 +9,8 @@ use tokio_util::task::TaskTracker;
 use super::devices;
 use super::keys::{KeyFileError, KeyRing};
 use super::state::{AppState, Limits};
+use super::store_health::StoreHealth;
+use super::store_threads::StoreThreads;
 use super::versions::{LiveVersions, LoadedBase, Versions, VersionsError};
 use crate::adapter::loaded::LoadedVersions;
 use crate::base_model::{BaseModel, LoadError};
@@ -54,6 +56,9 @@ pub enum BootError {
     /// The thread pool.
     #[error("the thread pool could not be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The threads of the store.
+    #[error("the threads of the store could not be started: {0}")]
+    StoreThreads(#[source] std::io::Error),
 }
 
 /// A base model, and what the engine runs of it.
@@ -94,8 +99,9 @@ pub fn boot_with(
         keep_completions: config.keep_completions(),
         ..Limits::default()
     };
+    let threads = StoreThreads::start(versions.store().clone()).map_err(BootError::StoreThreads)?;
     Ok(Arc::new(state(
-        base, alias, versions, engine, keys, limits, metrics,
+        base, alias, versions, engine, keys, limits, metrics, threads,
     )))
 }
 
@@ -108,16 +114,17 @@ fn state(
     keys: KeyRing,
     limits: Limits,
     metrics: Metrics,
+    store_threads: StoreThreads,
 ) -> AppState {
     let model = base.decoder.config();
-    let store = versions.store().clone();
     AppState {
         context_len: model.max_positions.min(engine.kv_rows()),
         vocab_size: model.vocab_size,
         engine,
         tokenizer: base.tokenizer,
         template: base.template,
-        readiness: Box::new(move || store.is_writable().map_err(|e| e.to_string())),
+        store_threads,
+        store_health: StoreHealth::default(),
         versions,
         base_model_id: base.id,
         alias,

@@ -6,6 +6,9 @@ use crate::engine::request::{SequenceError, SubmitError};
 use crate::ids::AdapterVersion;
 use crate::store::{InsertError, StoreError};
 
+/// When a caller who met a busy store may come again.
+pub const STORE_BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
+
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppError {
@@ -78,6 +81,12 @@ pub enum AppError {
         /// Why.
         reason: String,
     },
+    /// So much waits for the store that this was not taken in.
+    #[error("the store is busy; try again later")]
+    StoreBusy {
+        /// When room is expected.
+        retry_after: Duration,
+    },
     /// The store cannot write, or a record is damaged. The text is for the log.
     #[error("the store failed: {0}")]
     Store(String),
@@ -100,6 +109,9 @@ impl From<StoreError> for AppError {
                 message: format!(
                     "the record would have {bytes} bytes, the most is {max}; send shorter texts"
                 ),
+            },
+            StoreError::Busy => Self::StoreBusy {
+                retry_after: STORE_BUSY_RETRY_AFTER,
             },
             StoreError::AdapterInUse { .. } => Self::Conflict(error.to_string()),
             error => Self::Store(error.to_string()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::boot::now_unix_ms;
 use super::error::AppError;
 use super::state::AppState;
+use super::store_threads::StoreWork;
 use crate::store::{Store, StoreError};
 
 /// How often. A deleted person's bytes are out of the files after this and the time of a compaction.
@@ -42,5 +43,5 @@ pub async fn once(state: &Arc<AppState>) -> Result<(), AppError> {
         }
         Ok(())
     };
-    state.with_store(work).await
+    state.store_threads.run(StoreWork::Long, work).await
 }

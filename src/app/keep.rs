@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter};
 
 use super::answer::{AnswerPiece, FinishReason, WholeAnswer};
 use super::boot::now_unix_ms;
@@ -9,10 +12,22 @@ use super::error::AppError;
 use super::keys::Caller;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
+use super::store_health::StoreState;
 use crate::ids::{RecordId, Tenant};
 pub use crate::store::{CompletionRecord, KeptChoice};
 use crate::store::{Page, Store, StoreError, Turn};
 use crate::text::chat_template::ChatMessage;
+
+/// How long an answer that is whole waits until it is kept.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The counter of answers that were to be kept.
+const KEPT: &str = "attune_completions_to_keep_total";
+
+/// Help texts of what is counted here.
+pub fn describe() {
+    describe_counter!(KEPT, "Answers that were to be kept, by outcome.");
+}
 
 /// What a request says about keeping its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,18 +122,29 @@ impl Keeper {
         }
     }
 
-    /// Writes the whole completion. An answer is worth more than its copy: a failure is logged, and
-    /// the result says whether it was kept.
+    /// Writes the whole completion. An answer is worth more than its copy: a failure is logged, the
+    /// answer waits for a slow disk for [`PATIENCE`] only, and the result says whether it was kept.
     pub async fn write(self) -> bool {
         let Self { state, record } = self;
-        let written = state.with_store(move |store| store.insert_completion(&record));
-        match written.await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, "a completion was not kept");
-                false
+        let state_of_store = state.store_health.state();
+        let written = match state_of_store {
+            StoreState::Writable => {
+                let write = state.with_store(move |store| store.insert_completion(&record));
+                let slow = |_| Err(AppError::Store("the disk is slow".to_owned()));
+                tokio::time::timeout(PATIENCE, write)
+                    .await
+                    .unwrap_or_else(slow)
             }
+            _ => Err(AppError::Store(state_of_store.as_str().to_owned())),
+        };
+        let outcome = if written.is_ok() { "kept" } else { "failed" };
+        state
+            .metrics
+            .record(|| counter!(KEPT, "outcome" => outcome).increment(1));
+        if let Err(error) = &written {
+            tracing::error!(%error, "a completion was not kept");
         }
+        written.is_ok()
     }
 
     fn choice(&mut self, index: usize) -> &mut KeptChoice {

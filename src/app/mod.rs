@@ -22,6 +22,8 @@
 //! | [`address`] | where the server of a data directory listens |
 //! | [`admin`] | the operator's view: changes are counted, versions and aliases listed |
 //! | [`snapshot`] | the store's export, for a client that may be slow |
+//! | [`store_threads`] | threads that work on the store, and nothing else does |
+//! | [`store_health`] | whether the store works, as far as is known |
 //! | [`commands`] | the other subcommands |
 //! | [`error`] | what can go wrong, without status codes |
 
@@ -46,5 +48,7 @@ pub mod preferences;
 pub mod selection;
 pub mod snapshot;
 pub mod state;
+pub mod store_health;
+pub mod store_threads;
 pub mod user;
 pub mod versions;

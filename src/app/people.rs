@@ -15,7 +15,7 @@ use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// Text about them for the prompt.
-    pub profile: Option<String>,
+    pub profile: Option<Arc<str>>,
     /// When they were deleted last, in milliseconds since 1970.
     pub deleted_unix_ms: Option<u64>,
 }
@@ -61,20 +61,13 @@ pub struct PersonChange {
     pub learning: Option<bool>,
 }
 
-/// What an answer has to know of `user`.
-///
-/// # Errors
-/// The store cannot be read.
-pub async fn known(state: &Arc<AppState>, user: &UserKey) -> Result<Known, AppError> {
-    let user = user.clone();
-    let read = move |store: &Store| -> Result<Known, StoreError> {
-        let deleted = store.tombstone(&user)?;
-        Ok(Known {
-            profile: store.profile(&user)?.and_then(|profile| profile.text),
-            deleted_unix_ms: deleted.map(|t| t.deleted_unix_ms),
-        })
-    };
-    state.with_store(read).await
+/// What an answer has to know of `user`: from memory, whatever the store's disk does.
+pub fn known(state: &AppState, user: &UserKey) -> Known {
+    let known = state.versions.store().known(user);
+    Known {
+        profile: known.profile,
+        deleted_unix_ms: known.deleted_unix_ms,
+    }
 }
 
 /// The person `id` of the caller's tenant. The roles `users` and `admin` may ask for everybody, other
@@ -100,7 +93,7 @@ pub fn person_of(caller: &Caller, id: UserId) -> Result<UserKey, AppError> {
 /// # Errors
 /// The store cannot be read.
 pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppError> {
-    let known = known(state, &user).await?;
+    let known = known(state, &user);
     let lease = state.versions.by_alias_for(&state.alias, Some(&user));
     let row = lease.as_ref().map_or(RowKind::None, |lease| {
         known.soft_prompt(lease, Some(&user)).kind()

@@ -21,7 +21,7 @@ pub struct Selection {
     lease: Option<Lease>,
     soft_prompt: SoftPrompt,
     user: Option<UserKey>,
-    profile: Option<String>,
+    profile: Option<Arc<str>>,
 }
 
 /// What is told to the caller about who answers.
@@ -43,7 +43,7 @@ pub struct AnsweredBy {
 /// versions that were made before that.
 ///
 /// # Errors
-/// An unknown model, a person for whom the key may not act, or a store that cannot be read.
+/// An unknown model, or a person for whom the key may not act.
 pub async fn select(
     state: &Arc<AppState>,
     caller: &Caller,
@@ -57,7 +57,7 @@ pub async fn select(
         Target::Pinned(version) => Some(first_use::lease(state, version).await?),
     };
     let known = match (&lease, &user) {
-        (Some(_), Some(user)) => people::known(state, user).await?,
+        (Some(_), Some(user)) => people::known(state, user),
         _ => Known::default(),
     };
     let soft_prompt = lease.as_ref().map_or_else(SoftPrompt::none, |lease| {

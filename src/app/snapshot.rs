@@ -11,7 +11,8 @@ use futures_util::stream::{try_unfold, Stream};
 
 use super::error::AppError;
 use super::state::AppState;
-use crate::store::{ExportSummary, StoreError};
+use super::store_threads::StoreWork;
+use crate::store::{ExportSummary, Store, StoreError};
 
 /// Bytes that are read at a time.
 const CHUNK: u64 = 256 << 10;
@@ -31,22 +32,22 @@ pub struct Snapshot {
 /// # Errors
 /// The disk is full, or a record cannot be read.
 pub async fn take(state: &Arc<AppState>) -> Result<Snapshot, AppError> {
-    state
-        .blocking(|state| {
-            let failed = |error| AppError::from(StoreError::Output(error));
-            let file = tempfile::tempfile_in(state.versions.data_dir()).map_err(failed)?;
-            let mut out = BufWriter::new(file);
-            let summary = state.versions.store().export(&mut out)?;
-            let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-            let bytes = file.stream_position().map_err(failed)?;
-            file.rewind().map_err(failed)?;
-            Ok(Snapshot {
-                summary,
-                bytes,
-                file,
-            })
+    let dir = state.versions.data_dir().to_owned();
+    let work = move |store: &Store| -> Result<Snapshot, StoreError> {
+        let failed = StoreError::Output;
+        let file = tempfile::tempfile_in(dir).map_err(failed)?;
+        let mut out = BufWriter::new(file);
+        let summary = store.export(&mut out)?;
+        let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+        let bytes = file.stream_position().map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        Ok(Snapshot {
+            summary,
+            bytes,
+            file,
         })
-        .await
+    };
+    state.store_threads.run(StoreWork::Long, work).await
 }
 
 impl Snapshot {

@@ -8,6 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use super::error::AppError;
 use super::keys::KeyRing;
+use super::store_health::StoreHealth;
+use super::store_threads::{StoreThreads, StoreWork};
 use super::versions::LiveVersions;
 use crate::engine;
 use crate::engine::thread::EngineHandle;
@@ -17,10 +19,6 @@ use crate::store::Store;
 use crate::telemetry::{Metrics, TelemetryError};
 use crate::text::chat_template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
-
-/// Says whether parts that this module does not hold (the store) can serve; the text names what
-/// cannot.
-pub type Readiness = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Bounds of requests that are no part of the OpenAI surface.
 #[derive(Debug, Clone)]
@@ -66,6 +64,8 @@ pub fn new_metrics() -> Result<Metrics, TelemetryError> {
     ])?;
     metrics.record(engine::metrics::describe);
     metrics.record(super::admin::describe);
+    metrics.record(super::keep::describe);
+    metrics.record(super::store_health::describe);
     Ok(metrics)
 }
 
@@ -97,8 +97,10 @@ pub struct AppState {
     pub work: TaskTracker,
     /// Background tasks: connections, upkeep.
     pub tasks: TaskTracker,
-    /// Parts outside of this struct that must be ready.
-    pub readiness: Readiness,
+    /// Where work on the store is done.
+    pub store_threads: StoreThreads,
+    /// What the store can do.
+    pub store_health: StoreHealth,
     /// Counters.
     pub metrics: Metrics,
     /// Set once; new work is refused from then on.
@@ -142,21 +144,20 @@ impl AppState {
             .map_err(|error| AppError::Internal(format!("a blocking thread failed: {error}")))?
     }
 
-    /// The same for work on the store alone.
+    /// Runs `work`, some reads or writes of a request, on a thread of the store.
     ///
     /// # Errors
-    /// What `work` says; a thread that fails.
+    /// [`AppError::StoreBusy`] if too much waits there already; what `work` says.
     pub async fn with_store<T, E, F>(self: &Arc<Self>, work: F) -> Result<T, AppError>
     where
         T: Send + 'static,
         E: Into<AppError> + Send + 'static,
         F: FnOnce(&Store) -> Result<T, E> + Send + 'static,
     {
-        self.blocking(move |state| work(state.versions.store()).map_err(Into::into))
-            .await
+        self.store_threads.run(StoreWork::Request, work).await
     }
 
-    /// Whether requests can be answered.
+    /// Whether requests can be answered. They are without the store, too: see [`StoreHealth`].
     ///
     /// # Errors
     /// What is not ready.
@@ -167,6 +168,6 @@ impl AppState {
         if !self.engine.is_alive() {
             return Err("the engine has stopped".to_owned());
         }
-        (self.readiness)()
+        Ok(())
     }
 }

@@ -102,6 +102,14 @@ pub(super) fn decode_counts(value: &[u8]) -> Result<Counts, StoreError> {
     decode(COUNTS_KIND, COUNTS_KEY, value)
 }
 
+/// The counts in `value`; no value is a store without records.
+pub(super) fn read_counts(value: Option<Vec<u8>>) -> Result<Counts, StoreError> {
+    match value {
+        Some(value) => decode_counts(&value),
+        None => Ok(Counts::new()),
+    }
+}
+
 fn encode<T: Serialize>(kind: &str, key: &[u8], data: &T) -> Result<Vec<u8>, StoreError> {
     let envelope = Envelope {
         kind: kind.to_owned(),

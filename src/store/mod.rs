@@ -10,7 +10,8 @@
 //! | `person`, `erase` | all that is recorded of a person: shown, deleted |
 //! | `tally` | what people thought of each version |
 //! | `meta` | schema version, store id, record counts |
-//! | `trees` | the only file that names sled: reads and transactions |
+//! | `serving` | what answers need to know of people, in memory |
+//! | `trees` | the only folder that names sled: reads and transactions |
 //! | `durable` | from written to durable, once for all writers that wait |
 //! | `files`, `seal` | the directory: lock, marker, rehearsal; what the files were when it was closed |
 //! | `open` | from a directory to a [`Store`], and back |
@@ -20,8 +21,9 @@
 //! | `compact` | the same records in new files |
 //! | `verify` | every invariant, checked |
 //!
-//! The format on disk is described in `docs/store-format.md`. All calls block; an async caller
-//! wraps them in `spawn_blocking`. No call reads a clock: times come in as parameters.
+//! The format on disk is described in `docs/store-format.md`. All calls block but [`Store::known`]; an
+//! async caller has them done by threads of the store (`app::store_threads`). No call reads a clock: times
+//! come in as parameters.
 //!
 //! A write that returns `Ok` is durable. A new record kind is one file here, one line in
 //! `record::KINDS` and one migration.
@@ -53,6 +55,7 @@ mod preferences;
 mod profiles;
 mod record;
 mod seal;
+mod serving;
 mod snapshot;
 mod tally;
 mod tombstones;
@@ -81,6 +84,7 @@ pub use owned::{InsertError, Inserted, Page};
 pub use person::UserCounts;
 pub use preferences::{ComparedAnswer, PreferenceRecord, PreferenceSource, Turn};
 pub use profiles::ProfileRecord;
+pub use serving::KnownPerson;
 pub use snapshot::ExportSummary;
 pub use tally::VersionTally;
 pub use tombstones::{tombstone_digest, TombstoneRecord};

@@ -70,6 +70,7 @@ impl Store {
         // From here on, dropping `store` closes and seals what was opened.
         let store = Store::new(dir, trees);
         make_current(store.trees(), store.dir())?;
+        store.trees().load_serving()?;
         Ok(store)
     }
 
@@ -84,6 +85,7 @@ impl Store {
             state: State::Ready,
         })?;
         store.inner.dir.set_marker(Marker::Ready)?;
+        store.trees().load_serving()?;
         Ok(store)
     }
 
@@ -131,6 +133,11 @@ impl Store {
             file.sync_data()
         };
         probe().map_err(StoreError::io("write to", dir))
+    }
+
+    /// Records, and entries of indexes, that were read since the store was opened: what a call costs.
+    pub fn records_read(&self) -> u64 {
+        self.trees().reads()
     }
 
     /// The database.

@@ -229,9 +229,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let prefix = keys::encode(&[tenant.as_str()]);
         let after = page.after.as_ref().map(|id| key(tenant, id));
-        let entries = self
-            .trees()
-            .page(R::TREE, &prefix, after.as_deref(), page.newest_first);
+        let entries =
+            self.trees()
+                .view()?
+                .page(R::TREE, &prefix, after.as_deref(), page.newest_first);
         for entry in entries {
             let (key, value) = entry?;
             if !add(record::decode(&key, &value)?) {
@@ -251,14 +252,13 @@ impl Store {
         let after = page.after.as_ref();
         let after = after.map(|id| by_user::key(user, R::OWNED, id));
         let (tree, backwards) = (ByUserRecord::TREE, page.newest_first);
-        let entries = self
-            .trees()
-            .page(tree, &prefix, after.as_deref(), backwards);
+        let view = self.trees().view()?;
+        let entries = view.page(tree, &prefix, after.as_deref(), backwards);
         for entry in entries {
             let (key, value) = entry?;
             let entry: ByUserRecord = record::decode(&key, &value)?;
             // It may have been deleted since the entry was read.
-            let Some(found) = self.trees().record(&entry.target())? else {
+            let Some(found) = view.record(&entry.target())? else {
                 continue;
             };
             if !add(found) {

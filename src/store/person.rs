@@ -50,14 +50,14 @@ impl Store {
             lines += 1;
             out.write_all(&value).map_err(StoreError::Output)
         };
-        let own = users::key(user);
-        line(self.trees().get(UserRecord::TREE, &own)?)?;
-        line(self.trees().get(ProfileRecord::TREE, &own)?)?;
+        let (own, view) = (users::key(user), self.trees().view()?);
+        line(view.get(UserRecord::TREE, &own)?)?;
+        line(view.get(ProfileRecord::TREE, &own)?)?;
         let index = by_user::prefix(user, None);
-        for entry in self.trees().scan(ByUserRecord::TREE, &index) {
+        for entry in view.scan(ByUserRecord::TREE, &index) {
             let (key, value) = entry?;
             let entry: ByUserRecord = record::decode(&key, &value)?;
-            line(self.trees().get(entry.kind.tree(), &entry.target())?)?;
+            line(view.get(entry.kind.tree(), &entry.target())?)?;
         }
         Ok(lines)
     }

@@ -38,13 +38,18 @@ impl Record for TombstoneRecord {
 /// SHA-256 of store id and key of `user`, in hex. With the store's id in it, two stores' tombstones
 /// of one person have nothing in common.
 pub fn tombstone_digest(store_id: &str, user: &UserKey) -> String {
+    hex::encode(digest(store_id, user))
+}
+
+/// The same, as bytes.
+pub(super) fn digest(store_id: &str, user: &UserKey) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(keys::encode(&[
         store_id,
         user.tenant.as_str(),
         user.user.as_str(),
     ]));
-    hex::encode(hash.finalize())
+    hash.finalize().into()
 }
 
 impl Store {

@@ -1,6 +1,5 @@
 //! Bad input: every row of the error table that concerns chat and completions.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use attune::api::router::HttpConfig;
@@ -343,20 +342,6 @@ async fn the_soft_prompt_takes_positions_of_the_context() {
         message.contains("258") && message.contains("2 of the user's"),
         "{message}"
     );
-}
-
-#[tokio::test]
-async fn a_store_that_fails_shows_in_readiness_only() {
-    let server = TestServer::new();
-    server.store_ready.store(false, Ordering::SeqCst);
-    let reply = server.get("/readyz").await;
-    assert_eq!(reply.status, 503);
-    assert!(
-        reply.text().contains("the store cannot be written"),
-        "{}",
-        reply.text()
-    );
-    assert_eq!(server.get("/livez").await.status, 200);
 }
 
 /// The document and the reader of requests cannot drift apart: a documented field that nobody read

@@ -20,4 +20,5 @@ mod api_replay;
 mod api_sdk;
 mod api_users;
 mod forgetting;
+mod store_outage;
 mod support;

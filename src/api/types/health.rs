@@ -8,4 +8,7 @@ use utoipa::ToSchema;
 pub struct Health {
     /// Always `ok`.
     pub status: &'static str,
+    /// Only of `/readyz`, and only while the store takes no writes: why. Answers are made all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<&'static str>,
 }

@@ -10,7 +10,7 @@ pub mod socket;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -20,6 +20,8 @@ use attune::adapter::loaded::LoadedVersions;
 use attune::api::router::{router, HttpConfig};
 use attune::app::keys::KeyRing;
 use attune::app::state::{new_metrics, AppState, Limits};
+use attune::app::store_health::StoreHealth;
+use attune::app::store_threads::StoreThreads;
 use attune::app::versions::{Expected, LiveVersions, Versions};
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
@@ -80,8 +82,6 @@ pub struct TestServer {
     pub state: Arc<AppState>,
     pub router: Router,
     pub gate: Arc<Gate>,
-    /// What `readiness` says.
-    pub store_ready: Arc<AtomicBool>,
     /// Its store and bundles.
     pub data_dir: Arc<tempfile::TempDir>,
 }
@@ -107,9 +107,7 @@ impl TestServer {
 
     pub fn with(setup: Setup) -> Self {
         let gate = Arc::new(Gate::default());
-        let store_ready = Arc::new(AtomicBool::new(true));
         let tokenizer = Arc::new(Tokenizer::from_directory(&tiny_llama()).unwrap());
-        let readiness = store_ready.clone();
         let config = EngineConfig {
             max_running: setup.max_running,
             max_queued: setup.max_queued,
@@ -129,6 +127,7 @@ impl TestServer {
         }
         let (base, folder) = (bundles::base(), data_dir.path().join("bundles"));
         let versions = LiveVersions::open(versions, base, folder, loaded).unwrap();
+        let store_threads = StoreThreads::start(versions.store().clone()).unwrap();
         let state = Arc::new(AppState {
             engine: EngineHandle::spawn(Box::new(runner), config),
             template: setup.template.then_some(template),
@@ -143,10 +142,8 @@ impl TestServer {
             started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             work: Default::default(),
             tasks: Default::default(),
-            readiness: Box::new(move || match readiness.load(Ordering::SeqCst) {
-                true => Ok(()),
-                false => Err("the store cannot be written".to_owned()),
-            }),
+            store_threads,
+            store_health: StoreHealth::default(),
             metrics: new_metrics().unwrap(),
             draining: AtomicBool::new(false),
         });
@@ -154,7 +151,6 @@ impl TestServer {
             router: router(state.clone(), setup.http),
             state,
             gate,
-            store_ready,
             data_dir,
         }
     }

@@ -1,0 +1,143 @@
+//! The one writer.
+
+use std::collections::BTreeMap;
+use std::sync::MutexGuard;
+
+use sled::transaction::{
+    ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
+};
+
+use crate::store::meta::{self, Meta};
+use crate::store::trees::opened::backend;
+use crate::store::trees::{Edit, Trees};
+use crate::store::StoreError;
+
+/// The one write that is under way.
+pub(in crate::store) struct Writer<'a> {
+    trees: &'a Trees,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Trees {
+    /// Starts a write: what is read from here to `commit` stays true until then.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] after an earlier failure.
+    pub(in crate::store) fn writer(&self) -> Result<Writer<'_>, StoreError> {
+        // A writer that panicked left the lock poisoned, and perhaps half of its work.
+        let guard = self.writing.lock().map_err(|_| StoreError::Failed)?;
+        self.check()?;
+        Ok(Writer {
+            trees: self,
+            _guard: guard,
+        })
+    }
+
+    /// Whether writes can succeed as far as is known.
+    pub(in crate::store) fn check(&self) -> Result<(), StoreError> {
+        self.opened()?.durable.check()
+    }
+}
+
+impl Writer<'_> {
+    /// Applies all of `edits` or none, with the record counts, and returns once they and every
+    /// earlier write are durable. No edits: waits for the earlier writes.
+    pub(in crate::store) fn commit(self, edits: &[Edit]) -> Result<(), StoreError> {
+        let trees = self.trees;
+        if !edits.is_empty() {
+            self.transact(edits)?;
+        }
+        let opened = trees.opened()?;
+        let ticket = opened.durable.ticket();
+        // The next writer may go on while this one waits for the disk.
+        drop(self);
+        opened.durable.wait(ticket, || opened.flush())
+    }
+
+    /// Like `commit`, while the writer stays: for long jobs of many edits.
+    pub(in crate::store) fn apply(&self, edits: &[Edit]) -> Result<(), StoreError> {
+        self.transact(edits)?;
+        self.settle()
+    }
+
+    /// Replaces the record about the store.
+    pub(in crate::store) fn set_meta(&self, meta: &Meta) -> Result<(), StoreError> {
+        let value = meta::encode_meta(meta)?;
+        self.apply(&[Edit::put_raw(meta::TREE, meta::META_KEY.to_vec(), value)])?;
+        self.trees.serving.set_store_id(&meta.store_id);
+        Ok(())
+    }
+
+    /// Removes all records; the record about the store stays.
+    pub(in crate::store) fn clear(&self) -> Result<(), StoreError> {
+        let opened = self.trees.opened()?;
+        opened.durable.write(|| {
+            for tree in opened.by_name.values() {
+                tree.clear().map_err(backend("write"))?;
+            }
+            let removed = opened.meta.remove(meta::COUNTS_KEY);
+            removed.map(drop).map_err(backend("write"))
+        })?;
+        self.trees.serving.clear();
+        self.settle()
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        let opened = self.trees.opened()?;
+        let durable = &opened.durable;
+        durable.wait(durable.ticket(), || opened.flush())
+    }
+
+    fn transact(&self, edits: &[Edit]) -> Result<(), StoreError> {
+        let mut names: Vec<&'static str> = edits.iter().map(|edit| edit.tree).collect();
+        names.push(meta::TREE);
+        names.sort_unstable();
+        names.dedup();
+        let opened = self.trees.opened()?;
+        let trees: Vec<&sled::Tree> = names.iter().map(|&name| opened.tree(name)).collect();
+        opened.durable.write(|| {
+            let done = trees.as_slice().transaction(|trees| {
+                let by_name = names.iter().copied().zip(trees).collect();
+                apply(&by_name, edits)
+            });
+            done.map_err(|error| match error {
+                TransactionError::Abort(error) => error,
+                TransactionError::Storage(error) => backend("write")(error),
+            })
+        })?;
+        // Still before the next writer, so that memory sees writes in the order of the disk.
+        self.trees.serving.follow(edits)
+    }
+}
+
+type Applied<T> = Result<T, ConflictableTransactionError<StoreError>>;
+
+/// Inside a transaction over `trees`: the edits, and the counts that follow from them.
+fn apply(trees: &BTreeMap<&'static str, &TransactionalTree>, edits: &[Edit]) -> Applied<()> {
+    let abort = ConflictableTransactionError::Abort;
+    let meta = trees[meta::TREE];
+    let before = meta.get(meta::COUNTS_KEY)?.map(|value| value.to_vec());
+    let mut counts = meta::read_counts(before.clone()).map_err(abort)?;
+    for edit in edits {
+        let tree = trees[edit.tree];
+        let old = match &edit.value {
+            Some(value) => tree.insert(edit.key.as_slice(), value.as_slice())?,
+            None => tree.remove(edit.key.as_slice())?,
+        };
+        if edit.tree == meta::TREE || old.is_some() == edit.value.is_some() {
+            continue;
+        }
+        let count = counts.entry(edit.tree.to_owned()).or_insert(0);
+        // A count that is off already must not stop a write; `verify` reports it.
+        *count = match old {
+            None => count.saturating_add(1),
+            Some(_) => count.saturating_sub(1),
+        };
+    }
+    counts.retain(|_, count| *count > 0);
+    let after = meta::encode_counts(&counts).map_err(abort)?;
+    if before.as_deref() != Some(after.as_slice()) {
+        meta.insert(meta::COUNTS_KEY, after)?;
+    }
+    Ok(())
+}
