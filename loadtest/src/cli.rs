@@ -1,10 +1,13 @@
 //! Flags. Those that a scenario file has too override it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::learn::scenario::RawLearn;
+use crate::mix::scenario::RawMix;
+use crate::overload::scenario::RawOverload;
 use crate::scenario::{RawPrompts, RawScenario, RawUsers};
 
 /// A black-box load generator for OpenAI-compatible servers on this machine.
@@ -23,6 +26,13 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Let simulated people with hidden tastes chat, and measure whether the server learns them.
     Learn(Box<LearnArgs>),
+    /// Start a server, let a mix of requests go on for long, and see whether it stays as it was.
+    Soak(MixArgs),
+    /// Start and kill a server many times under a mix of requests, and see whether anything that it acknowledged is
+    /// lost.
+    Kills(KillsArgs),
+    /// Ask a server for many times what it can do, and see what is left of it.
+    Overload(OverloadArgs),
     /// Print two reports side by side.
     Compare {
         /// Report of `run --json`.
@@ -64,6 +74,117 @@ pub struct RunArgs {
     /// What overrides the scenario file.
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+/// Flags of `soak`, and of `kills`, too.
+#[derive(Debug, Args)]
+pub struct MixArgs {
+    /// The scenario file, for example loadtest/scenarios/soak.toml.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: PathBuf,
+    /// Starts the server in the foreground, on the port in $PORT; run by sh. Its data directory should be fresh.
+    #[arg(long, value_name = "COMMAND")]
+    pub server: String,
+    /// Sent as bearer token; never written to the report. It needs all roles.
+    #[arg(
+        long,
+        env = "LOADTEST_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub api_key: Option<String>,
+    /// Also write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Free text for the report: machine, server flags, commit.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// `seed`
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// `requests` (of a soak)
+    #[arg(long, value_name = "N")]
+    pub requests: Option<usize>,
+    /// `clients`
+    #[arg(long, value_name = "N")]
+    pub clients: Option<usize>,
+    /// `bundles`, e.g. one,two,three
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub bundles: Option<Vec<String>>,
+}
+
+impl MixArgs {
+    /// Writes the given flags over a scenario as typed.
+    pub fn apply(&self, raw: &mut RawMix) {
+        set(&mut raw.seed, &self.seed);
+        set(&mut raw.requests, &self.requests);
+        set(&mut raw.clients, &self.clients);
+        set(&mut raw.bundles, &self.bundles);
+    }
+}
+
+/// Flags of `kills`.
+#[derive(Debug, Args)]
+pub struct KillsArgs {
+    /// So many.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub kills: usize,
+    /// A server lives for up to this long after it answered, for example 500ms.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub longest_life: Duration,
+    /// The rest.
+    #[command(flatten)]
+    pub mix: MixArgs,
+}
+
+/// Flags of `overload`.
+#[derive(Debug, Args)]
+pub struct OverloadArgs {
+    /// The scenario file, for example loadtest/scenarios/overload.toml.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: PathBuf,
+    /// Root of the server; only addresses of this machine are accepted.
+    #[arg(long, env = "LOADTEST_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Where /livez and /readyz are asked for; --url if missing.
+    #[arg(long, value_name = "URL")]
+    pub health_url: Option<String>,
+    /// Starts the server in the foreground, on the port in $PORT (and $HEALTH_PORT, if that is in it); run by sh. In
+    /// the place of both URLs.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "health_url")]
+    pub server: Option<String>,
+    /// Sent as bearer token; never written to the report.
+    #[arg(
+        long,
+        env = "LOADTEST_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub api_key: Option<String>,
+    /// Also write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Free text for the report: machine, server flags, commit.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// `measure`, e.g. 30s
+    #[arg(long, value_name = "TIME")]
+    pub measure: Option<String>,
+    /// `duration`, e.g. 5m
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<String>,
+    /// `factor`
+    #[arg(long, value_name = "X")]
+    pub factor: Option<f64>,
+}
+
+impl OverloadArgs {
+    /// Writes the given flags over a scenario as typed.
+    pub fn apply(&self, raw: &mut RawOverload) {
+        set(&mut raw.measure, &self.measure);
+        set(&mut raw.duration, &self.duration);
+        set(&mut raw.factor, &self.factor);
+    }
 }
 
 /// Flags of `learn`.

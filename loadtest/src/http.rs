@@ -1,8 +1,9 @@
 //! Plain requests to one server: the key, statuses, bodies read whole.
 
+use std::future::Future;
 use std::time::Duration;
 
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 use crate::outcome::{ErrorKind, Failure};
@@ -35,7 +36,17 @@ impl Http {
 
     /// A POST to a route such as `v1/preferences`, with the key.
     pub fn post(&self, path: &str) -> RequestBuilder {
-        self.authorized(self.client.post(self.target.route(path)))
+        self.request(Method::POST, path)
+    }
+
+    /// A request to a route, with the key.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.authorized(self.client.request(method, self.target.route(path)))
+    }
+
+    /// Where requests go.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// The response, if its status is 2xx.
@@ -55,17 +66,28 @@ impl Http {
         request: RequestBuilder,
         timeout: Duration,
     ) -> Result<(StatusCode, Value), Failure> {
-        let exchange = async {
+        in_time(timeout, async {
             let response = self.send(request).await?;
             let status = response.status();
             Ok((status, whole_json(response).await?))
-        };
-        let late = |_| {
-            let message = format!("no end after {timeout:?}");
-            Err(failure(ErrorKind::Timeout, message))
-        };
-        let result = tokio::time::timeout(timeout, exchange).await;
-        result.unwrap_or_else(late)
+        })
+        .await
+    }
+
+    /// The text of a response with status 2xx, complete within `timeout`.
+    ///
+    /// # Errors
+    /// As for [`Http::send`], or the body is not UTF-8.
+    pub async fn text(
+        &self,
+        request: RequestBuilder,
+        timeout: Duration,
+    ) -> Result<String, Failure> {
+        in_time(timeout, async {
+            let bytes = whole_body(self.send(request).await?).await?;
+            String::from_utf8(bytes).map_err(|e| failure(ErrorKind::Body, e.to_string()))
+        })
+        .await
     }
 
     /// The objects of `GET /v1/models`.
@@ -73,8 +95,8 @@ impl Http {
     /// # Errors
     /// The server does not answer, or not with JSON.
     pub async fn models(&self) -> Result<Vec<Value>, Failure> {
-        let request = self.client.get(self.target.route("v1/models"));
-        let (_, body) = self.json(self.authorized(request), MAX_MODELS).await?;
+        let request = self.request(Method::GET, "v1/models");
+        let (_, body) = self.json(request, MAX_MODELS).await?;
         Ok(body["data"].as_array().cloned().unwrap_or_default())
     }
 
@@ -84,6 +106,19 @@ impl Http {
             None => request,
         }
     }
+}
+
+/// An exchange that has to end within `timeout`.
+pub(crate) async fn in_time<T>(
+    timeout: Duration,
+    exchange: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| {
+        let message = format!("no end after {timeout:?}");
+        Err(failure(ErrorKind::Timeout, message))
+    };
+    let result = tokio::time::timeout(timeout, exchange).await;
+    result.unwrap_or_else(late)
 }
 
 /// The response if its status is 2xx, else a failure with the code of its envelope.

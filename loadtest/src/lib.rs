@@ -21,6 +21,9 @@
 //! | [`runner`], [`progress`] | closed and open loops, the bar on the terminal |
 //! | [`writers`] | preferences that are sent while a level runs |
 //! | [`learn`] | another kind of run: simulated people with tastes, before and after learning |
+//! | [`mix`] | what apps and an operator do all day, and what a server has acknowledged of it |
+//! | [`soak`], [`kills`] | that mix for long, with an eye on the process; and under kills |
+//! | [`overload`] | many times the capacity, with an eye on light users and the health routes |
 //! | [`recorder`], [`stats`], [`report`], [`table`], [`compare`] | from outcomes to numbers to text |
 
 pub mod arrivals;
@@ -28,8 +31,11 @@ pub mod cli;
 pub mod client;
 pub mod compare;
 pub mod http;
+pub mod kills;
 pub mod learn;
+pub mod mix;
 pub mod outcome;
+pub mod overload;
 pub mod plan;
 pub mod progress;
 pub mod prompts;
@@ -39,6 +45,7 @@ pub mod run;
 pub mod runner;
 pub mod scenario;
 pub mod seeds;
+pub mod soak;
 pub mod sse;
 pub mod stats;
 pub mod table;

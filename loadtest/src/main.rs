@@ -1,22 +1,28 @@
-//! `loadtest run`, `loadtest learn` and `loadtest compare`; see the README.
+//! `loadtest run`, `learn`, `compare`, `soak`, `kills` and `overload`; see the README.
 
+use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 
-use loadtest::cli::{Cli, Command, LearnArgs, RunArgs};
-use loadtest::learn;
+use loadtest::cli::{Cli, Command, KillsArgs, LearnArgs, MixArgs, OverloadArgs, RunArgs};
+use loadtest::mix::scenario::{Mix, RawMix};
+use loadtest::mix::server::ServerCommand;
 use loadtest::report::Report;
 use loadtest::run::{run, Options};
 use loadtest::scenario::{resolve, RawScenario};
 use loadtest::target::Target;
-use loadtest::{compare, table};
+use loadtest::{compare, kills, learn, mix, overload, soak, table};
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Run(args) => run_scenario(*args),
         Command::Learn(args) => learn_scenario(*args),
+        Command::Soak(args) => soak_server(args),
+        Command::Kills(args) => kill_servers(args),
+        Command::Overload(args) => overload_server(args),
         Command::Compare { a, b } => {
             let (first, second) = (Report::read(&a)?, Report::read(&b)?);
             print(&compare::render(&column(&a), &first, &column(&b), &second));
@@ -86,6 +92,102 @@ fn learn_scenario(args: LearnArgs) -> anyhow::Result<ExitCode> {
         learn::plot::write(&report, file)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn soak_server(args: MixArgs) -> anyhow::Result<ExitCode> {
+    let command = ServerCommand::new(&args.server)?;
+    let (mix, options) = mix(&args, &command)?;
+    let report = until_interrupted(soak::run::run(&mix, options, &command))?;
+    let Some(report) = report else {
+        return Ok(ExitCode::from(130));
+    };
+    print(&soak::report::render(&report));
+    write_json(args.json.as_deref(), &report)?;
+    Ok(exit_code(report.faults().is_empty()))
+}
+
+fn kill_servers(args: KillsArgs) -> anyhow::Result<ExitCode> {
+    let command = ServerCommand::new(&args.mix.server)?;
+    let (mix, options) = mix(&args.mix, &command)?;
+    let plan = kills::run::Kills {
+        count: args.kills,
+        longest_life: args.longest_life,
+        command,
+    };
+    let report = until_interrupted(kills::run::run(&mix, options, &plan))?;
+    let Some(report) = report else {
+        return Ok(ExitCode::from(130));
+    };
+    print(&kills::report::render(&report));
+    write_json(args.mix.json.as_deref(), &report)?;
+    Ok(exit_code(report.broken.is_empty()))
+}
+
+fn overload_server(args: OverloadArgs) -> anyhow::Result<ExitCode> {
+    let mut raw = overload::scenario::RawOverload::read(&args.scenario)?;
+    args.apply(&mut raw);
+    let scenario = overload::scenario::resolve(&raw)?;
+    let command = args.server.as_deref().map(ServerCommand::new).transpose()?;
+    let (target, health) = match &command {
+        Some(command) => (command.target(args.api_key)?, command.health_target()?),
+        None => {
+            let health = args.health_url.as_deref().unwrap_or(&args.url);
+            (
+                Target::new(&args.url, args.api_key)?,
+                Target::new(health, None)?,
+            )
+        }
+    };
+    let options = Options {
+        target,
+        note: args.note,
+        quiet: true,
+    };
+    let place = overload::run::Place { health, command };
+    let report = until_interrupted(overload::run::run(&scenario, options, place))?;
+    let Some(report) = report else {
+        return Ok(ExitCode::from(130));
+    };
+    print(&overload::report::render(&report, &scenario));
+    write_json(args.json.as_deref(), &report)?;
+    Ok(exit_code(report.faults(&scenario).is_empty()))
+}
+
+fn mix(args: &MixArgs, command: &ServerCommand) -> anyhow::Result<(Mix, Options)> {
+    let mut raw = RawMix::read(&args.scenario)?;
+    args.apply(&mut raw);
+    let options = Options {
+        target: command.target(args.api_key.clone())?,
+        note: args.note.clone(),
+        quiet: true,
+    };
+    Ok((mix::scenario::resolve(&raw)?, options))
+}
+
+/// Half of such a run says nothing: Ctrl-C leaves at once, and ends a server that this program started.
+fn until_interrupted<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
+    runtime()?.block_on(async {
+        tokio::select! {
+            report = run => report.map(Some),
+            () = interrupt() => Ok(None),
+        }
+    })
+}
+
+fn write_json(file: Option<&Path>, report: &impl serde::Serialize) -> anyhow::Result<()> {
+    let Some(file) = file else {
+        return Ok(());
+    };
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn exit_code(good: bool) -> ExitCode {
+    match good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// One thread: the generator shares the machine with the server and must stay small.

@@ -20,6 +20,12 @@ pub enum Purpose {
     Chat = 6,
     /// The resamples behind an interval.
     Bootstrap = 7,
+    /// What a client of a mix does next.
+    Deed = 8,
+    /// What the operator of a mix does next.
+    Change = 9,
+    /// When a server is killed.
+    Kill = 10,
 }
 
 /// One generator per choice (for example: level 2, request 7), so that what is chosen does not

@@ -1,6 +1,6 @@
 //! Where requests go: a server on this machine, and nowhere else.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -80,6 +80,14 @@ impl Target {
     /// The root URL, for the report. Holds no key.
     pub fn url(&self) -> &str {
         self.base.as_str()
+    }
+
+    /// Where its sockets are; `localhost` is taken as 127.0.0.1.
+    pub fn address(&self) -> SocketAddr {
+        let host = self.base.host_str().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let ip = bare.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        SocketAddr::new(ip, self.base.port_or_known_default().unwrap_or(80))
     }
 
     /// Sent as bearer token.

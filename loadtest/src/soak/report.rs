@@ -1,0 +1,141 @@
+//! What a soak came to.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::flat::{Trend, FEWEST};
+use super::sample::Sample;
+use crate::stats::Errors;
+use crate::table::{new_table, short};
+
+/// A whole soak.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SoakReport {
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// RFC 3339, UTC.
+    pub finished_at: String,
+    /// Free text from `--note`.
+    pub note: Option<String>,
+    /// The scenario with all defaults.
+    pub scenario: Value,
+    /// What made the load.
+    pub environment: BTreeMap<String, String>,
+    /// From the first deed to the end of the last.
+    pub wall_s: f64,
+    /// Deeds that were answered as they should be, by name.
+    pub done: BTreeMap<String, u64>,
+    /// Answers of 429 and 503.
+    pub refused: BTreeMap<String, Errors>,
+    /// Other failures.
+    pub failed: BTreeMap<String, Errors>,
+    /// Changes of versions.
+    pub changes: u64,
+    /// Writes and deletions that were acknowledged.
+    pub acknowledged: u64,
+    /// Records that were there at the end.
+    pub kept: usize,
+    /// The last quarter against the first.
+    pub trends: Vec<Trend>,
+    /// All looks at the process.
+    pub samples: Vec<Sample>,
+    /// The look after the last deed, when nothing may be left.
+    pub settled: Sample,
+    /// Records that are not as they were acknowledged.
+    pub broken: Vec<String>,
+}
+
+impl SoakReport {
+    /// What was not as it should be; empty is good.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.broken.clone();
+        if self.trends.is_empty() {
+            faults.push(format!(
+                "fewer than {FEWEST} looks at the process: more requests, or a shorter sample_every"
+            ));
+        }
+        let grown = self.trends.iter().filter(|trend| !trend.flat);
+        faults.extend(grown.map(|t| format!("{} grows: {:.1} to {:.1}", t.name, t.first, t.last)));
+        if !self.settled.is_idle() {
+            faults.push(format!(
+                "not idle after the last request: {:?}",
+                self.settled
+            ));
+        }
+        for (kind, errors) in &self.failed {
+            faults.push(format!("{} x {kind}: {}", errors.count, errors.example));
+        }
+        let [refused, done] = [
+            sum(self.refused.values().map(|e| e.count)),
+            sum(self.done.values().copied()),
+        ];
+        if refused > done {
+            faults.push(format!(
+                "{refused} refusals for {done} answers: fewer clients"
+            ));
+        }
+        faults
+    }
+}
+
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.sum()
+}
+
+/// The report as text.
+pub fn render(report: &SoakReport) -> String {
+    let mut table = new_table(&[
+        "",
+        "first quarter",
+        "last quarter",
+        "most",
+        "at the end",
+        "",
+    ]);
+    let settled = &report.settled;
+    let at_end = [
+        settled.rss_mib,
+        settled.descriptors,
+        settled.threads,
+        settled.kv_blocks,
+    ];
+    for (trend, at_end) in report.trends.iter().zip(at_end) {
+        table.add_row([
+            trend.name.clone(),
+            short(trend.first),
+            short(trend.last),
+            short(trend.most),
+            short(at_end),
+            (if trend.flat { "flat" } else { "GROWS" }).to_owned(),
+        ]);
+    }
+    let done: u64 = report.done.values().sum();
+    let mut text = format!(
+        "{table}\n{done} deeds in {:.0} s ({:.0}/s), {} changes of versions, {} writes and deletions acknowledged, {} records kept.\n",
+        report.wall_s,
+        done as f64 / report.wall_s.max(1e-9),
+        report.changes,
+        report.acknowledged,
+        report.kept,
+    );
+    let names: Vec<String> = report
+        .done
+        .iter()
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect();
+    let _ = writeln!(text, "Done: {}.", names.join(", "));
+    for (kind, errors) in &report.refused {
+        let _ = writeln!(
+            text,
+            "Refused: {} x {kind}: {}",
+            errors.count, errors.example
+        );
+    }
+    for fault in report.faults() {
+        let _ = writeln!(text, "FAULT: {fault}");
+    }
+    text
+}

@@ -1,0 +1,117 @@
+//! The run of a soak.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::flat;
+use super::report::SoakReport;
+use super::sample::{self, Sample};
+use crate::http::Http;
+use crate::mix::client::{Client, Round, Tally};
+use crate::mix::ledger::Ledger;
+use crate::mix::operator::Operator;
+use crate::mix::records;
+use crate::mix::scenario::Mix;
+use crate::mix::server::{Process, ServerCommand};
+use crate::report::environment;
+use crate::run::{now, Options};
+
+/// Sequences of readers that went away must be gone by then.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// From one look to the next meanwhile.
+const SETTLE_POLL: Duration = Duration::from_millis(200);
+
+/// Starts the server, does all deeds of the scenario, looks at the process meanwhile, and tells the server to
+/// end.
+///
+/// # Errors
+/// The server does not start, goes away, or does not end well. What it does wrong meanwhile is in the report.
+pub async fn run(
+    mix: &Mix,
+    options: Options,
+    command: &ServerCommand,
+) -> anyhow::Result<SoakReport> {
+    let http = Http::new(options.target, true)?;
+    let started_at = now();
+    let process = command.start(&http).await?;
+    let mut operator = Operator::new(mix);
+    let prepared = operator.prepare(&http).await;
+    prepared.map_err(|f| anyhow::anyhow!("the bundles: {}: {}", f.kind, f.message))?;
+    let (ledger, tally) = (
+        RefCell::new(Ledger::default()),
+        RefCell::new(Tally::default()),
+    );
+    let round = Round {
+        mix,
+        http: &http,
+        number: 0,
+        left: Cell::new(mix.requests),
+        ledger: &ledger,
+        tally: &tally,
+    };
+    let start = Instant::now();
+    let samples = RefCell::new(Vec::new());
+    let clients = join_all((0..mix.clients).map(|number| Client::new(&round, number).run()));
+    tokio::select! {
+        _ = clients => {}
+        gone = watch(&process, &round, start, &samples) => match gone? {},
+        never = operator.go_on(&round) => match never {},
+    }
+    let wall_s = start.elapsed().as_secs_f64();
+    let settled = settle(&process, &http, start).await?;
+    let (_, mut broken) = records::compare(&http, mix, &ledger).await;
+    if let Err(failure) = operator.check(&http).await {
+        broken.push(format!("{}: {}", failure.kind, failure.message));
+    }
+    process.stop().await?;
+    let samples = samples.into_inner();
+    let (ledger, tally) = (ledger.into_inner(), tally.into_inner());
+    Ok(SoakReport {
+        started_at,
+        finished_at: now(),
+        note: options.note,
+        scenario: serde_json::to_value(mix)?,
+        environment: environment(),
+        wall_s,
+        done: tally.done,
+        refused: tally.refused,
+        failed: tally.failed,
+        changes: operator.changes,
+        acknowledged: ledger.acknowledged,
+        kept: ledger.certain(),
+        trends: flat::trends(&samples),
+        samples,
+        settled,
+        broken,
+    })
+}
+
+/// Looks at the process until it is gone.
+async fn watch(
+    process: &Process,
+    round: &Round<'_>,
+    start: Instant,
+    samples: &RefCell<Vec<Sample>>,
+) -> anyhow::Result<Infallible> {
+    loop {
+        tokio::time::sleep(round.mix.sample_every).await;
+        let done = round.tally.borrow().total();
+        let sample = sample::take(process.pid(), round.http, start.elapsed(), done).await?;
+        samples.borrow_mut().push(sample);
+    }
+}
+
+/// Waits until no sequence is left; the last look is returned, whatever it shows.
+async fn settle(process: &Process, http: &Http, start: Instant) -> anyhow::Result<Sample> {
+    let end = Instant::now() + SETTLE_LIMIT;
+    loop {
+        let last = sample::take(process.pid(), http, start.elapsed(), 0).await?;
+        if last.is_idle() || Instant::now() > end {
+            return Ok(last);
+        }
+        tokio::time::sleep(SETTLE_POLL).await;
+    }
+}
