@@ -228,18 +228,52 @@ impl RecordId {
         Ok(Self(value))
     }
 
-    /// An id that nothing has: `prefix`, 12 hex digits of `now_unix_ms`, 4 that count within the
-    /// millisecond, 16 of chance. `prefix` is a short word.
+    /// An id that nothing has: `prefix`, 12 hex digits of milliseconds since 1970, 4 that count, 16 of
+    /// chance. `prefix` is a short word. Ids of one process sort as they were made, and above those of
+    /// [`Self::keep_below`], also if the clock is set back: time stands still in them then.
     pub fn generate(prefix: &str, now_unix_ms: u64) -> Self {
-        static LAST: Mutex<(u64, u16)> = Mutex::new((0, 0));
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = match last.0 == now_unix_ms {
-            true => last.1.saturating_add(1),
-            false => 0,
+        let mut last = LAST_ID.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now_unix_ms.min(MAX_ID_TIME);
+        let (time, count) = match now > last.0 {
+            true => (now, 0),
+            false => after(*last),
         };
-        *last = (now_unix_ms, count);
-        let (time, chance) = (now_unix_ms & 0xffff_ffff_ffff, rand::random::<u64>());
+        *last = (time, count);
+        let chance = rand::random::<u64>();
         Self(format!("{prefix}{time:012x}{count:04x}{chance:016x}"))
+    }
+
+    /// Makes all ids that this process generates from now on greater than this one. One that was not
+    /// generated changes nothing.
+    pub fn keep_below(&self) {
+        let Some(made) = self.made() else { return };
+        let mut last = LAST_ID.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).max(made);
+    }
+
+    /// Time and count of an id that was generated.
+    fn made(&self) -> Option<(u64, u16)> {
+        let start = self.0.len().checked_sub(32)?;
+        let digits = self.0.get(start..)?;
+        let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if !digits.bytes().all(hex) {
+            return None;
+        }
+        let time = u64::from_str_radix(&digits[..12], 16).ok()?;
+        Some((time, u16::from_str_radix(&digits[12..16], 16).ok()?))
+    }
+}
+
+/// The greatest time that an id can say.
+const MAX_ID_TIME: u64 = (1 << 48) - 1;
+
+/// Time and count of the last id that was generated, or of a greater one that is kept.
+static LAST_ID: Mutex<(u64, u16)> = Mutex::new((0, 0));
+
+fn after((time, count): (u64, u16)) -> (u64, u16) {
+    match count.checked_add(1) {
+        Some(count) => (time, count),
+        None => (time.saturating_add(1).min(MAX_ID_TIME), 0),
     }
 }
 
@@ -309,11 +343,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_one_millisecond_sort_as_they_were_made() {
-        let ids: Vec<RecordId> = (0..1000).map(|_| RecordId::generate("x_", 7)).collect();
-        // A test beside this one may ask for another time in between, which begins to count anew.
-        let sorted = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
-        assert!(sorted > 900, "{sorted} of 999");
+    fn ids_sort_as_they_were_made_whatever_the_clock_does() {
+        // Other tests make ids meanwhile: they only come between.
+        let clock = |n: usize| [9, 7, 7, 8, 1_700_000_000_000][n % 5];
+        let ids = (0..200_000).map(|n| RecordId::generate("x_", clock(n)));
+        let ids: Vec<RecordId> = ids.collect();
+        let wrong = ids.windows(2).find(|pair| pair[0] >= pair[1]);
+        assert_eq!(wrong, None);
         assert!(ids.iter().all(|id| id.as_str().len() == 2 + 32));
+    }
+
+    #[test]
+    fn ids_go_on_from_those_that_are_kept() {
+        let time = LAST_ID.lock().unwrap().0 + 86_400_000;
+        let kept = RecordId(format!("pref_{time:012x}{:04x}{:016x}", 7, u64::MAX));
+        kept.keep_below();
+        let next = RecordId::generate("pref_", 5);
+        assert!(next > kept, "{next} {kept}");
+        let long = format!("pref_{}", "z".repeat(32));
+        for not_made in ["pref_1", "chatcmpl-x", "dec_", &long] {
+            assert_eq!(RecordId::new(not_made).unwrap().made(), None);
+        }
     }
 }

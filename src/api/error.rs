@@ -24,6 +24,9 @@ const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// When memory for versions may be free again: answers that hold some have ended by then.
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// When a client that met a full disk may come again.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// An error answer.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -297,6 +300,13 @@ impl From<AppError> for ApiError {
                 let error = Self::new(status, SERVER, Some(code), message);
                 error.about("model").never_again()
             }
+            AppError::StoreFull(inner) => {
+                tracing::warn!(reason = %inner, "a write was refused");
+                let (status, code) = (StatusCode::INSUFFICIENT_STORAGE, Some("store_full"));
+                let message = "the server's disk is nearly full, so that nothing is recorded; answers go on. \
+                               Try again later: what is deleted, or a larger disk, makes room";
+                Self::new(status, SERVER, code, message).retry_after(FULL_RETRY_AFTER)
+            }
             AppError::StoreBusy { retry_after } => {
                 Self::overloaded("store_busy", message, retry_after)
             }
@@ -369,6 +379,13 @@ mod tests {
                 403,
                 "permission_error",
                 "insufficient_permissions",
+                None,
+            ),
+            (
+                AppError::StoreFull("m".into()),
+                507,
+                SERVER,
+                "store_full",
                 None,
             ),
             (

@@ -20,7 +20,7 @@ use crate::engine::thread::EngineHandle;
 use crate::ids::{Alias, IdError};
 use crate::model::device::DeviceError;
 use crate::model::error::ModelError;
-use crate::store::StoreError;
+use crate::store::{Disk, StoreError};
 use crate::telemetry::{Metrics, TelemetryError};
 
 /// The alias that `/v1/models` lists first.
@@ -99,6 +99,9 @@ pub fn boot_with(
         keep_completions: config.keep_completions(),
         ..Limits::default()
     };
+    versions
+        .store()
+        .keep_free(config.min_free_disk(), Arc::new(Disk));
     let threads = StoreThreads::start(versions.store().clone()).map_err(BootError::StoreThreads)?;
     Ok(Arc::new(state(
         base, alias, versions, engine, keys, limits, metrics, threads,

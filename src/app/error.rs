@@ -81,6 +81,9 @@ pub enum AppError {
         /// Why.
         reason: String,
     },
+    /// The store's disk has less room than is kept. The text is for the log.
+    #[error("{0}")]
+    StoreFull(String),
     /// So much waits for the store that this was not taken in.
     #[error("the store is busy; try again later")]
     StoreBusy {
@@ -110,6 +113,7 @@ impl From<StoreError> for AppError {
                     "the record would have {bytes} bytes, the most is {max}; send shorter texts"
                 ),
             },
+            StoreError::NoRoom { .. } => Self::StoreFull(error.to_string()),
             StoreError::Busy => Self::StoreBusy {
                 retry_after: STORE_BUSY_RETRY_AFTER,
             },

@@ -1,10 +1,9 @@
-//! The store's export, for a client that may be slow.
-//!
-//! Writers of the store wait while it is exported, so it goes to an unnamed file first, as fast as the
-//! disk takes it, and from there to the client. The file is gone with its last reader, or the process.
+//! The store's export, for a client that may be slow: it is written to an unnamed file first, as fast as
+//! the disk takes it, and goes from there to the client. The file is gone with its last reader, or the
+//! process. Nobody who writes waits for any of it.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use futures_util::stream::{try_unfold, Stream};
@@ -12,7 +11,7 @@ use futures_util::stream::{try_unfold, Stream};
 use super::error::AppError;
 use super::state::AppState;
 use super::store_threads::StoreWork;
-use crate::store::{ExportSummary, Store, StoreError};
+use crate::store::{ExportSummary, Store};
 
 /// Bytes that are read at a time.
 const CHUNK: u64 = 256 << 10;
@@ -32,22 +31,13 @@ pub struct Snapshot {
 /// # Errors
 /// The disk is full, or a record cannot be read.
 pub async fn take(state: &Arc<AppState>) -> Result<Snapshot, AppError> {
-    let dir = state.versions.data_dir().to_owned();
-    let work = move |store: &Store| -> Result<Snapshot, StoreError> {
-        let failed = StoreError::Output;
-        let file = tempfile::tempfile_in(dir).map_err(failed)?;
-        let mut out = BufWriter::new(file);
-        let summary = store.export(&mut out)?;
-        let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-        let bytes = file.stream_position().map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        Ok(Snapshot {
-            summary,
-            bytes,
-            file,
-        })
-    };
-    state.store_threads.run(StoreWork::Long, work).await
+    let work = |store: &Store| store.snapshot();
+    let taken = state.store_threads.run(StoreWork::Long, work).await?;
+    Ok(Snapshot {
+        summary: taken.summary,
+        bytes: taken.bytes,
+        file: taken.file,
+    })
 }
 
 impl Snapshot {

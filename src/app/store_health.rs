@@ -5,17 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{describe_gauge, gauge};
+use tokio::sync::Semaphore;
 
 use super::error::AppError;
 use super::state::AppState;
 use super::store_threads::StoreWork;
-use crate::store::StoreError;
+use crate::store::Store;
 
 /// How often the store is looked at.
 pub const EVERY: Duration = Duration::from_secs(1);
 
 /// Looks in a row that found the last one still under way before the store counts as hanging.
 const PATIENCE: u32 = 5;
+
+/// Looks after which a store that could not be mended is tried again; it doubles each time.
+const FIRST_PAUSE: u32 = 2;
+/// The most of them.
+const LONGEST_PAUSE: u32 = 300;
 
 /// The gauge of it.
 const WRITABLE: &str = "attune_store_writable";
@@ -30,19 +36,22 @@ pub fn describe() {
 pub enum StoreState {
     /// Everything.
     Writable,
-    /// A write failed: it is read only.
+    /// The disk is nearly full: only what makes room is written.
+    Full,
+    /// A write failed: nothing is written until the database was opened anew.
     Failed,
     /// The disk does not answer.
     Hanging,
 }
 
 impl StoreState {
-    const ALL: [Self; 3] = [Self::Writable, Self::Failed, Self::Hanging];
+    const ALL: [Self; 4] = [Self::Writable, Self::Full, Self::Failed, Self::Hanging];
 
     /// The word that callers see.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Writable => "writable",
+            Self::Full => "full",
             Self::Failed => "failed",
             Self::Hanging => "hanging",
         }
@@ -72,12 +81,12 @@ impl StoreHealth {
     }
 }
 
-/// Looks again and again; dropped when the server ends.
+/// Looks again and again, and mends a store that has failed; dropped when the server ends.
 pub async fn run(state: Arc<AppState>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let looks = Arc::new(tokio::sync::Semaphore::new(1));
-    let mut missed = 0;
+    let (looks, mends) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+    let (mut missed, mut pause, mut paused) = (0, FIRST_PAUSE, 0);
     loop {
         ticks.tick().await;
         // A look that hangs is not waited for: the next one says so.
@@ -90,24 +99,46 @@ pub async fn run(state: Arc<AppState>) {
                     drop(looking);
                 });
             }
-            Err(_) => {
-                missed += 1;
-                if missed >= PATIENCE {
-                    found(&state, StoreState::Hanging, "the disk does not answer");
-                }
+            Err(_) => missed += 1,
+        }
+        if missed >= PATIENCE {
+            found(&state, StoreState::Hanging, "the disk does not answer");
+        }
+        match state.store_health.state() {
+            StoreState::Failed if paused < pause => paused += 1,
+            StoreState::Failed => {
+                (paused, pause) = (0, pause.saturating_mul(2).min(LONGEST_PAUSE));
+                let Ok(mending) = mends.clone().try_acquire_owned() else {
+                    continue;
+                };
+                let mended = state.clone();
+                state.tasks.spawn(async move {
+                    mend(&mended).await;
+                    drop(mending);
+                });
             }
+            _ => (paused, pause) = (0, FIRST_PAUSE),
+        }
+    }
+}
+
+/// Opens a store that has failed anew, and looks whether it works then.
+pub async fn mend(state: &Arc<AppState>) {
+    let mend = |store: &Store| store.mend();
+    match state.store_threads.run(StoreWork::Long, mend).await {
+        Ok(()) => look(state).await,
+        Err(error) => {
+            tracing::warn!(%error, "the store could not be opened anew; it is tried again")
         }
     }
 }
 
 /// Looks once.
 pub async fn look(state: &Arc<AppState>) {
-    let look = |store: &crate::store::Store| -> Result<Result<(), StoreError>, StoreError> {
-        Ok(store.is_writable())
-    };
+    let look = |store: &Store| store.is_writable();
     match state.store_threads.run(StoreWork::Probe, look).await {
-        Ok(Ok(())) => found(state, StoreState::Writable, ""),
-        Ok(Err(error)) => found(state, StoreState::Failed, &error.to_string()),
+        Ok(()) => found(state, StoreState::Writable, ""),
+        Err(AppError::StoreFull(why)) => found(state, StoreState::Full, &why),
         // The last look is under way still.
         Err(AppError::StoreBusy { .. }) => {}
         Err(error) => found(state, StoreState::Failed, &error.to_string()),

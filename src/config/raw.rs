@@ -102,6 +102,10 @@ pub struct Serve {
     /// Seconds for which chat answers are kept whose requests do not say `store`; 0 keeps none.
     #[arg(long, env = "ATTUNE_KEEP_COMPLETIONS", default_value_t = 0)]
     pub keep_completions: u64,
+    /// Refuse to record more while less of the store's disk is free, for example 256MiB or 2GiB; 0 never
+    /// refuses. Answers and deletions go on.
+    #[arg(long, env = "ATTUNE_MIN_FREE_DISK", default_value = "256MiB")]
+    pub min_free_disk: String,
     /// Do not put the demo version into a fresh data directory.
     #[arg(long, env = "ATTUNE_NO_DEMO")]
     pub no_demo: bool,

@@ -46,6 +46,7 @@ pub struct ServeConfig {
     api_keys: Option<PathBuf>,
     shutdown_timeout: Duration,
     keep_completions: Option<Duration>,
+    min_free_disk: u64,
     demo: bool,
 }
 
@@ -121,6 +122,10 @@ impl ServeConfig {
             shutdown_timeout: Duration::from_secs(raw.shutdown_timeout.min(86_400)),
             keep_completions: (raw.keep_completions > 0)
                 .then(|| Duration::from_secs(raw.keep_completions.min(MAX_KEEP_SECONDS))),
+            min_free_disk: match raw.min_free_disk.trim() {
+                "0" => 0,
+                size => parse_bytes("--min-free-disk", size)? as u64,
+            },
             demo: !raw.no_demo,
         })
     }
@@ -178,6 +183,11 @@ impl ServeConfig {
     /// File with API keys.
     pub fn api_keys(&self) -> Option<&Path> {
         self.api_keys.as_deref()
+    }
+
+    /// Bytes of the store's disk that are kept free.
+    pub fn min_free_disk(&self) -> u64 {
+        self.min_free_disk
     }
 
     /// How long answers in flight may take after SIGTERM.

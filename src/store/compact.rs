@@ -2,19 +2,26 @@
 //!
 //! sled keeps old bytes in its log until it reuses their space. So the records are written to a new
 //! database beside the old one, which then takes its place: at no moment is there less than one
-//! complete database in the directory.
+//! complete database in the directory. Writers go on while it is written, and what they changed is
+//! written again, until little is left: only for that, and while the files change places, they wait.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::store::durable::Found;
 use crate::store::migrate::BATCH;
 use crate::store::record::KINDS;
-use crate::store::trees::{Edit, Trees};
-use crate::store::{open, verify, Store, StoreError};
+use crate::store::trees::{Edit, Touched, Trees, Watching, Writer};
+use crate::store::{keys, open, Store, StoreError};
 
 /// How long readers that are under way may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Changed records that are few enough to let writers wait for them.
+const FEW: usize = 200;
+/// How often what was changed is written again before writers wait for the rest, however much it is.
+const ROUNDS: usize = 20;
 
 /// What a compaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,33 +33,72 @@ pub struct CompactSummary {
 }
 
 impl Store {
-    /// Rewrites the store's files so that nothing deleted is left in them. Writers wait meanwhile,
-    /// readers only for the moment in which the files change places.
+    /// Rewrites the store's files so that nothing is left in them that was deleted before the call.
+    /// Writers wait for its end only, readers for the moment in which the files change places.
     ///
     /// # Errors
-    /// [`StoreError::Busy`], a full disk: the store is as it was. If the new files cannot be opened,
-    /// it has failed until a restart.
+    /// [`StoreError::Busy`], [`StoreError::NoRoom`], a full disk: the store is as it was. If the new files
+    /// cannot be opened, it has failed until it is opened anew.
     pub fn compact(&self) -> Result<CompactSummary, StoreError> {
-        self.compact_within(PATIENCE)
+        self.compact_within(PATIENCE, &mut || {})
     }
 
-    pub(super) fn compact_within(&self, patience: Duration) -> Result<CompactSummary, StoreError> {
-        let writer = self.trees().writer()?;
+    /// [`compact`](Self::compact), with a call between parts of the work.
+    pub(super) fn compact_within(
+        &self,
+        patience: Duration,
+        step: &mut dyn FnMut(),
+    ) -> Result<CompactSummary, StoreError> {
+        let _alone = self.alone();
         self.dir().tidy()?;
         let before = size(&self.dir().sled())?;
-        if let Err(error) = self.write_compacted() {
+        self.trees().room().for_copy(before)?;
+        let swapped = self.compact_alone(patience, step);
+        if let Err(error) = swapped {
             self.dir().tidy()?;
             return Err(error);
         }
-        self.trees().replace(&writer, patience, || {
-            drop(open::let_go(&self.dir().sled())?);
-            self.dir().swap_in_compacted()
-        })?;
-        self.dir().unmark_erased()?;
         Ok(CompactSummary {
             before,
             after: size(&self.dir().sled())?,
         })
+    }
+
+    fn compact_alone(&self, patience: Duration, step: &mut dyn FnMut()) -> Result<(), StoreError> {
+        let (watching, erasures) = {
+            let _writer = self.trees().writer()?;
+            (self.trees().watch(|_| true), self.erasures())
+        };
+        let new = Trees::open(&self.dir().compacted(), Found::Durable)?;
+        let writer = new.writer()?;
+        self.copy_all(&writer, step)?;
+        check_copy(self, &new)?;
+        step();
+        let mut rounds = 0;
+        while rounds < ROUNDS && self.copy_again(&writer, &watching)? > FEW {
+            rounds += 1;
+        }
+        let last = self.trees().writer()?;
+        self.copy_again(&writer, &watching)?;
+        drop(watching);
+        writer.set_meta(&open::current_meta(self.trees())?)?;
+        drop(writer);
+        if new.counts()? != self.trees().counts()? {
+            let problem = "its counts are not those of its records; run `attune store verify`";
+            return Err(self.dir().damaged(vec![problem.to_owned()]));
+        }
+        drop(new);
+        drop(open::let_go(&self.dir().compacted())?);
+        crate::store::files::sync_dir(&self.dir().compacted())?;
+        self.trees().replace(&last, patience, || {
+            drop(open::let_go(&self.dir().sled())?);
+            self.dir().swap_in_compacted()
+        })?;
+        // Who was erased meanwhile may have been copied before: their bytes wait for the next time.
+        match self.erasures() == erasures {
+            true => self.dir().unmark_erased(),
+            false => Ok(()),
+        }
     }
 
     /// Whether a person was erased whose bytes may be in the files still.
@@ -60,43 +106,73 @@ impl Store {
         self.dir().is_marked_erased()
     }
 
-    /// All records into a new database, which is verified and closed.
-    fn write_compacted(&self) -> Result<(), StoreError> {
-        let path = self.dir().compacted();
-        let new = Trees::open(&path)?;
-        let writer = new.writer()?;
+    /// All records, as each is when it is met.
+    fn copy_all(&self, new: &Writer<'_>, step: &mut dyn FnMut()) -> Result<(), StoreError> {
         for kind in KINDS {
             let mut edits = Vec::new();
             for entry in self.trees().scan(kind.tree, &[]) {
                 let (key, value) = entry?;
                 edits.push(Edit::put_raw(kind.tree, key, value));
+                step();
                 if edits.len() >= BATCH {
-                    writer.apply(&edits)?;
+                    self.trees().room().for_copy(0)?;
+                    new.apply(&edits)?;
                     edits.clear();
                 }
             }
-            writer.apply(&edits)?;
+            new.apply(&edits)?;
         }
-        writer.set_meta(&open::current_meta(self.trees())?)?;
-        drop(writer);
-        let report = verify::verify(&new)?;
-        let counts_differ = new.counts()? != self.trees().counts()?;
-        if !report.is_clean() || counts_differ {
-            let mut problems = report.problems;
-            problems.push("run `attune store verify`".to_owned());
-            return Err(self.dir().damaged(problems));
+        Ok(())
+    }
+
+    /// What was changed since the last time, as it is now. Returns how much it was.
+    fn copy_again(&self, new: &Writer<'_>, watching: &Watching<'_>) -> Result<usize, StoreError> {
+        let touched = watching.take()?;
+        let view = self.trees().view()?;
+        for batch in touched.chunks(BATCH) {
+            let mut edits = Vec::new();
+            for Touched { tree, key, .. } in batch {
+                edits.push(match view.get(tree, key)? {
+                    Some(value) => Edit::put_raw(tree, key.clone(), value),
+                    None => Edit::delete_raw(tree, key.clone()),
+                });
+            }
+            // What names another record may come before it: only the last time counts.
+            new.apply(&edits)?;
         }
-        drop(new);
-        drop(open::let_go(&path)?);
-        crate::store::files::sync_dir(&path)
+        Ok(touched.len())
     }
 }
 
-fn size(path: &Path) -> Result<u64, StoreError> {
+/// Whether each record of the copy can be read: damage must not be carried on unseen.
+fn check_copy(store: &Store, new: &Trees) -> Result<(), StoreError> {
+    let mut problems = Vec::new();
+    for kind in KINDS {
+        for entry in new.scan(kind.tree, &[]) {
+            let (key, value) = entry?;
+            if let Err(reason) = (kind.canonical)(&value) {
+                problems.push(format!("{} {}: {reason}", kind.tree, keys::show(&key)));
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems.truncate(100);
+    problems.push("run `attune store verify`".to_owned());
+    Err(store.dir().damaged(problems))
+}
+
+/// Bytes of the files below `path`.
+pub(super) fn size(path: &Path) -> Result<u64, StoreError> {
     let mut bytes = 0;
     for entry in fs::read_dir(path).map_err(StoreError::io("read", path))? {
         let entry = entry.map_err(StoreError::io("read", path))?;
-        let metadata = entry.metadata().map_err(StoreError::io("read", path))?;
+        let metadata = match entry.metadata() {
+            // sled removes files of large values that were replaced.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            metadata => metadata.map_err(StoreError::io("read", path))?,
+        };
         bytes += match metadata.is_dir() {
             true => size(&entry.path())?,
             false => metadata.len(),

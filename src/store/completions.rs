@@ -145,7 +145,7 @@ impl Store {
             return Ok(None);
         };
         record.metadata = metadata;
-        writer.commit(&[Edit::put(&record)?])?;
+        writer.grow(&[Edit::put(&record)?])?;
         Ok(Some(record))
     }
 

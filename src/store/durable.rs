@@ -5,51 +5,60 @@
 //! cache is forced out, and values that sled moved to files of their own are not synced at all. So
 //! after sled's flush we `fdatasync` its log and any new file of that kind ourselves.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 
+use crate::store::blobs::NewBlobs;
 use crate::store::StoreError;
 
 /// Which of the writes so far are durable.
 pub(super) struct Durable {
     log: File,
     log_path: PathBuf,
-    blobs: PathBuf,
     /// How many writes were applied.
     applied: AtomicU64,
     /// Held while one writer syncs for all that wait.
     synced: Mutex<Synced>,
-    /// Set by a failed write or flush: disk and memory may differ until a restart.
+    /// Set by a failed write or flush: disk and memory may differ until the database is opened anew.
     failed: AtomicBool,
+    /// How many files of large values were synced.
+    blobs_synced: AtomicU64,
 }
 
 struct Synced {
     /// How many of the applied writes are durable.
     writes: u64,
-    /// Large values whose files are durable.
-    blobs: BTreeSet<OsString>,
+    /// Files of large values that are not.
+    blobs: NewBlobs,
+}
+
+/// Whether what a database holds when it is opened is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It was closed, and nobody wrote since.
+    Durable,
+    /// Whoever had it open ended before it was closed.
+    Unknown,
 }
 
 impl Durable {
     /// For the open sled database in `path`.
-    pub(super) fn open(path: &Path) -> Result<Durable, StoreError> {
+    pub(super) fn open(path: &Path, found: Found) -> Result<Durable, StoreError> {
         let log_path = path.join("db");
         let log = File::open(&log_path).map_err(StoreError::io("open", &log_path))?;
         Ok(Durable {
             log,
             log_path,
-            blobs: path.join("blobs"),
             applied: AtomicU64::new(0),
             synced: Mutex::new(Synced {
                 writes: 0,
-                blobs: BTreeSet::new(),
+                blobs: NewBlobs::of(path.join("blobs"), found == Found::Durable)?,
             }),
             failed: AtomicBool::new(false),
+            blobs_synced: AtomicU64::new(0),
         })
     }
 
@@ -105,32 +114,37 @@ impl Durable {
         result
     }
 
-    fn sync(&self, known: &mut BTreeSet<OsString>) -> Result<(), StoreError> {
+    fn sync(&self, blobs: &mut NewBlobs) -> Result<(), StoreError> {
         let sync = StoreError::io("sync", &self.log_path);
         self.log.sync_data().map_err(sync)?;
-        let now = self.blob_names()?;
-        let new: Vec<&OsString> = now.difference(known).collect();
-        for name in &new {
-            sync_blob(&self.blobs.join(name))?;
+        let dir = blobs.dir().to_owned();
+        let new = blobs.look()?;
+        for name in new {
+            sync_blob(&dir.join(name))?;
+            self.blobs_synced.fetch_add(1, Ordering::Relaxed);
         }
         if !new.is_empty() {
-            super::files::sync_dir(&self.blobs)?;
+            super::files::sync_dir(&dir)?;
         }
-        *known = now;
+        blobs.settled();
         Ok(())
     }
 
-    fn blob_names(&self) -> Result<BTreeSet<OsString>, StoreError> {
-        let entries = fs::read_dir(&self.blobs).map_err(StoreError::io("read", &self.blobs))?;
-        let names = entries.map(|entry| Ok(entry?.file_name()));
-        names
-            .collect::<io::Result<_>>()
-            .map_err(StoreError::io("read", &self.blobs))
+    /// How many files of large values were synced since the database was opened.
+    #[cfg(test)]
+    pub(super) fn blobs_synced(&self) -> u64 {
+        self.blobs_synced.load(Ordering::Relaxed)
+    }
+
+    /// As if a write had failed.
+    #[cfg(test)]
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
     }
 
     fn note(&self, error: &StoreError) {
         if matches!(error, StoreError::Backend { .. } | StoreError::Io { .. }) {
-            tracing::error!(%error, "a write to the store failed; no more writes until a restart");
+            tracing::error!(%error, "a write to the store failed; no more writes until it is opened anew");
             self.failed.store(true, Ordering::SeqCst);
         }
     }

@@ -24,6 +24,7 @@ impl Store {
     pub fn erase_user(&self, user: &UserKey, now_unix_ms: u64) -> Result<u64, StoreError> {
         let writer = self.trees().writer()?;
         self.dir().mark_erased()?;
+        self.count_erasure();
         let tombstone = TombstoneRecord {
             digest: tombstone_digest(&self.info()?.store_id, user),
             deleted_unix_ms: now_unix_ms,

@@ -108,13 +108,23 @@ pub enum StoreError {
     /// The export cannot be written. What was written has no trailer, and no import takes it.
     #[error("cannot write the export: {0}; the part that was written is not usable, remove it")]
     Output(#[source] io::Error),
-    /// Somebody reads for so long that the database cannot be replaced. Nothing was changed.
-    #[error("the store is being read; compact it again later")]
+    /// Somebody else reads or writes so much that this has to wait. Nothing was changed.
+    #[error("the store is busy with other work; try it again later")]
     Busy,
-    /// An earlier write failed, so that memory and disk may differ. Reads go on.
+    /// Less of the disk is free than is kept for what makes room. Nothing was changed.
     #[error(
-        "an earlier write to the store failed; fix its cause (see the log) and restart attune"
+        "the disk of the store has {free} bytes free, and this needs {needed}; free some space, then \
+         try it again (--min-free-disk says how much is kept)"
     )]
+    NoRoom {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that have to be.
+        needed: u64,
+    },
+    /// An earlier write failed, so that memory and disk may differ. Reads go on. A server opens the
+    /// database anew by itself.
+    #[error("an earlier write to the store failed; fix its cause (see the log), then wait or restart attune")]
     Failed,
     /// A file operation of ours failed.
     #[error("cannot {what} {}: {source}{}", path.display(), advice(source))]
@@ -159,10 +169,10 @@ fn join(aliases: &[Alias]) -> String {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space and restart attune, what was acknowledged is kept"
+            "; free some space, what was acknowledged is kept"
         }
         io::ErrorKind::FileTooLarge => {
-            "; raise the file size limit (ulimit -f) and restart attune, what was acknowledged is kept"
+            "; raise the file size limit (ulimit -f), what was acknowledged is kept"
         }
         io::ErrorKind::PermissionDenied => "; make it readable and writable for this user",
         io::ErrorKind::ReadOnlyFilesystem => "; mount the file system for writing",

@@ -12,7 +12,9 @@
 //! | `meta` | schema version, store id, record counts |
 //! | `serving` | what answers need to know of people, in memory |
 //! | `trees` | the only folder that names sled: reads and transactions |
-//! | `durable` | from written to durable, once for all writers that wait |
+//! | `durable`, `blobs` | from written to durable, once for all writers that wait; files of large values |
+//! | `space` | room on the disk |
+//! | `greatest` | ids that are made go on from those that are kept |
 //! | `files`, `seal` | the directory: lock, marker, rehearsal; what the files were when it was closed |
 //! | `open` | from a directory to a [`Store`], and back |
 //! | `migrate` | old records become new ones; the list is in `migrations/` at the top level |
@@ -30,6 +32,7 @@
 
 mod adapters;
 mod aliases;
+mod blobs;
 mod by_user;
 mod canaries;
 mod compact;
@@ -40,6 +43,7 @@ mod erase;
 mod error;
 mod feedback;
 mod files;
+mod greatest;
 mod idempotency;
 mod import;
 mod keys;
@@ -57,6 +61,7 @@ mod record;
 mod seal;
 mod serving;
 mod snapshot;
+mod space;
 mod tally;
 mod tombstones;
 mod training_set;
@@ -85,7 +90,8 @@ pub use person::UserCounts;
 pub use preferences::{ComparedAnswer, PreferenceRecord, PreferenceSource, Turn};
 pub use profiles::ProfileRecord;
 pub use serving::KnownPerson;
-pub use snapshot::ExportSummary;
+pub use snapshot::{ExportSummary, SnapshotFile};
+pub use space::{Disk, Space};
 pub use tally::VersionTally;
 pub use tombstones::{tombstone_digest, TombstoneRecord};
 pub use training_set::{Deletions, SnapshotPair, TrainingSet};

@@ -9,20 +9,26 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::store::durable::Found;
 use crate::store::files::{Dir, Locked, Marker};
 use crate::store::meta::{self, Meta, State};
 use crate::store::migrate::{self, SCHEMA};
 use crate::store::migrations::MIGRATIONS;
 use crate::store::seal::Seal;
+use crate::store::space::Space;
 use crate::store::trees::Trees;
-use crate::store::{verify, StoreError, StoreInfo};
+use crate::store::{compact, greatest, verify, StoreError, StoreInfo};
 
 /// How long closing waits for sled's threads to let go of the files. A store that is not sealed in
 /// time is recovered at the next open, as after a kill.
 const SEAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long readers of a store that has failed may take before it is opened anew.
+const MEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the write probe writes: more than a file system keeps beside a file's name.
 const PROBE_BYTES: usize = 4096;
@@ -37,6 +43,10 @@ struct Inner {
     /// `None` only while dropping.
     trees: Option<Trees>,
     dir: Dir,
+    /// Held by who reads everything: one at a time.
+    alone: Mutex<()>,
+    /// How many people were erased since the store was opened.
+    erasures: AtomicU64,
 }
 
 impl Store {
@@ -62,15 +72,20 @@ impl Store {
                 return Err(dir.damaged(differences));
             }
         }
+        let found = match &seal {
+            Some(_) => Found::Durable,
+            None => Found::Unknown,
+        };
         if seal.is_none_or(|seal| seal.schema != SCHEMA) {
             dir.rehearse(|copy| try_out(&dir, copy))?;
         }
         Seal::remove(&dir)?;
-        let trees = Trees::open(&dir.sled())?;
+        let trees = Trees::open(&dir.sled(), found)?;
         // From here on, dropping `store` closes and seals what was opened.
         let store = Store::new(dir, trees);
         make_current(store.trees(), store.dir())?;
         store.trees().load_serving()?;
+        greatest::keep_ids_above(store.trees())?;
         Ok(store)
     }
 
@@ -90,7 +105,7 @@ impl Store {
     }
 
     fn new_in(dir: Dir) -> Result<Store, StoreError> {
-        let trees = Trees::open(&dir.sled())?;
+        let trees = Trees::open(&dir.sled(), Found::Durable)?;
         crate::store::files::sync_dir(&dir.sled())?;
         Ok(Store::new(dir, trees))
     }
@@ -98,7 +113,12 @@ impl Store {
     fn new(dir: Dir, trees: Trees) -> Store {
         let trees = Some(trees);
         Store {
-            inner: Arc::new(Inner { trees, dir }),
+            inner: Arc::new(Inner {
+                trees,
+                dir,
+                alone: Mutex::new(()),
+                erasures: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -118,14 +138,21 @@ impl Store {
         self.trees().writer()?.commit(&[])
     }
 
-    /// Whether the store would take a write now: no write has failed, and the disk takes a small
-    /// file beside the store. The store itself is not written to, since a write that fails there
-    /// stops all further ones. For `/readyz`.
+    /// Keeps `bytes` of the disk free, as `space` says how much there is: writes that make the store
+    /// larger are refused while less is free.
+    pub fn keep_free(&self, bytes: u64, space: Arc<dyn Space>) {
+        self.trees().room().keep(bytes, space);
+    }
+
+    /// Whether the store would take a write now: no write has failed, there is room, and the disk takes
+    /// a small file beside the store. The store itself is not written to, since a write that fails there
+    /// stops all further ones.
     ///
     /// # Errors
     /// Why it would not.
     pub fn is_writable(&self) -> Result<(), StoreError> {
         self.trees().check()?;
+        self.trees().room().for_record()?;
         let dir = self.inner.dir.path();
         let probe = || {
             let mut file = tempfile::tempfile_in(dir)?;
@@ -133,6 +160,43 @@ impl Store {
             file.sync_data()
         };
         probe().map_err(StoreError::io("write to", dir))
+    }
+
+    /// Opens the database of a store that has failed anew, as after a kill: recovery is tried on a copy
+    /// first. What was acknowledged is there; the write that failed may be. Nothing is done to a store
+    /// that has not failed.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`] for the copy, [`StoreError::Busy`] if a reader does not end in time, and what
+    /// an open says: the store has failed still.
+    pub fn mend(&self) -> Result<(), StoreError> {
+        if self.trees().check().is_ok() {
+            return Ok(());
+        }
+        let _alone = self.alone();
+        let dir = self.dir();
+        self.trees().room().for_copy(compact::size(&dir.sled())?)?;
+        self.trees().reopen(MEND_PATIENCE, || {
+            drop(let_go(&dir.sled())?);
+            dir.rehearse(|copy| try_out(dir, copy))
+        })
+    }
+
+    /// Waits until nobody else reads everything.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing that a panic could leave half done.
+        let alone = &self.inner.alone;
+        alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many people were erased since the store was opened.
+    pub(super) fn erasures(&self) -> u64 {
+        self.inner.erasures.load(Ordering::SeqCst)
+    }
+
+    /// Somebody is erased: the writer's call.
+    pub(super) fn count_erasure(&self) {
+        self.inner.erasures.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Records, and entries of indexes, that were read since the store was opened: what a call costs.
@@ -171,7 +235,7 @@ pub(super) fn current_meta(trees: &Trees) -> Result<Meta, StoreError> {
 /// On a copy: recovery, migration, and a look at every record.
 fn try_out(dir: &Dir, copy: &Path) -> Result<(), StoreError> {
     let attempt = || {
-        let trees = Trees::open(copy)?;
+        let trees = Trees::open(copy, Found::Durable)?;
         make_current(&trees, dir)?;
         verify::verify(&trees)
     };

@@ -127,7 +127,7 @@ impl Store {
         if let Some(user) = owner(record) {
             edits.extend(self.index(record, &user)?);
         }
-        writer.commit(&edits)?;
+        writer.grow(&edits)?;
         Ok(Inserted::New(record.clone()))
     }
 

@@ -64,7 +64,7 @@ impl Store {
         profile.updated_unix_ms = now_unix_ms;
         let mut edits = vec![Edit::put(&profile)?];
         edits.extend(self.first_seen(user, now_unix_ms)?);
-        writer.commit(&edits)
+        writer.grow(&edits)
     }
 
     /// A person's profile, if one was set.

@@ -36,7 +36,7 @@ impl Store {
     /// The write or the flush fails; then the record may or may not be there after a restart.
     pub fn put_user(&self, user: &UserRecord) -> Result<(), StoreError> {
         let edit = Edit::put(user)?;
-        self.trees().writer()?.commit(&[edit])
+        self.trees().writer()?.grow(&[edit])
     }
 
     /// The record of `user`, if there is one.

@@ -1,13 +1,16 @@
 //! A store that hangs, is full of work or takes no writes: answers go on, and the rest says so.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::Arc;
 
 use attune::app::error::AppError;
+use attune::app::housekeeping;
 use attune::app::state::AppState;
 use attune::app::store_health::{self, StoreState};
 use attune::app::store_threads::StoreWork;
-use attune::store::{Store, StoreError};
+use attune::store::{Space, Store, StoreError};
 use serde_json::{json, Value};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -173,4 +176,64 @@ async fn a_look_that_hangs_changes_nothing_and_the_next_one_is_not_held_up_by_lo
     store_health::look(&server.state).await;
     assert_eq!(server.state.store_health.state(), StoreState::Writable);
     hanging.end().await;
+}
+
+/// So much room as a test says.
+struct Stated(AtomicU64);
+
+impl Space for Stated {
+    fn free(&self, _: &Path) -> std::io::Result<u64> {
+        Ok(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn on_a_disk_that_is_nearly_full_answers_and_deletions_go_on_and_all_comes_back() {
+    let server = TestServer::promoted();
+    let kept = server.kept(json!({"user": "alice"})).await;
+    let space = Arc::new(Stated(AtomicU64::new(999)));
+    server.state.versions.store().keep_free(1000, space.clone());
+    store_health::look(&server.state).await;
+    let ready = server.get("/readyz").await;
+    assert_eq!(
+        (ready.status, &ready.json()["store"]),
+        (200, &json!("full"))
+    );
+    for (path, body) in [
+        ("/v1/preferences", preference()),
+        ("/v1/feedback", json!({"completion_id": kept, "rating": 4})),
+        ("/v1/users/alice", json!({"profile": "x"})),
+        (
+            &format!("/v1/chat/completions/{kept}"),
+            json!({"metadata": {"a": "b"}}),
+        ),
+    ] {
+        let refused = server.post(path, &body).await;
+        let (status, _, code, _) = refused.error();
+        assert_eq!(
+            (status, code.as_deref()),
+            (507, Some("store_full")),
+            "{path}"
+        );
+        assert_eq!(refused.header("retry-after"), "60");
+    }
+    let answer = chat(&server, json!({"store": true})).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-attune-store"), "full");
+    assert_eq!(answer.header("x-attune-kept"), "false");
+    // What makes room, and what reads, goes on.
+    assert_eq!(server.get("/v1/admin/snapshot").await.status, 200);
+    let path = format!("/v1/chat/completions/{kept}");
+    assert_eq!(server.delete(&path).await.status, 200);
+    assert_eq!(server.delete("/v1/users/alice").await.status, 200);
+    housekeeping::once(&server.state).await.unwrap();
+    assert!(!server.state.versions.store().wants_compaction());
+    // Nothing is restarted.
+    space.0.store(1000, Ordering::SeqCst);
+    assert_eq!(
+        server.post("/v1/preferences", &preference()).await.status,
+        201
+    );
+    store_health::look(&server.state).await;
+    assert_eq!(server.get("/readyz").await.json(), json!({"status": "ok"}));
 }

@@ -71,7 +71,7 @@ fn who_reads_holds_it_up_and_who_reads_later_sees_the_same() {
     fill(&store);
     let mut users = store.users();
     users.next().unwrap().unwrap();
-    let busy = store.compact_within(std::time::Duration::from_millis(20));
+    let busy = store.compact_within(std::time::Duration::from_millis(20), &mut || {});
     assert!(matches!(busy, Err(StoreError::Busy)));
     assert_eq!(users.count(), 2);
     assert_clean(&store);

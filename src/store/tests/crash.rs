@@ -67,6 +67,9 @@ fn child() {
             if n % COMPACT_EVERY == COMPACT_EVERY - 1 {
                 store.compact().unwrap();
             }
+            if n % COMPACT_EVERY == COMPACT_EVERY / 2 {
+                store.snapshot().unwrap();
+            }
         }
     });
 }

@@ -36,8 +36,31 @@ fn child() {
     assert!(matches!(next, StoreError::Failed), "{next}");
     assert!(store.is_writable().is_err());
     assert!(store.adapter(&version(0)).unwrap().is_some(), "reads go on");
+    // While there is no room it stays so; then it is opened anew, and nothing is lost.
+    assert!(store.mend().is_err());
+    raise_limit();
+    store.mend().unwrap();
+    for n in 0..written {
+        let version = AdapterVersion::new(format!("{n:064x}")).unwrap();
+        assert!(
+            store.adapter(&version).unwrap().is_some(),
+            "{n} of {written}"
+        );
+    }
+    store.put_user(&user("t", "after", 1)).unwrap();
     let line = format!("\nwritten {written} {error}\n");
     std::io::stdout().write_all(line.as_bytes()).unwrap();
+}
+
+/// As if the disk had been made larger.
+fn raise_limit() {
+    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Fsize, raised).unwrap();
 }
 
 #[test]
@@ -45,7 +68,7 @@ fn a_full_disk_is_an_error_and_earlier_records_are_intact() {
     let dir = tempfile::tempdir().unwrap();
     let exe = std::env::current_exe().unwrap();
     // 4 MiB: some segments of sled's log. In units of 512 bytes.
-    let script = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \
+    let script = "trap '' XFSZ; ulimit -S -f 8192; exec \"$0\" \
                   --exact store::tests::full_disk::child --nocapture --test-threads=1";
     let output = Command::new("sh")
         .args(["-c", script])
@@ -72,5 +95,7 @@ fn a_full_disk_is_an_error_and_earlier_records_are_intact() {
         found == written || found == written + 1,
         "{found} found, {written} written"
     );
+    let after = store.user(&user_key("t", "after")).unwrap();
+    assert_eq!(after, Some(user("t", "after", 1)));
     store.put_user(&user("t", "u", 1)).unwrap();
 }

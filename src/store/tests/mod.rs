@@ -5,9 +5,11 @@ mod compact;
 mod crash;
 mod damage;
 mod full_disk;
+mod going_on;
 mod migration;
 mod model;
 mod people;
+mod room;
 mod snapshot;
 
 use std::path::Path;

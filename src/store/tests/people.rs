@@ -55,7 +55,7 @@ fn rating(n: u64, user: Option<&str>, rating: Rating) -> FeedbackRecord {
     }
 }
 
-fn completion(n: u64, user: Option<&str>, expires: Option<u64>) -> CompletionRecord {
+pub(super) fn completion(n: u64, user: Option<&str>, expires: Option<u64>) -> CompletionRecord {
     CompletionRecord {
         tenant: tenant(),
         id: id("chatcmpl-", n),

@@ -5,6 +5,7 @@
 //! | `opened` | sled's handles, and its errors as ours |
 //! | `view` | reads |
 //! | `write` | the one writer: checks, edits and counts in one transaction |
+//! | `watch` | what changes while somebody reads everything |
 //! | `swap` | another database in the place of the one that is open |
 //!
 //! All writes go through one [`Writer`] at a time: it checks and then applies its edits and the new
@@ -14,6 +15,7 @@
 mod opened;
 mod swap;
 mod view;
+mod watch;
 mod write;
 
 use std::path::PathBuf;
@@ -22,8 +24,11 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use crate::store::record::{self, Record};
 use crate::store::serving::Serving;
+use crate::store::space::Room;
 use crate::store::StoreError;
 use opened::Opened;
+use watch::Watch;
+pub(super) use watch::{Touched, Was, Watching};
 pub(super) use write::Writer;
 
 /// A database that is open: the tree `meta` and one tree for each kind of record. A compaction puts
@@ -36,6 +41,10 @@ pub(super) struct Trees {
     writing: Mutex<()>,
     /// What answers need to know of people, in step with the records.
     serving: Serving,
+    /// Who reads everything, and wants to know what changes meanwhile.
+    watch: Mutex<Option<Watch>>,
+    /// What is kept free of the disk.
+    room: Room,
     /// Records that were read since this was opened, shared with the views that read them.
     reads: Arc<AtomicU64>,
 }
@@ -83,6 +92,11 @@ impl Edit {
 }
 
 impl Trees {
+    /// What is kept free of the disk.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// What answers need to know of people.
     pub(super) fn serving(&self) -> &Serving {
         &self.serving

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use crate::store::durable::Durable;
+use crate::store::durable::{Durable, Found};
 use crate::store::meta;
 use crate::store::record::KINDS;
 use crate::store::StoreError;
@@ -24,7 +24,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
+    pub(super) fn open(path: &Path, found: Found) -> Result<Opened, StoreError> {
         // No background flusher: every write flushes, and nothing is written between writes.
         let config = sled::Config::new()
             .path(path)
@@ -41,7 +41,7 @@ impl Opened {
             db,
             meta,
             by_name,
-            durable: Durable::open(path)?,
+            durable: Durable::open(path, found)?,
         })
     }
 

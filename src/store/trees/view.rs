@@ -81,6 +81,8 @@ impl View {
     {
         let (view, mut found) = (self.clone(), Some(found));
         std::iter::from_fn(move || {
+            // The whole view, not the counter alone: the database stays open for as long as this reads.
+            let view = &view;
             let next = found.as_mut()?.next()?;
             view.reads.fetch_add(1, Ordering::Relaxed);
             if next.is_err() {

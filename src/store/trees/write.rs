@@ -37,9 +37,30 @@ impl Trees {
     pub(in crate::store) fn check(&self) -> Result<(), StoreError> {
         self.opened()?.durable.check()
     }
+
+    /// As if a write had failed.
+    #[cfg(test)]
+    pub(in crate::store) fn fail(&self) {
+        self.opened().unwrap().durable.fail();
+    }
+
+    /// How many files of large values were synced since the database was opened.
+    #[cfg(test)]
+    pub(in crate::store) fn blobs_synced(&self) -> u64 {
+        self.opened().unwrap().durable.blobs_synced()
+    }
 }
 
 impl Writer<'_> {
+    /// [`commit`](Self::commit), of edits that make the store larger.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`] if less of the disk is free than is to be kept.
+    pub(in crate::store) fn grow(self, edits: &[Edit]) -> Result<(), StoreError> {
+        self.trees.room.for_record()?;
+        self.commit(edits)
+    }
+
     /// Applies all of `edits` or none, with the record counts, and returns once they and every
     /// earlier write are durable. No edits: waits for the earlier writes.
     pub(in crate::store) fn commit(self, edits: &[Edit]) -> Result<(), StoreError> {
@@ -95,6 +116,10 @@ impl Writer<'_> {
         names.dedup();
         let opened = self.trees.opened()?;
         let trees: Vec<&sled::Tree> = names.iter().map(|&name| opened.tree(name)).collect();
+        if let Some(watch) = self.trees.watched().as_mut() {
+            // Before the transaction: who sees what it did finds the note.
+            watch.note(&opened, edits)?;
+        }
         opened.durable.write(|| {
             let done = trees.as_slice().transaction(|trees| {
                 let by_name = names.iter().copied().zip(trees).collect();

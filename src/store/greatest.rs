@@ -1,0 +1,52 @@
+//! Ids that are made go on from those that are kept: a clock that was set back changes no order.
+
+use crate::ids::RecordId;
+use crate::store::completions::CompletionRecord;
+use crate::store::decisions::DecisionRecord;
+use crate::store::feedback::FeedbackRecord;
+use crate::store::keys;
+use crate::store::preferences::PreferenceRecord;
+use crate::store::record::Record;
+use crate::store::trees::Trees;
+use crate::store::StoreError;
+
+/// Makes all further ids of this process greater than those of `trees`. Reads one record a tenant.
+pub(super) fn keep_ids_above(trees: &Trees) -> Result<(), StoreError> {
+    let of_tenants = [
+        CompletionRecord::TREE,
+        FeedbackRecord::TREE,
+        PreferenceRecord::TREE,
+    ];
+    for tree in of_tenants {
+        let mut before: Option<Vec<u8>> = None;
+        while let Some(parts) = last(trees, tree, before.as_deref())? {
+            let [tenant, id] = &parts[..] else { break };
+            raise(id);
+            // All keys below this one are of other tenants.
+            before = Some(keys::encode(&[tenant]));
+        }
+    }
+    if let Some([id]) = last(trees, DecisionRecord::TREE, None)?.as_deref() {
+        raise(id);
+    }
+    Ok(())
+}
+
+/// The parts of the greatest key of `tree`, below `before`.
+fn last(
+    trees: &Trees,
+    tree: &'static str,
+    before: Option<&[u8]>,
+) -> Result<Option<Vec<String>>, StoreError> {
+    let entry = trees.view()?.page(tree, &[], before, true).next();
+    let Some((key, _)) = entry.transpose()? else {
+        return Ok(None);
+    };
+    Ok(keys::decode(&key))
+}
+
+fn raise(id: &str) {
+    if let Ok(id) = RecordId::new(id) {
+        id.keep_below();
+    }
+}
