@@ -138,12 +138,22 @@ pub struct Loop {
     /// The alias.
     #[arg(long, default_value = "attune")]
     pub alias: String,
-    /// By how much a new version must be right more often than the current one, on pairs set aside.
+    /// By how much a new version must be right more often than the current one, on pairs set aside, as a mean
+    /// over people.
     #[arg(long, default_value_t = 0.02)]
     pub margin: f64,
-    /// Promote only if the 95 % interval of the difference is above zero, too.
-    #[arg(long)]
-    pub sure: bool,
+    /// Probability with which a version that is no better may ever be promoted in place of the current one.
+    #[arg(long, default_value_t = 0.05)]
+    pub chance: f64,
+    /// Share of people whose votes may be bought without making a difference, up to 0.4.
+    #[arg(long, default_value_t = 0.1)]
+    pub coalition: f64,
+    /// Share of people who may lose by a new version; more, and it is not promoted.
+    #[arg(long, default_value_t = 0.2)]
+    pub max_losers: f64,
+    /// People with pairs set aside below whom nothing is promoted.
+    #[arg(long, default_value_t = 10)]
+    pub min_people: usize,
     /// Pairs set aside below which nothing is promoted.
     #[arg(long, default_value_t = 20)]
     pub min_test_pairs: usize,

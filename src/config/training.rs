@@ -255,6 +255,7 @@ fn settings(raw: &Pdpo, expo: Option<ExpoSettings>) -> Result<Settings, ConfigEr
         test: share("--test", raw.test.unwrap_or(0.0))?,
         unseen_users: share("--unseen-users", raw.unseen_users.unwrap_or(0.0))?,
         max_users: raw.max_users.map(|n| count("--max-users", n)).transpose()?,
+        split_secret: None,
         max_user_pairs: raw
             .max_user_pairs
             .map(|n| count("--max-user-pairs", n))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::raw::Loop;
 use super::resolved::{data_dir, ConfigError};
-use super::training::{problem, share, with_file, TrainConfig};
+use super::training::{problem, share, with_file, within, TrainConfig};
 use crate::ids::Alias;
 
 /// Of a loop's runs where nothing says more: neither a person nor many accounts
@@ -26,6 +26,12 @@ pub struct LoopConfig {
     pub alias: Alias,
     /// The smallest difference that promotes.
     pub margin: f64,
+    /// The probability with which a version that is no better may ever be promoted.
+    pub chance: f64,
+    /// The share of people whose votes may be bought.
+    pub coalition: f64,
+    /// The share of people who may lose.
+    pub max_losers: f64,
     /// Time from the end of a turn to the next; `None`: there is one turn.
     pub every: Option<Duration>,
 }
@@ -64,6 +70,9 @@ impl LoopConfig {
             train: TrainConfig::new(&train)?,
             alias: alias.map_err(|e| problem("--alias", e.to_string()))?,
             margin: share("--margin", raw.margin)?,
+            chance: within("--chance", raw.chance, 1e-9..=1.0)?,
+            coalition: within("--coalition", raw.coalition, 0.0..=0.4)?,
+            max_losers: within("--max-losers", raw.max_losers, 0.0..=1.0)?,
             every: (!raw.once).then(|| Duration::from_secs(raw.every.clamp(1, 366 * 86_400))),
         })
     }

@@ -99,7 +99,7 @@ pub fn load(
     let mut tensors = TensorFile::parse(FILE_NAME, &bytes)?.values()?;
     let foreign = |what: &str| {
         let path = path.display();
-        TrainError::Unfit(format!(
+        TrainError::Setting(format!(
             "{path} is not a checkpoint of this run ({what}): train into another directory"
         ))
     };

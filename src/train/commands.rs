@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::compute::Compute;
 use super::dataset;
-use super::evaluate::{compare, evaluate, Bootstrap, EvaluateError, Evaluation, Score};
+use super::evaluate::{compare, evaluate, Bootstrap, Evaluation, Score};
 use super::load::load;
 use super::loss::Objective;
 use super::policy::Policy;
@@ -71,7 +71,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
     let bare = base_pairs(&pairs);
     let objective: Objective = format!("dpo:beta={}", request.beta)
         .parse()
-        .map_err(|e: super::loss::objective::ObjectiveError| TrainError::Unfit(e.to_string()))?;
+        .map_err(|e: super::loss::objective::ObjectiveError| TrainError::Setting(e.to_string()))?;
     let policy = match &loaded {
         Some(loaded) => rival::under(loaded, &base, &pairs, &objective)?,
         None => bare.clone(),
@@ -80,22 +80,22 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         seed: request.seed,
         ..Bootstrap::default()
     };
-    let mut evaluation = evaluate(&policy, bootstrap).map_err(unfit)?;
+    let mut evaluation = evaluate(&policy, bootstrap)?;
     if loaded.is_some() {
-        let comparison = compare(&policy, "base", &bare, bootstrap).map_err(unfit)?;
+        let comparison = compare(&policy, "base", &bare, bootstrap)?;
         evaluation.against.push(comparison);
     }
     for dir in &request.against {
         let rival = Rival::Bundle(dir.clone());
         let other = rival.scored(&base, &pairs, &objective)?;
         let comparison = compare(&policy, rival.name(), &other, bootstrap);
-        evaluation.against.push(comparison.map_err(unfit)?);
+        evaluation.against.push(comparison?);
     }
     if request.json {
         let json = serde_json::to_string(&evaluation);
         return json
             .map(|text| text + "\n")
-            .map_err(|e| TrainError::Unfit(e.to_string()));
+            .map_err(|e| TrainError::Bug(e.to_string()));
     }
     Ok(table(&evaluation))
 }
@@ -111,10 +111,6 @@ fn read_pairs(
     let (pairs, counts) = evaluation_pairs(&encoder, &data.pairs, &indices, rows)?;
     check_context(counts.longest, base)?;
     Ok(pairs)
-}
-
-fn unfit(error: EvaluateError) -> TrainError {
-    TrainError::Unfit(error.to_string())
 }
 
 /// An evaluation as people read it.

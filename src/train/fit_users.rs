@@ -133,7 +133,6 @@ fn add_new_users(
     loaded: &mut Loaded,
     pairs: &mut Vec<Pair>,
 ) -> Result<BTreeSet<UserKey>, TrainError> {
-    let unfit = |text: &str| Err(TrainError::Unfit(text.into()));
     let known = &loaded.rows;
     let is_new = |p: &Pair| {
         p.user
@@ -143,10 +142,12 @@ fn add_new_users(
     pairs.retain(is_new);
     let users: BTreeSet<UserKey> = pairs.iter().filter_map(|p| p.user.clone()).collect();
     if users.is_empty() {
-        return unfit("the data has no user whom the bundle does not know: nothing was changed");
+        let text = "the data has no user whom the bundle does not know: nothing was changed";
+        return Err(TrainError::Data(text.into()));
     }
     if loaded.adapter.users.is_none() {
-        return unfit("the bundle has no user model: train one by `attune-train pdpo`");
+        let text = "the bundle has no user model: train one by `attune-train pdpo`";
+        return Err(TrainError::Setting(text.into()));
     }
     let first = loaded.adapter.add_rows(users.len());
     loaded.rows.extend(users.iter().cloned().zip(first..));
@@ -165,7 +166,7 @@ fn encode(
     check_context(counts.longest + loaded.n_user_tokens(), base)?;
     if pairs.is_empty() {
         let text = "no pair of a new user is left: allow longer pairs by --max-length";
-        return Err(TrainError::Unfit(text.into()));
+        return Err(TrainError::Data(text.into()));
     }
     Ok(pairs.into_iter().map(|p| p.pair).collect())
 }
@@ -235,7 +236,7 @@ fn objective(request: &FitRequest, manifest: &Manifest) -> Result<Objective, Tra
         objective["beta"] = json!(beta);
     }
     serde_json::from_value(objective)
-        .map_err(|e| TrainError::Unfit(format!("the loss of the version: {e}")))
+        .map_err(|e| TrainError::Setting(format!("the loss of the version: {e}")))
 }
 
 fn publish(

@@ -131,7 +131,7 @@ pub fn plan(
         }
     }
     let needed = fixed + longest * row(Activations::Recompute);
-    Err(TrainError::Unfit(format!(
+    Err(TrainError::Setting(format!(
         "--max-memory is {} MiB and the longest pair or answer ({longest} rows) needs {} MiB: allow more, \
          or give a smaller --max-length or --max-tokens",
         max_memory >> 20,

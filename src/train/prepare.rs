@@ -75,9 +75,7 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
         Some(n) => keep_newest(&mut data.pairs, n),
         None => 0,
     };
-    let split_config = SplitConfig::new(settings.holdout, settings.unseen_users, settings.seed)?
-        .with_test(settings.test)?;
-    let split = split(&data.pairs, &split_config);
+    let split = split(&data.pairs, &split_config(settings)?);
     let encoder = encoder(base, settings.max_prompt, settings.max_length)?;
     let train = encoder.encode_all(&data.pairs, &split.train)?;
     if train.pairs.is_empty() {
@@ -111,6 +109,19 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
         held_out: held_out.0,
         test,
         users: rows.into_keys().collect(),
+    })
+}
+
+/// How the data of a run is split.
+///
+/// # Errors
+/// A share that is none.
+pub fn split_config(settings: &Settings) -> Result<SplitConfig, TrainError> {
+    let config = SplitConfig::new(settings.holdout, settings.unseen_users, settings.seed)?
+        .with_test(settings.test)?;
+    Ok(match settings.split_secret {
+        Some(secret) => config.with_secret(secret),
+        None => config,
     })
 }
 
@@ -181,7 +192,7 @@ pub fn pairs_to_train_on(
 }
 
 fn nothing_left() -> TrainError {
-    TrainError::Unfit(
+    TrainError::Data(
         "no pair is left to train on: hold out less, or allow longer pairs by --max-length".into(),
     )
 }
@@ -195,7 +206,7 @@ pub fn check_context(longest: usize, base: &BaseModel) -> Result<(), TrainError>
     if longest <= context {
         return Ok(());
     }
-    Err(TrainError::Unfit(format!(
+    Err(TrainError::Setting(format!(
         "the longest pair takes {longest} positions with its soft prompt, and the model has \
          {context}: give a smaller --max-length"
     )))

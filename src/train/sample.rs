@@ -56,7 +56,7 @@ pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
     let longest = jobs.iter().map(|job| job.rows()).max();
     let (longest, context) = (longest.unwrap_or(0), base.decoder.config().max_positions);
     if longest > context {
-        return Err(TrainError::Unfit(format!(
+        return Err(TrainError::Setting(format!(
             "prompt and answer take {longest} positions, and the model has {context}: give a \
              smaller --max-tokens or a shorter prompt"
         )));
@@ -78,7 +78,7 @@ fn voices(
 ) -> Result<Vec<(String, Voice)>, TrainError> {
     let mut voices = Vec::new();
     for user in &request.users {
-        let id = UserId::new(user.as_str()).map_err(|e| TrainError::Unfit(e.to_string()))?;
+        let id = UserId::new(user.as_str()).map_err(|e| TrainError::Setting(e.to_string()))?;
         let key = UserKey {
             tenant: Tenant::default(),
             user: id,

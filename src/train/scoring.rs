@@ -23,7 +23,7 @@ pub fn add_reference<'a>(
     let values = reference::log_probs(reference, &completions, pack_rows, progress)?;
     drop(completions);
     if !values.iter().all(|v| v.is_finite()) {
-        return Err(TrainError::Unfit(
+        return Err(TrainError::Engine(
             "the base model gives log-probabilities that are not finite: its weights are damaged, or \
              it is not a language model for this data"
                 .into(),

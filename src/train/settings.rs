@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::dataset::split::SplitSecret;
 use super::entangle::mask::Mask;
 use super::expo::settings::ExpoSettings;
 use super::init::{Init, LoraShape};
@@ -72,6 +73,10 @@ pub struct Settings {
     /// Share of pairs that nothing is trained on or selected by; the last evaluation is on them.
     #[serde(default)]
     pub test: f64,
+    /// What draws who is held out and set aside, in place of `seed`. Never written down: whoever reads a
+    /// manifest could tell which pairs judge.
+    #[serde(skip)]
+    pub split_secret: Option<SplitSecret>,
     /// Share of users of whom nothing is trained on.
     pub unseen_users: f64,
     /// Only the first so many users.

@@ -18,6 +18,12 @@ pub enum WheelError {
     /// There is nothing to turn.
     #[error("{} holds no store: name the server's --data-dir", .0.display())]
     NoStore(PathBuf),
+    /// The secret of the split is none.
+    #[error(
+        "{} is not what attune wrote there: bring it back, or remove it, and pairs are set aside anew",
+        .0.display()
+    )]
+    NoSecret(PathBuf),
     /// A server has the store open and did not leave word where it listens.
     #[error(
         "another process holds {}, and {source} where it says how to reach it: give --url",

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::gate::Rule;
 use super::target::Target;
 use super::turn::{turn, Turn};
-use super::verdict::Rule;
 use super::work_dir::WorkDir;
 use super::WheelError;
 use crate::config::raw::Loop;
@@ -52,7 +52,10 @@ impl Repeat {
                 max_memory: config.train.max_memory,
                 rule: Rule {
                     margin: config.margin,
-                    sure: raw.sure,
+                    chance: config.chance,
+                    coalition: config.coalition,
+                    max_losers: config.max_losers,
+                    min_people: raw.min_people,
                     min_test_pairs: raw.min_test_pairs,
                 },
                 min_pairs: raw.min_pairs,

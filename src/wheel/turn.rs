@@ -8,8 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{json, Value};
 
+use super::gate::Rule;
+use super::spending::next_test;
 use super::target::Target;
-use super::verdict::{verdict, Rule, Verdict};
+use super::verdict::{verdict, Verdict};
 use super::work_dir::WorkDir;
 use super::WheelError;
 use crate::adapter::bundle::{self, bundle_dir};
@@ -18,10 +20,10 @@ use crate::base_model::load::locate;
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::{DecisionRecord, TrainingSet};
 use crate::train::compute::Compute;
+use crate::train::error::ErrorKind;
 use crate::train::rival::Rival;
 use crate::train::run::{run, Outcome, Place, BUNDLE_DIR};
 use crate::train::settings::Settings;
-use crate::train::TrainError;
 
 /// What a turn is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +117,11 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
         stop,
         progress: turn.progress,
     };
-    let (version, evaluation) = match run(&turn.settings, &place) {
+    let settings = Settings {
+        split_secret: Some(work.split_secret()?),
+        ..turn.settings.clone()
+    };
+    let (version, evaluation) = match run(&settings, &place) {
         Ok(Outcome::Published {
             version,
             evaluation,
@@ -123,10 +129,13 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
         }) => (version, evaluation),
         Ok(Outcome::Stopped { .. }) => return Ok(TurnOutcome::Stopped),
         // What people sent leaves nothing to train on: worth knowing, and no reason to fail for ever.
-        Err(TrainError::Unfit(why)) => return learned_from.nothing(turn, why),
+        Err(error) if error.kind() == ErrorKind::Data => {
+            return learned_from.nothing(turn, error.to_string())
+        }
         Err(error) => return Err(error.into()),
     };
-    let verdict = verdict(evaluation.as_deref(), &rival.name(), &turn.rule);
+    let number = learned_from.test;
+    let verdict = verdict(evaluation.as_deref(), &rival.name(), &turn.rule, number);
     let outcome = learned_from.carry_out(turn, version.clone(), verdict)?;
     if let Some(kept) = &turn.keep_runs {
         work.keep_run(kept, version.as_str())?;
@@ -154,6 +163,8 @@ struct LearnedFrom {
     snapshot: String,
     current: Option<AdapterVersion>,
     pairs: Pairs,
+    /// The number of this turn's test, since one promoted.
+    test: usize,
 }
 
 /// Of the pairs in a snapshot.
@@ -190,6 +201,7 @@ impl LearnedFrom {
         });
         Ok(Self {
             pairs: Pairs::count(&set, known),
+            test: next_test(&set.decisions, &turn.alias),
             current: set.aliases.get(&turn.alias).cloned(),
             snapshot: set.sha256,
         })

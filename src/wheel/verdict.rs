@@ -1,20 +1,10 @@
-//! Whether a candidate answers from now on: a pure function of its evaluation.
+//! Whether a candidate answers from now on, with the words and numbers for it.
 
 use serde_json::{json, Value};
 
+use super::gate::{Finding, Rule};
 use crate::train::evaluate::{Comparison, Evaluation};
 use crate::train::rival::REFERENCE;
-
-/// What a candidate has to do.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
-    /// By how much it must be right more often than what answers now, in accuracy.
-    pub margin: f64,
-    /// Whether the lower end of the difference's 95 % interval must be above zero, too.
-    pub sure: bool,
-    /// Pairs below which nothing is promoted.
-    pub min_test_pairs: usize,
-}
 
 /// What becomes of a candidate.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +17,14 @@ pub struct Verdict {
     pub numbers: Value,
 }
 
-/// Compares the candidate with `rival`, a name among `evaluation.against`.
-pub fn verdict(evaluation: Option<&Evaluation>, rival: &str, rule: &Rule) -> Verdict {
+/// Compares the candidate with `rival`, a name among `evaluation.against`, in test `number` since the last
+/// promotion.
+pub fn verdict(
+    evaluation: Option<&Evaluation>,
+    rival: &str,
+    rule: &Rule,
+    number: usize,
+) -> Verdict {
     let comparison = |e: &'_ Evaluation| e.against.iter().position(|c| c.name == rival);
     let Some((evaluation, at)) = evaluation.and_then(|e| Some((e, comparison(e)?))) else {
         return Verdict {
@@ -41,41 +37,19 @@ pub fn verdict(evaluation: Option<&Evaluation>, rival: &str, rule: &Rule) -> Ver
         };
     };
     let comparison = &evaluation.against[at];
-    let (promote, why) = rule.met(comparison);
+    let finding = rule.find(&comparison.people, number);
     Verdict {
-        promote,
-        reason: format!("{why}: {}", words(evaluation, comparison)),
-        numbers: numbers(evaluation, comparison, rule),
+        promote: finding.promote,
+        reason: words(evaluation, comparison, &finding),
+        numbers: numbers(evaluation, comparison, rule, &finding),
     }
 }
 
-impl Rule {
-    /// Whether a comparison meets it, and the beginning of a sentence about that.
-    fn met(&self, comparison: &Comparison) -> (bool, String) {
-        let difference = &comparison.difference;
-        let (pairs, wanted) = (difference.pairs, self.min_test_pairs);
-        if pairs < wanted {
-            let text =
-                format!("kept, as {pairs} pairs are too few to compare on, {wanted} is least");
-            return (false, text);
-        }
-        // No number here is NaN: evaluations refuse them.
-        if difference.accuracy < self.margin {
-            let text = format!("kept, as it is not better by {:.3}", self.margin);
-            return (false, text);
-        }
-        if self.sure && difference.interval[0] <= 0.0 {
-            return (false, "kept, as it may be chance".into());
-        }
-        (true, format!("better by {:.3} or more", self.margin))
-    }
-}
-
-fn words(evaluation: &Evaluation, comparison: &Comparison) -> String {
-    let [low, high] = comparison.difference.interval;
-    format!(
-        "on {} pairs that were set aside the new version is right about {:.3} of them, {} about \
-         {:.3}; the difference is {:+.3} [{low:+.3}, {high:+.3}]",
+fn words(evaluation: &Evaluation, comparison: &Comparison, finding: &Finding) -> String {
+    let mut text = format!(
+        "{}: on {} pairs that were set aside the new version is right about {:.3} of them, {} about \
+         {:.3}",
+        finding.why,
         evaluation.overall.pairs,
         evaluation.overall.accuracy,
         match comparison.name.as_str() {
@@ -83,21 +57,33 @@ fn words(evaluation: &Evaluation, comparison: &Comparison) -> String {
             _ => "the current one",
         },
         comparison.evaluation.overall.accuracy,
-        comparison.difference.accuracy,
-    )
+    );
+    if let (Some(gain), Some([low, high])) = (&finding.gain, finding.interval) {
+        text += &format!(
+            "; over {} people the difference is {:+.3}, trimmed {:+.3}; {} of them gain and {} lose, a \
+             surplus of [{low:+.3}, {high:+.3}] without the {} who may be bought",
+            gain.people, gain.mean, gain.trimmed_mean, gain.gained, gain.lost, gain.bought,
+        );
+    }
+    text + "; only likelihoods were compared, no answers"
 }
 
 /// What a decision keeps: nobody's name is in it.
-fn numbers(evaluation: &Evaluation, comparison: &Comparison, rule: &Rule) -> Value {
+fn numbers(
+    evaluation: &Evaluation,
+    comparison: &Comparison,
+    rule: &Rule,
+    finding: &Finding,
+) -> Value {
     json!({
         "candidate": evaluation.overall,
         "current": comparison.evaluation.overall,
         "difference": comparison.difference,
         "seen": comparison.seen,
         "unseen": comparison.unseen,
-        "margin": rule.margin,
-        "sure": rule.sure,
-        "min_test_pairs": rule.min_test_pairs,
+        "compared": "likelihoods",
+        "gate": finding,
+        "rule": rule,
     })
 }
 
@@ -108,8 +94,11 @@ mod tests {
 
     const RULE: Rule = Rule {
         margin: 0.1,
-        sure: false,
-        min_test_pairs: 4,
+        chance: 0.05,
+        coalition: 0.1,
+        max_losers: 0.2,
+        min_people: 10,
+        min_test_pairs: 20,
     };
 
     /// A pair of each `right`, of ten users in turn.
@@ -140,65 +129,54 @@ mod tests {
     }
 
     #[test]
-    fn the_margin_decides() {
-        for (ours, theirs, promote) in [
-            (60, 50, true),
-            (59, 50, false),
-            (50, 60, false),
-            (50, 50, false),
+    fn the_rule_decides_and_the_reason_has_the_numbers() {
+        let better = verdict(Some(&evaluation(100, 78, 40)), "abc", &RULE, 3);
+        assert!(better.promote, "{}", better.reason);
+        for part in [
+            "better by 0.100 or more: on 100 pairs",
+            "right about 0.780 of them, the current one about 0.400",
+            "over 10 people the difference is +0.380, trimmed +0.387; 10 of them gain and 0 lose",
+            "without the 1 who may be bought; only likelihoods were compared",
         ] {
-            let verdict = verdict(Some(&evaluation(100, ours, theirs)), "abc", &RULE);
-            assert_eq!(verdict.promote, promote, "{}", verdict.reason);
-            assert_eq!(verdict.numbers["difference"]["pairs"], 100);
-            let says = if promote {
-                "better by 0.100"
-            } else {
-                "kept, as it is not better"
-            };
-            assert!(verdict.reason.starts_with(says), "{}", verdict.reason);
-            assert!(
-                verdict.reason.contains("the current one"),
-                "{}",
-                verdict.reason
-            );
+            assert!(better.reason.contains(part), "{part}: {}", better.reason);
         }
-        let even = Rule {
-            margin: 0.0,
-            ..RULE
-        };
-        assert!(verdict(Some(&evaluation(9, 5, 5)), REFERENCE, &even).promote);
+        let numbers = &better.numbers;
+        assert_eq!(numbers["difference"]["pairs"], 100);
+        assert_eq!(
+            (&numbers["gate"]["test"], &numbers["gate"]["people"]),
+            (&json!(3), &json!(10))
+        );
+        assert_eq!(
+            (&numbers["compared"], &numbers["rule"]["chance"]),
+            (&json!("likelihoods"), &json!(0.05))
+        );
+        assert!(!numbers.to_string().contains("u1"), "nobody's name is kept");
+        let same = verdict(Some(&evaluation(100, 50, 50)), REFERENCE, &RULE, 1);
+        assert!(
+            !same.promote
+                && same
+                    .reason
+                    .starts_with("kept, as it is not better by 0.100")
+        );
+        assert!(same.reason.contains("the bare model"), "{}", same.reason);
     }
 
     #[test]
     fn few_pairs_decide_nothing() {
-        let few = verdict(Some(&evaluation(3, 3, 0)), REFERENCE, &RULE);
-        assert!(!few.promote);
+        let few = verdict(Some(&evaluation(3, 3, 0)), REFERENCE, &RULE, 1);
+        assert!(!few.promote && few.numbers["gate"]["test"].is_null());
         assert!(
             few.reason.starts_with("kept, as 3 pairs are too few"),
             "{}",
             few.reason
         );
         for none in [None, Some(&evaluation(9, 9, 0))] {
-            let none = verdict(none, "not there", &RULE);
+            let none = verdict(none, "not there", &RULE, 1);
             assert!(
                 !none.promote && none.reason.contains("--test"),
                 "{}",
                 none.reason
             );
         }
-    }
-
-    #[test]
-    fn who_wants_to_be_sure_is() {
-        let sure = Rule { sure: true, ..RULE };
-        // Ten users, one pair each, one gained: that may be chance.
-        assert!(verdict(Some(&evaluation(10, 6, 5)), REFERENCE, &RULE).promote);
-        let chance = verdict(Some(&evaluation(10, 6, 5)), REFERENCE, &sure);
-        assert!(
-            !chance.promote && chance.reason.contains("chance"),
-            "{}",
-            chance.reason
-        );
-        assert!(verdict(Some(&evaluation(100, 90, 20)), REFERENCE, &sure).promote);
     }
 }

@@ -6,7 +6,9 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use super::secret::split_secret;
 use super::WheelError;
+use crate::train::dataset::split::SplitSecret;
 
 const DIR: &str = "loop";
 const TURN: &str = "turn";
@@ -14,6 +16,7 @@ const TURN: &str = "turn";
 /// The directory, held by one turn.
 #[derive(Debug)]
 pub struct WorkDir {
+    dir: PathBuf,
     turn: PathBuf,
     /// Closed, and so unlocked, with this value.
     _lock: File,
@@ -37,7 +40,19 @@ impl WorkDir {
         let turn = dir.join(TURN);
         remove(&turn)?;
         fs::create_dir(&turn).map_err(WheelError::io(&turn))?;
-        Ok(Self { turn, _lock: lock })
+        Ok(Self {
+            dir,
+            turn,
+            _lock: lock,
+        })
+    }
+
+    /// What draws the pairs that are set aside in this data directory.
+    ///
+    /// # Errors
+    /// A disk that fails; a file that holds something else.
+    pub fn split_secret(&self) -> Result<SplitSecret, WheelError> {
+        split_secret(&self.dir)
     }
 
     /// Where a turn in `data_dir` has its snapshot.

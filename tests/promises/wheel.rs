@@ -33,9 +33,15 @@ fn decisions(serving: &Serving) -> Vec<Value> {
     list["data"].as_array().unwrap().clone()
 }
 
-/// The arguments of a turn that is over soon.
+/// What is set aside follows from this file; a fixed one, so that a test is the same each time.
+fn set_aside_by(data: &Path, digit: &str) {
+    fs::create_dir_all(data.join("loop")).unwrap();
+    fs::write(data.join("loop/split-secret"), digit.repeat(64)).unwrap();
+}
+
+/// The arguments of a turn that is over soon, and takes two people's word.
 fn turn<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let quick = "--min-test-pairs 1 --batch-size 4 --n-user-tokens 2 --lora-rank 2 --warmup 0 \
+    let quick = "--min-people 1 --chance 1 --min-test-pairs 1 --batch-size 4 --n-user-tokens 2 --lora-rank 2 --warmup 0 \
                  --lr 1e-3 --user-lr 1e-2 --test 0.3 --log-every 1";
     let mut arguments = vec!["loop", "--once", "--data-dir", data];
     arguments.extend(quick.split_whitespace());
@@ -57,6 +63,7 @@ fn the_wheel_turns_on_the_real_model() {
     assert!(said.contains("--data-dir") && !data.exists(), "{said}");
     let arguments = ["--data-dir", text, "--kv-memory", "64MiB", "--no-demo"];
     let mut serving = Serving::start(&arguments);
+    set_aside_by(&data, "9");
 
     // What is better than the bare model answers, and the reason is recorded.
     prefer(&serving, 0, 20);
@@ -130,6 +137,9 @@ fn what_a_loop_cannot_use_is_named() {
     for (arguments, named) in [
         (vec!["--margin", "NaN"], "--margin"),
         (vec!["--margin", "1"], "--margin"),
+        (vec!["--chance", "0"], "--chance"),
+        (vec!["--coalition", "0.5"], "--coalition"),
+        (vec!["--max-losers", "NaN"], "--max-losers"),
         (vec!["--alias", "a b"], "--alias"),
         (vec!["--out", "x"], "--out"),
         (vec!["--snapshot", "x"], "--snapshot"),
@@ -141,6 +151,40 @@ fn what_a_loop_cannot_use_is_named() {
         assert!(said.contains(named), "{arguments:?}: {said}");
     }
     assert!(is_empty(dir.path()), "a mistake leaves nothing behind");
+}
+
+/// Only data that leaves nothing to learn from is a decision. Whatever else stops a turn fails it.
+#[test]
+fn what_stops_a_turn_fails_it_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let text = data.to_str().unwrap();
+    let model = tiny_llama();
+    let serving = Serving::start(&["--data-dir", text, "--model", &model, "--kv-memory", "4MiB"]);
+    for n in 0..6 {
+        let body = json!({
+            "user": format!("person-{}", n % 2),
+            "messages": [{"role": "user", "content": format!("What is {n}?")}],
+            "chosen": format!("a word and a word and {n}"),
+            "rejected": format!("a word and a word or {n}"),
+        });
+        let answer = serving.ask(&post("/v1/preferences", &body));
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+    set_aside_by(&data, "9");
+    let small = turn(text, &["--base", &model, "--max-memory", "1KiB"]);
+    let said = fails(&small);
+    assert!(said.contains("--max-memory"), "{said}");
+    assert!(decisions(&serving).is_empty());
+    // Both answers are cut to the same words.
+    let short = ["--base", &model, "--max-prompt", "2", "--max-length", "6"];
+    let said = succeeds(&turn(text, &short));
+    assert!(
+        said.contains("no version was made; no pair is left"),
+        "{said}"
+    );
+    assert_eq!(decisions(&serving)[0]["promoted"], false);
+    assert!(is_empty(&data.join("loop/turn")));
 }
 
 /// A store that is held by a process that left no address; a server that is not there.

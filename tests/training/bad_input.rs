@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use attune::train::error::ErrorKind;
 use candle_core::Device;
 use serde_json::json;
 
@@ -60,6 +61,23 @@ fn one_user_and_users_with_one_pair_are_trained() {
     fs::write(bench.path("pairs.jsonl"), lines).unwrap();
     published(bench.run("run", &[], &never()));
     assert_eq!(bench.contents("run").manifest.users.len(), 2);
+}
+
+/// A report that cannot be written is a failure, whatever there was to learn; so is too little memory. Data
+/// that leaves nothing is none.
+#[test]
+fn failures_are_told_from_data_that_leaves_nothing() {
+    let bench = Bench::new();
+    let kind = |out: &str, more: &[&str]| bench.run(out, more, &never()).unwrap_err().kind();
+    fs::create_dir_all(bench.path("run").join("report.html/in/the/way")).unwrap();
+    assert_eq!(kind("run", &["--max-steps", "1"]), ErrorKind::Engine);
+    assert_eq!(kind("small", &["--max-memory", "1KiB"]), ErrorKind::Setting);
+    fs::write(
+        bench.path("pairs.jsonl"),
+        format!("{}\n", pair("a", "x", "x")),
+    )
+    .unwrap();
+    assert_eq!(kind("none", &[]), ErrorKind::Data);
 }
 
 /// Log-probabilities that are no numbers come from damaged weights, and are named before anything is

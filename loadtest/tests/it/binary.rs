@@ -163,7 +163,7 @@ async fn learn_prints_a_table_and_writes_report_and_plot() {
         "neither key nor command"
     );
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(report["people"].as_array().unwrap().len(), 6);
+    assert_eq!(report["people"].as_array().unwrap().len(), 20);
     assert_eq!(report["scenario"]["chats_per_user"], 2);
     assert!(std::fs::read_to_string(path("l.svg"))
         .unwrap()

@@ -11,7 +11,7 @@ use super::fields::{
     into_text, label, missing, numbered_user, optional_text, text, user, wrong_type,
 };
 use super::object::Object;
-use super::pair::{Pair, Prompt};
+use super::pair::{Interaction, Pair, Prompt};
 use super::source::Source;
 use crate::text::chat_template::ChatMessage;
 
@@ -144,7 +144,7 @@ impl Layout {
             chosen,
             rejected,
             user_info: optional_text(object, "user_info")?,
-            interaction: label(object, "interaction")?,
+            interaction: label(object, "interaction")?.map(Interaction::Named),
             group: label(object, "group")?,
             part: None,
             source,

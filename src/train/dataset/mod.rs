@@ -57,7 +57,7 @@ pub use counts::{Counts, FileCounts};
 pub use error::{DatasetError, Problem};
 pub use fields::MAX_LABEL_CHARS;
 pub use layout::{Layout, PASSED_OVER};
-pub use pair::{Pair, Part, Prompt};
+pub use pair::{Interaction, Pair, Part, Prompt};
 pub use read::{read, MAX_PAIRS, MAX_RECORD_BYTES, MAX_TOTAL_BYTES};
 pub use source::{Place, Source};
 

@@ -20,13 +20,22 @@ pub struct Pair {
     /// The worse reply; not blank, and not `chosen`.
     pub rejected: String,
     /// Pairs of one interaction share texts; a split never separates them.
-    pub interaction: Option<String>,
+    pub interaction: Option<Interaction>,
     /// A free label, by which evaluations may be grouped.
     pub group: Option<String>,
     /// Where the data set itself puts this pair, if it says so.
     pub part: Option<Part>,
     /// Where it was read.
     pub source: Source,
+}
+
+/// What pairs that share texts have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Interaction {
+    /// An interaction of one user, by the name that a file gives it.
+    Named(String),
+    /// A conversation, by a digest of its texts: it is the same one, whoever has it.
+    Conversation([u8; 32]),
 }
 
 /// What was asked.

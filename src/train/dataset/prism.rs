@@ -19,7 +19,7 @@ use super::error::{DatasetError, Problem};
 use super::fields::{check_bytes, wrong_type};
 use super::intake::Intake;
 use super::object::Object;
-use super::pair::{Pair, Part, Prompt};
+use super::pair::{Interaction, Pair, Part, Prompt};
 use super::read::Room;
 use super::source::{Place, Source};
 use crate::ids::{Tenant, UserId, UserKey};
@@ -200,7 +200,7 @@ fn pairs(
                         user_info: info.clone(),
                         chosen: chosen.clone(),
                         rejected: rejected.clone(),
-                        interaction: Some(id.to_owned()),
+                        interaction: Some(Interaction::Named(id.to_owned())),
                         group: (whose.part == Part::Unseen).then(|| "unseen".to_owned()),
                         part: Some(whose.part),
                         source: source.clone(),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::DatasetError;
 use super::intake::Intake;
-use super::pair::{Pair, Prompt};
+use super::pair::{Interaction, Pair, Prompt};
 use super::read::io_error;
 use super::source::{Place, Source};
 use crate::store::{SnapshotPair, TrainingSet, Turn};
@@ -50,7 +50,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Pairs of one person about one conversation share texts, so that they stay together.
+/// Pairs about one conversation share texts, so that they stay together.
 fn as_read(pair: SnapshotPair, source: Source) -> Pair {
     let mut conversation = Sha256::new();
     for turn in &pair.messages {
@@ -69,7 +69,7 @@ fn as_read(pair: SnapshotPair, source: Source) -> Pair {
         user_info: pair.user_info,
         chosen: pair.chosen,
         rejected: pair.rejected,
-        interaction: Some(hex::encode(conversation.finalize())),
+        interaction: Some(Interaction::Conversation(conversation.finalize().into())),
         group: None,
         part: None,
         source,

@@ -1,24 +1,46 @@
 //! Pairs to train on, pairs and users to hold out.
 //!
-//! Who is where follows from the seed and from what the pairs say, never from the order of lines.
+//! Who is where follows from the key and from what the pairs say, never from the order of lines.
 //! What is drawn is a *group*: the pairs of one interaction of one user, or one pair without an
 //! interaction. Where the data set itself says where a pair belongs ([`Pair::part`]), it goes there.
+//!
+//! Copies stay together, whoever sends them: what many accounts say in the same words would otherwise be
+//! learned from some of them and found right in the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::pair::{Pair, Part};
+use super::pair::{Interaction, Pair, Part};
 use crate::ids::UserKey;
 
 /// How much is held out.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SplitConfig {
     holdout: f64,
     unseen_users: f64,
     test: f64,
-    seed: u64,
+    key: Key,
+}
+
+/// What draws groups where users must not be able to tell who is set aside: who can works on the pairs that
+/// judge, or keeps away from them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SplitSecret(pub [u8; 32]);
+
+/// Its bytes are nobody's business, a log's least of all.
+impl fmt::Debug for SplitSecret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("SplitSecret(..)")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Key {
+    Seed(u64),
+    Secret(SplitSecret),
 }
 
 /// A share that is none.
@@ -42,7 +64,7 @@ impl SplitConfig {
             holdout: checked("holdout", holdout)?,
             unseen_users: checked("unseen_users", unseen_users)?,
             test: 0.0,
-            seed,
+            key: Key::Seed(seed),
         })
     }
 
@@ -54,6 +76,12 @@ impl SplitConfig {
     pub fn with_test(mut self, share: f64) -> Result<Self, ShareError> {
         self.test = checked("test", share)?;
         Ok(self)
+    }
+
+    /// Draws by `secret` in place of the seed.
+    pub fn with_secret(mut self, secret: SplitSecret) -> Self {
+        self.key = Key::Secret(secret);
+        self
     }
 }
 
@@ -93,9 +121,10 @@ pub struct SplitCounts {
 
 /// Splits `pairs`. Every user with two groups or more keeps one in training and, if anything is
 /// to be held out, has one held out; so the share held out of users with few pairs is larger than
-/// `holdout`. Pairs of nobody in particular are drawn like those of one user, who is never unseen.
+/// `holdout`. (Where all that is held out of a user is a copy of what others are trained on, it is trained
+/// on.) Pairs of nobody in particular are drawn like those of one user, who is never unseen.
 pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
-    let ranks = Ranks { seed: config.seed };
+    let ranks = Ranks { key: config.key };
     let mut split = Split::default();
     let mut users: BTreeMap<Option<&UserKey>, Groups<'_>> = BTreeMap::new();
     let digests: Vec<[u8; 32]> = pairs.iter().map(Pair::digest).collect();
@@ -103,13 +132,13 @@ pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
         match pair.part {
             Some(part) => split.list(part).push(i),
             None => {
-                let group = match &pair.interaction {
-                    Some(interaction) => GroupKey::Interaction(interaction),
-                    None => GroupKey::Pair(digests[i]),
-                };
-                if ranks.is_below(config.test, pair.user.as_ref(), group.bytes()) {
+                if ranks.sets_aside(config.test, pair) {
                     split.test.push(i);
                 } else {
+                    let group = match &pair.interaction {
+                        Some(interaction) => GroupKey::Interaction(interaction),
+                        None => GroupKey::Pair(digests[i]),
+                    };
                     let groups = users.entry(pair.user.as_ref()).or_default();
                     groups.entry(group).or_default().push(i);
                 }
@@ -117,13 +146,15 @@ pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
         }
     }
     let unseen = unseen_users(&users, config, &ranks);
+    let mut held_out = Vec::new();
     for (user, groups) in &users {
         if unseen.contains(user) {
             split.unseen.extend(groups.values().flatten());
         } else {
-            split.divide(*user, groups, config.holdout, &ranks);
+            held_out.extend(split.divide(*user, groups, config.holdout, &ranks));
         }
     }
+    split.hold_out(pairs, held_out);
     // Digests differ, since repeats are left out when files are read.
     let Split {
         train,
@@ -144,15 +175,15 @@ type Groups<'a> = BTreeMap<GroupKey<'a>, Vec<usize>>;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum GroupKey<'a> {
-    Interaction(&'a str),
+    Interaction(&'a Interaction),
     Pair([u8; 32]),
 }
 
 impl GroupKey<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Interaction(name) => name.as_bytes(),
-            Self::Pair(digest) => digest,
+            Self::Interaction(Interaction::Named(name)) => name.as_bytes(),
+            Self::Interaction(Interaction::Conversation(digest)) | Self::Pair(digest) => digest,
         }
     }
 }
@@ -187,17 +218,39 @@ impl Split {
         }
     }
 
-    fn divide(&mut self, user: Option<&UserKey>, groups: &Groups<'_>, holdout: f64, ranks: &Ranks) {
-        let held_out = share(groups.len(), holdout);
+    /// Trains on a user's groups but those that are returned.
+    fn divide<'g>(
+        &mut self,
+        user: Option<&UserKey>,
+        groups: &'g Groups<'_>,
+        holdout: f64,
+        ranks: &Ranks,
+    ) -> Vec<&'g [usize]> {
         let mut drawn: Vec<_> = groups.iter().collect();
         drawn.sort_by_cached_key(|(key, _)| ranks.of("group", user, key.bytes()));
-        for (i, (_, members)) in drawn.into_iter().enumerate() {
-            let list = if i < held_out {
-                &mut self.held_out
-            } else {
-                &mut self.train
-            };
-            list.extend(members);
+        let mut drawn: Vec<&[usize]> = drawn.into_iter().map(|(_, m)| &m[..]).collect();
+        let rest = drawn.split_off(share(groups.len(), holdout));
+        self.train.extend(rest.into_iter().flatten());
+        drawn
+    }
+
+    /// Holds out the `groups` that share no text with what is trained on.
+    fn hold_out(&mut self, pairs: &[Pair], mut groups: Vec<&[usize]>) {
+        let texts: Vec<[u8; 32]> = pairs.iter().map(Pair::texts_digest).collect();
+        let mut trained: BTreeSet<&[u8; 32]> = self.train.iter().map(|&i| &texts[i]).collect();
+        loop {
+            let is_copy = |group: &&[usize]| group.iter().any(|&i| trained.contains(&texts[i]));
+            let (copies, rest): (Vec<_>, Vec<_>) = groups.into_iter().partition(is_copy);
+            if copies.is_empty() {
+                self.held_out.extend(rest.into_iter().flatten());
+                return;
+            }
+            // A group that moves takes its other texts along.
+            for &i in copies.into_iter().flatten() {
+                trained.insert(&texts[i]);
+                self.train.push(i);
+            }
+            groups = rest;
         }
     }
 
@@ -217,15 +270,18 @@ impl Split {
     }
 }
 
-/// An order that looks like chance, and is the same for the same seed on every machine.
+/// An order that looks like chance, and is the same for the same key on every machine.
 struct Ranks {
-    seed: u64,
+    key: Key,
 }
 
 impl Ranks {
     fn of(&self, what: &str, user: Option<&UserKey>, key: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
-        hash.update(self.seed.to_le_bytes());
+        match self.key {
+            Key::Seed(seed) => hash.update(seed.to_le_bytes()),
+            Key::Secret(SplitSecret(secret)) => hash.update(secret),
+        }
         let user = user.map_or([b"".as_slice(); 2], |key| {
             [key.tenant.as_str().as_bytes(), key.user.as_str().as_bytes()]
         });
@@ -236,9 +292,14 @@ impl Ranks {
         hash.finalize().into()
     }
 
-    /// Whether a group is among a `share` of all that could be.
-    fn is_below(&self, share: f64, user: Option<&UserKey>, key: &[u8]) -> bool {
-        let rank = self.of("test", user, key);
+    /// Whether a pair is among a `share` of all that could be. Nothing but its own texts, or the name of its
+    /// interaction, says so.
+    fn sets_aside(&self, share: f64, pair: &Pair) -> bool {
+        let rank = match &pair.interaction {
+            Some(Interaction::Named(name)) => self.of("test", pair.user.as_ref(), name.as_bytes()),
+            Some(Interaction::Conversation(digest)) => self.of("test", None, digest),
+            None => self.of("test", None, &pair.texts_digest()),
+        };
         let first = u64::from_be_bytes(std::array::from_fn(|i| rank[i]));
         (first as f64) < share * 2f64.powi(64)
     }

@@ -77,7 +77,7 @@ impl HeatMap {
     /// # Errors
     /// A full disk.
     pub fn write(&self, path: &Path) -> Result<(), TrainError> {
-        let svg = self.svg().map_err(TrainError::Unfit)?;
+        let svg = self.svg().map_err(TrainError::Bug)?;
         std::fs::write(path, svg).map_err(TrainError::io(path))
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::score::{check, evaluate, mean, values_by_user};
-use super::{Bootstrap, EvaluateError, Evaluation, Group, ScoredPair};
+use super::{Bootstrap, EvaluateError, Evaluation, Group, PersonGain, ScoredPair};
 
 /// Of the random numbers: apart from those of scores.
 const STREAM: u64 = u64::MAX;
@@ -33,6 +33,9 @@ pub struct Comparison {
     pub seen: Option<Difference>,
     /// The same over users who were not.
     pub unseen: Option<Difference>,
+    /// What each person gained, in the order of their names, which are not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<PersonGain>,
 }
 
 /// Scores `other` and compares `policy` with it. Both have the same pairs in the same order.
@@ -54,6 +57,7 @@ pub fn compare(
         difference: over(None).ok_or(EvaluateError::NoPairs)?,
         seen: over(Some(Group::Seen)),
         unseen: over(Some(Group::Unseen)),
+        people: people(policy, other),
     })
 }
 
@@ -68,6 +72,13 @@ fn same_pairs(policy: &[ScoredPair], other: &[ScoredPair]) -> Result<(), Evaluat
         }
     }
     Ok(())
+}
+
+fn people(policy: &[ScoredPair], other: &[ScoredPair]) -> Vec<PersonGain> {
+    let gains = policy.iter().zip(other);
+    let gains = gains.map(|(p, o)| (p.user.as_str(), p.right() - o.right()));
+    let by_user = values_by_user(gains);
+    by_user.iter().map(|gains| PersonGain::of(gains)).collect()
 }
 
 /// `None` if the group has no pairs.
@@ -131,6 +142,8 @@ mod tests {
         assert!((seen.accuracy - 1.0 / 3.0).abs() < 1e-12);
         assert_eq!(got.unseen.unwrap().accuracy, -1.0);
         assert_eq!(got.evaluation.overall.accuracy, 0.5);
+        let people = [PersonGain::of(&[0.0, 1.0, 0.0]), PersonGain::of(&[-1.0])];
+        assert_eq!(got.people, people);
     }
 
     /// Right about the same pairs: no difference, and nothing uncertain about it.

@@ -5,6 +5,7 @@
 //! | [`score`] | accuracy, margin and interval of pairs: all, by group, by user |
 //! | [`mod@compare`] | two policies on the same pairs |
 //! | [`bootstrap`] | intervals by resampling users, or the pairs of one user |
+//! | [`people`] | a difference as people see it, one vote each, and whoever's votes were bought |
 //!
 //! A pair is right (1) if the reward of its chosen response is above that of its rejected one, half
 //! right (0.5) if they are equal, else wrong (0). Nothing here runs a model.
@@ -16,10 +17,12 @@
 
 pub mod bootstrap;
 pub mod compare;
+pub mod people;
 pub mod score;
 
 pub use bootstrap::Bootstrap;
 pub use compare::{compare, Comparison, Difference};
+pub use people::{PeopleGain, PersonGain};
 pub use score::{evaluate, Evaluation, Score, UserScore};
 
 use serde::{Deserialize, Serialize};

@@ -101,7 +101,7 @@ pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
     let tasks: Vec<&Task> = tasks.iter().collect();
     let (lines, counts) = pairs(&tasks, &ordinary, explained.as_deref(), request.filters);
     if counts.pairs == 0 {
-        return Err(TrainError::Unfit(counts.nothing()));
+        return Err(TrainError::Data(counts.nothing()));
     }
     replace(&request.out, &lines)?;
     Ok(format!(

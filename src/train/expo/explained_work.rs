@@ -100,7 +100,7 @@ impl<'a> ExplainedWork<'a> {
                 }
             }
         }
-        let none = || TrainError::Unfit("no pairs; this is a bug".into());
+        let none = || TrainError::Bug("there are no pairs".into());
         self.pairs.as_mut().map(|(_, work)| work).ok_or_else(none)
     }
 
@@ -137,7 +137,7 @@ impl<'a> ExplainedWork<'a> {
         let (mut lines, counts) = pairs(&tasks, &ordinary, explained.as_deref(), filters);
         if counts.pairs == 0 {
             if iteration == 0 {
-                return Err(TrainError::Unfit(counts.nothing()));
+                return Err(TrainError::Data(counts.nothing()));
             }
             tracing::warn!(iteration, "{}", counts.nothing());
             let before = self.file(iteration - 1);

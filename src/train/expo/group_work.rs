@@ -102,9 +102,7 @@ impl<'a> GroupWork<'a> {
             anneal,
         } = answers.expo.method
         else {
-            return Err(TrainError::Unfit(
-                "not a run of groups; this is a bug".into(),
-            ));
+            return Err(TrainError::Bug("not a run of groups".into()));
         };
         Ok(Self {
             base: Voices::untrained(run)?,
@@ -192,7 +190,7 @@ impl<'a> GroupWork<'a> {
         let ids = self
             .encoder
             .question_and_reply(&prompts::plain(task), reply);
-        ids.map_err(|e| TrainError::Unfit(e.to_string()))
+        Ok(ids?)
     }
 
     /// Positive answers to `tasks`, the tasks of `batch`, that do not change with the policy.

@@ -113,7 +113,7 @@ impl PreparedTasks {
         counts.train = train.len();
         counts.held_out = held_out.len();
         if train.is_empty() {
-            return Err(TrainError::Unfit(format!(
+            return Err(TrainError::Data(format!(
                 "no task is left to learn from: {} are too long (a smaller --max-tokens), {} have no \
                  solution (--positive explanation), {} are held out",
                 counts.too_long, counts.without_solution, counts.held_out
@@ -122,7 +122,7 @@ impl PreparedTasks {
         let users: BTreeSet<UserKey> = train.iter().filter_map(Task::asker).collect();
         let personal = settings.user_model.is_some();
         if personal && users.is_empty() {
-            return Err(TrainError::Unfit(
+            return Err(TrainError::Setting(
                 "--alpha wants users, and no task says who asks: give tasks a \"user\", or --alpha 0"
                     .into(),
             ));
@@ -158,9 +158,10 @@ impl PreparedTasks {
         progress: &Progress,
     ) -> Result<Box<dyn Work + 'a>, TrainError> {
         let settings = run.settings;
-        let expo = settings.expo.as_ref().ok_or_else(|| {
-            TrainError::Unfit("a run on tasks without their settings; this is a bug".into())
-        })?;
+        let expo = settings
+            .expo
+            .as_ref()
+            .ok_or_else(|| TrainError::Bug("a run on tasks without their settings".into()))?;
         let encoder = || encoder(run.base, settings.max_prompt, settings.max_length);
         let answers = Answers {
             engine: RolloutEngine::new(run.base, self.longest_rows, self.running)?,
@@ -199,6 +200,6 @@ fn longest_reply(expo: &ExpoSettings, encoder: &Encoder, task: &Task) -> Result<
         return Ok(longest);
     };
     let ids = encoder.question_and_reply(&prompts::plain(task), &text);
-    let [_, reply] = ids.map_err(|e| TrainError::Unfit(e.to_string()))?;
+    let [_, reply] = ids?;
     Ok(longest.max(reply.len()))
 }

@@ -152,7 +152,7 @@ impl<'a> RolloutEngine<'a> {
         }
         if !asked.is_empty() && encoded.iter().all(Option::is_none) {
             let most = asked.iter().map(|one| one.max_tokens).max();
-            return Err(TrainError::Unfit(format!(
+            return Err(TrainError::Setting(format!(
                 "no prompt leaves room for {} tokens in a context of {room}: give a smaller \
                  --max-tokens",
                 most.unwrap_or(0)
@@ -222,7 +222,7 @@ impl<'a> RolloutEngine<'a> {
 
     async fn ask(&self, request: EngineRequest) -> Result<Said, TrainError> {
         let answers = self.engine.submit(vec![request]).map_err(failed)?;
-        let ended = || TrainError::Unfit("the engine ended before the answer".into());
+        let ended = || TrainError::Engine("the engine ended before the answer".into());
         let mut answer: Answer = answers.into_iter().next().ok_or_else(ended)?;
         let mut ids = Vec::new();
         while let Some(event) = answer.events.recv().await {
@@ -305,9 +305,9 @@ pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> 
             rest.map(|rest| bos.chain(rest).collect())
         }
     };
-    let ids = ids.map_err(|e| TrainError::Unfit(e.to_string()))?;
+    let ids = ids?;
     if ids.is_empty() {
-        return Err(TrainError::Unfit(
+        return Err(TrainError::Setting(
             "the prompt has no token: write one".into(),
         ));
     }
@@ -335,5 +335,5 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
 }
 
 fn failed(error: impl std::fmt::Display) -> TrainError {
-    TrainError::Unfit(error.to_string())
+    TrainError::Engine(error.to_string())
 }

@@ -130,7 +130,7 @@ impl Read {
 
 fn said(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, TrainError> {
     let ids = encoder.question_and_reply(&prompts::plain(of.task), text);
-    let [prompt, response] = ids.map_err(|e| TrainError::Unfit(e.to_string()))?;
+    let [prompt, response] = ids?;
     let kept = vec![true; response.len()];
     Ok(Read {
         row: of.row,

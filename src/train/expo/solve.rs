@@ -97,7 +97,7 @@ pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
         let json = serde_json::to_string(&solved);
         return json
             .map(|text| text + "\n")
-            .map_err(|e| TrainError::Unfit(e.to_string()));
+            .map_err(|e| TrainError::Bug(e.to_string()));
     }
     Ok(table(&solved))
 }
@@ -106,7 +106,7 @@ pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
 pub(super) fn read(files: &[PathBuf], most: usize) -> Result<Vec<Task>, TrainError> {
     let mut tasks = Vec::new();
     for file in files {
-        tasks.extend(load::load(file).map_err(|e| TrainError::Unfit(e.to_string()))?);
+        tasks.extend(load::load(file)?);
     }
     tasks.truncate(most);
     Ok(tasks)

@@ -49,7 +49,7 @@ pub(super) fn publish(
     };
     let contents = contents(&adapter, describe(run, training));
     let version = publish_only(&out.join(BUNDLE_DIR), &contents)?;
-    report(out).map_err(|e| TrainError::Unfit(e.to_string()))?;
+    report(out)?;
     let (evaluation, tasks) = match judged {
         Judged::Nothing => (None, None),
         Judged::Pairs(evaluation) => (Some(evaluation), None),

@@ -7,7 +7,7 @@ use crate::train::adapter::TrainedAdapter;
 use crate::train::entangle::diagnose::{self, Diagnosis};
 use crate::train::entangle::gradients::Probe;
 use crate::train::entangle::heat_map::{self, HeatMap, MAX_TOKENS};
-use crate::train::evaluate::{compare, evaluate, Bootstrap, EvaluateError};
+use crate::train::evaluate::{compare, evaluate, Bootstrap};
 use crate::train::learner::Learner;
 use crate::train::metrics::{eval_line, Means, MetricsFile, RowResult};
 use crate::train::order::Order;
@@ -242,15 +242,14 @@ impl Work for PairWork<'_> {
             seed: run.settings.seed,
             ..Bootstrap::default()
         };
-        let unfit = |e: EvaluateError| TrainError::Unfit(e.to_string());
-        let mut evaluation = evaluate(&scored, bootstrap).map_err(unfit)?;
+        let mut evaluation = evaluate(&scored, bootstrap)?;
         evaluation
             .against
-            .push(compare(&scored, "base", &base, bootstrap).map_err(unfit)?);
+            .push(compare(&scored, "base", &base, bootstrap)?);
         for rival in &run.place.against {
             let other = rival.scored(run.base, pairs, &run.settings.objective)?;
             let comparison = compare(&scored, rival.name(), &other, bootstrap);
-            evaluation.against.push(comparison.map_err(unfit)?);
+            evaluation.against.push(comparison?);
         }
         Ok(Judged::Pairs(Box::new(evaluation)))
     }

@@ -91,7 +91,7 @@ fn same_run(run_file: &Path, description: &Value) -> Result<(), TrainError> {
         .find(|name| began[*name] != description[*name]);
     match differs {
         None => Ok(()),
-        Some(name) => Err(TrainError::Unfit(format!(
+        Some(name) => Err(TrainError::Setting(format!(
             "{} began with other {name}: resume with the same ones, or train into another directory",
             run_file.display()
         ))),

@@ -17,7 +17,7 @@ fn pair(user: Option<u8>, interaction: Option<u8>, text: usize) -> Pair {
         user_info: None,
         chosen: format!("good {text}"),
         rejected: format!("bad {text}"),
-        interaction: interaction.map(|id| format!("i{id}")),
+        interaction: interaction.map(|id| Interaction::Named(format!("i{id}"))),
         group: None,
         part: None,
         source: Source {
@@ -57,7 +57,10 @@ fn groups(pairs: &[Pair], list: &[usize]) -> HashMap<Option<UserKey>, BTreeSet<S
     let mut found: HashMap<_, BTreeSet<String>> = HashMap::new();
     for &i in list {
         let pair = &pairs[i];
-        let group = pair.interaction.clone().unwrap_or(pair.chosen.clone());
+        let group = match &pair.interaction {
+            Some(Interaction::Named(name)) => name.clone(),
+            _ => pair.chosen.clone(),
+        };
         found.entry(pair.user.clone()).or_default().insert(group);
     }
     found
@@ -159,6 +162,74 @@ fn the_test_has_its_share_and_nothing_else_does() {
         split.test.len()
     );
     assert_eq!(split.held_out.len(), (1000 - split.test.len()).div_ceil(2));
+}
+
+/// What a crowd of accounts sends in the same words is learned from or judged by, never both.
+#[test]
+fn copies_are_on_one_side() {
+    let said = |user: u8, text: usize, conversation: Option<u8>| Pair {
+        interaction: conversation.map(|n| Interaction::Conversation([n; 32])),
+        ..pair(Some(user), None, text)
+    };
+    let config = |seed| {
+        SplitConfig::new(0.4, 0.0, seed)
+            .unwrap()
+            .with_test(0.4)
+            .unwrap()
+    };
+    let texts_are_apart = |pairs: &[Pair], seed| {
+        let split = split(pairs, &config(seed));
+        let lists = [&split.train, &split.held_out, &split.test];
+        let [train, held, test] = lists.map(|list| -> BTreeSet<&str> {
+            list.iter().map(|&i| pairs[i].chosen.as_str()).collect()
+        });
+        assert!(train.is_disjoint(&held) && train.is_disjoint(&test) && held.is_disjoint(&test));
+        [train.len(), held.len(), test.len()]
+    };
+    let mut seen = [0; 3];
+    for seed in 0..20 {
+        // Texts alone: twelve users say some of the same nine things, each in lines of their own.
+        let of_user =
+            |user: u8| (0..9).filter(move |text| !(text + user as usize).is_multiple_of(3));
+        let pairs: Vec<Pair> = (0..12u8)
+            .flat_map(|user| of_user(user).map(move |text| (user, text)))
+            .map(|(user, text)| said(user, text, None))
+            .collect();
+        texts_are_apart(&pairs, seed);
+        // Conversations: each user has two answers of their own in each of nine.
+        let of_user = |user: u8| (0..18).map(move |n| (user, usize::from(user) * 18 + n, n / 2));
+        let pairs: Vec<Pair> = (0..5u8)
+            .flat_map(of_user)
+            .map(|(user, text, n)| said(user, text, Some(n as u8)))
+            .collect();
+        let split = split(&pairs, &config(seed));
+        let of = |list: &[usize]| -> BTreeSet<_> {
+            list.iter().map(|&i| pairs[i].interaction.clone()).collect()
+        };
+        let [train, held, test] = [&split.train, &split.held_out, &split.test].map(|l| of(l));
+        assert!(test.is_disjoint(&train) && test.is_disjoint(&held));
+        for (seen, list) in seen.iter_mut().zip([train, held, test]) {
+            *seen += list.len();
+        }
+    }
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+}
+
+/// Who knows the seed but not the secret cannot tell what is set aside.
+#[test]
+fn a_secret_draws_in_place_of_the_seed() {
+    let pairs: Vec<Pair> = (0..200).map(|i| pair(Some(0), None, i)).collect();
+    let with = |seed, secret| {
+        let config = SplitConfig::new(0.0, 0.0, seed)
+            .unwrap()
+            .with_test(0.5)
+            .unwrap();
+        split(&pairs, &config.with_secret(SplitSecret([secret; 32]))).test
+    };
+    assert_eq!(with(1, 7), with(2, 7));
+    assert_ne!(with(1, 7), with(1, 8));
+    assert!((60..140).contains(&with(1, 7).len()));
+    assert_eq!(format!("{:?}", SplitSecret([7; 32])), "SplitSecret(..)");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn texts_with_a_user_and_labels() {
     );
     let pair = &dataset.pairs[0];
     assert_eq!(pair.user_info.as_deref(), Some("old"));
-    assert_eq!(pair.interaction.as_deref(), Some("7"));
+    assert_eq!(pair.interaction, Some(Interaction::Named("7".into())));
     assert_eq!(pair.group.as_deref(), Some("g"));
     // Blank lines count.
     assert_eq!(pair.source.place, Place::Line(2));

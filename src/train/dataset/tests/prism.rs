@@ -15,11 +15,11 @@ fn turns_become_pairs_with_what_was_said_before() {
     assert_eq!(shown(&dataset), expected);
     assert_eq!(dataset.counts.skipped_turns, 1);
     assert_eq!(dataset.counts.files[0].layout, Layout::Prism);
-    let dialogs: Vec<_> = dataset
-        .pairs
-        .iter()
-        .filter_map(|p| p.interaction.as_deref())
-        .collect();
+    let name = |pair: &'_ Pair| match &pair.interaction {
+        Some(Interaction::Named(name)) => name.clone(),
+        other => panic!("{other:?}"),
+    };
+    let dialogs: Vec<String> = dataset.pairs.iter().map(name).collect();
     assert_eq!(dialogs, ["c1", "c1", "c1", "c3", "c2", "c4"]);
     assert!(dataset.pairs[2]
         .source
