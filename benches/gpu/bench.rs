@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 use attune::base_model;
 use attune::engine::chosen::ChosenTokens;
+use attune::engine::clock::Clock;
 use attune::engine::device_memory;
 use attune::engine::kv_cache::KvCache;
 use attune::engine::model_runner::ModelRunner;
-use attune::engine::request::{EngineEvent, EngineRequest, SamplingParams};
+use attune::engine::request::{EngineEvent, EngineRequest, SamplingParams, TimeLimits};
 use attune::engine::runner::Runner;
 use attune::engine::sampler::Wish;
 use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
@@ -318,6 +319,7 @@ fn engine(decoder: &Arc<Decoder>, max_running: usize, queue: usize) -> Result<En
         token_budget: 2048,
         prefix_cache: false,
         seed: 0,
+        clock: Clock::system(),
     };
     let kv = device_memory::kv_cache(decoder, None, config.token_budget)?;
     let runner = ModelRunner::new(decoder.clone(), kv);
@@ -336,6 +338,7 @@ fn request(cli: &Cli, config: &ModelConfig, user: usize, seed: usize) -> EngineR
         min_tokens: 0,
         end_ids: Arc::from([]),
         ignore_eos: true,
+        limits: TimeLimits::default(),
     }
 }
 

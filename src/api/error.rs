@@ -272,6 +272,10 @@ impl From<AppError> for ApiError {
                 let (status, code) = (StatusCode::GATEWAY_TIMEOUT, Some("request_timeout"));
                 Self::new(status, "timeout_error", code, message)
             }
+            AppError::Unread(_) => {
+                let (status, code) = (StatusCode::REQUEST_TIMEOUT, Some("answer_not_read"));
+                Self::new(status, "timeout_error", code, message)
+            }
             AppError::NotFound { what, .. } => {
                 let mut error = Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, None, message);
                 error.body.code = Some(format!("{what}_not_found"));
@@ -408,6 +412,13 @@ mod tests {
                 504,
                 "timeout_error",
                 "request_timeout",
+                None,
+            ),
+            (
+                AppError::Unread(after),
+                408,
+                "timeout_error",
+                "answer_not_read",
                 None,
             ),
             (

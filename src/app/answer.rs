@@ -1,13 +1,14 @@
 //! Engine events become text: detokenizer, stop strings, log-probabilities.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::AppError;
 use super::state::AppState;
+use crate::engine::outbox::{Answer, Left};
 pub use crate::engine::request::FinishReason;
 use crate::engine::request::{EngineEvent, Finished, TokenOutput};
-use crate::engine::thread::Answer;
 use crate::text::detokenizer::Detokenizer;
 use crate::text::stop::StopMatcher;
 
@@ -16,7 +17,10 @@ use crate::text::stop::StopMatcher;
 pub(super) struct AnswerSettings {
     pub(super) stop: Vec<String>,
     pub(super) logprobs: bool,
+    /// The engine's limit, too; here, it is for callers of an engine whose step takes longer.
     pub(super) timeout: Duration,
+    /// Set once one of them has failed: the others are of no use.
+    pub(super) failed: Arc<AtomicBool>,
     /// Set for one answer of each prompt, so that cached tokens count once a prompt.
     pub(super) counts_cache: bool,
 }
@@ -91,6 +95,7 @@ pub struct AnswerReader {
     shown: usize,
     course: Course,
     timeout: Duration,
+    failed: Arc<AtomicBool>,
     counts_cache: bool,
 }
 
@@ -114,6 +119,7 @@ impl AnswerReader {
             shown: 0,
             course: Course::start(),
             timeout: settings.timeout,
+            failed: settings.failed,
             counts_cache: settings.counts_cache,
         }
     }
@@ -175,7 +181,8 @@ impl AnswerReader {
         self.produced += text.chars().count();
         let outcome = self.stop.push(&text);
         if outcome.matched.is_some() {
-            return Some(self.last_piece(outcome.text, FinishReason::Stop, 0, false));
+            let cached = self.leave(Left::Complete);
+            return Some(self.last_piece(outcome.text, FinishReason::Stop, cached, false));
         }
         (!outcome.text.is_empty()).then(|| self.piece(outcome.text))
     }
@@ -220,9 +227,23 @@ impl AnswerReader {
     }
 
     fn fail(&mut self, error: AppError) -> AppError {
-        self.answer = None;
+        let why = match error {
+            AppError::Deadline(_) => Left::Deadline,
+            _ => Left::GivenUp,
+        };
+        self.leave(why);
+        self.failed.store(true, Ordering::Relaxed);
         self.course.outcome = "error";
         error
+    }
+
+    /// Frees the sequence, which learns why; says how many prompt tokens were cached.
+    fn leave(&mut self, why: Left) -> usize {
+        self.answer.take().map_or(0, |answer| {
+            let cached = answer.cached_tokens();
+            answer.leave(why);
+            cached
+        })
     }
 
     /// `text` with the tokens that begin in what was given out up to its end.
@@ -266,6 +287,9 @@ impl AnswerReader {
 
 impl Drop for AnswerReader {
     fn drop(&mut self) {
+        if self.failed.load(Ordering::Relaxed) {
+            self.leave(Left::GivenUp);
+        }
         self.state.metrics.record(|| self.course.record());
     }
 }

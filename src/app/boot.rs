@@ -97,6 +97,7 @@ pub fn boot_with(
     let engine = EngineHandle::spawn(runner, config.engine().clone());
     let limits = Limits {
         keep_completions: config.keep_completions(),
+        max_stall: config.max_stall(),
         ..Limits::default()
     };
     versions

@@ -99,6 +99,11 @@ pub enum AppError {
     /// The answer took longer than the server allows.
     #[error("the answer was not complete after {0:?}")]
     Deadline(Duration),
+    /// The caller did not read the answer for longer than the server allows.
+    #[error(
+        "the answer was not read for {0:?}; read streams as they come, or ask for fewer tokens"
+    )]
+    Unread(Duration),
     /// Our fault. The text is for the log, not for the caller.
     #[error("{0}")]
     Internal(String),
@@ -148,6 +153,8 @@ impl From<SequenceError> for AppError {
     fn from(error: SequenceError) -> Self {
         match error {
             SequenceError::ShuttingDown => Self::ShuttingDown,
+            SequenceError::Deadline(limit) => Self::Deadline(limit),
+            SequenceError::Stalled(limit) => Self::Unread(limit),
             other => Self::Internal(other.to_string()),
         }
     }

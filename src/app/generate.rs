@@ -6,8 +6,8 @@ use super::answer::{AnswerReader, AnswerSettings};
 use super::error::AppError;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
-use crate::engine::request::EngineRequest;
 pub use crate::engine::request::SamplingParams;
+use crate::engine::request::{EngineRequest, TimeLimits};
 pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
 use crate::text::tokenizer::TextError;
 
@@ -65,6 +65,7 @@ pub(super) fn submit(
         stop: options.stop,
         logprobs: options.sampling.logprobs.is_some(),
         timeout: state.limits.answer_timeout,
+        failed: Arc::default(),
         counts_cache: true,
     };
     Ok(Running {
@@ -159,6 +160,10 @@ fn engine_request(
         min_tokens: options.min_tokens.min(max_tokens),
         end_ids: state.tokenizer.end_ids().into(),
         ignore_eos: options.ignore_eos,
+        limits: TimeLimits {
+            answer: Some(state.limits.answer_timeout),
+            stall: Some(state.limits.max_stall),
+        },
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Limits {
     pub max_messages: usize,
     /// Longest time for an answer, from submission to the last token.
     pub answer_timeout: Duration,
+    /// Longest time for which an answer waits for a caller who does not read it.
+    pub max_stall: Duration,
     /// How long completions are kept whose requests do not say; `None`: not at all.
     pub keep_completions: Option<Duration>,
     /// Texts longer than this many bytes are tokenized off the async threads.
@@ -41,6 +43,7 @@ impl Default for Limits {
             default_max_tokens: 4096,
             max_messages: 2048,
             answer_timeout: Duration::from_secs(600),
+            max_stall: Duration::from_secs(30),
             keep_completions: None,
             inline_tokenize_bytes: 8 * 1024,
         }

@@ -84,6 +84,9 @@ pub struct Serve {
     /// Prompt tokens that wait; more are refused with 503 and Retry-After.
     #[arg(long, env = "ATTUNE_MAX_QUEUED_TOKENS", default_value_t = 262_144)]
     pub max_queued_tokens: usize,
+    /// Seconds for which an answer waits for a caller who does not read it; then it is ended.
+    #[arg(long, env = "ATTUNE_MAX_STALL", default_value_t = 30)]
+    pub max_stall: u64,
     /// Rows of one step, decodes and prefill chunks together.
     #[arg(long, env = "ATTUNE_TOKEN_BUDGET", default_value_t = 256)]
     pub token_budget: usize,
@@ -93,9 +96,9 @@ pub struct Serve {
     /// File with API keys; docs/api.md has its format.
     #[arg(long, env = "ATTUNE_API_KEYS")]
     pub api_keys: Option<PathBuf>,
-    /// Seed of answers whose request has none.
-    #[arg(long, env = "ATTUNE_SEED", default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of answers whose request has none; drawn anew at each start if missing.
+    #[arg(long, env = "ATTUNE_SEED")]
+    pub seed: Option<u64>,
     /// Seconds that answers in flight may take after SIGTERM.
     #[arg(long, env = "ATTUNE_SHUTDOWN_TIMEOUT", default_value_t = 30)]
     pub shutdown_timeout: u64,

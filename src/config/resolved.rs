@@ -9,8 +9,11 @@ const MAX_KEEP_SECONDS: u64 = 100 * 365 * 86_400;
 
 use candle_core::{DType, Device};
 use mistralrs_quant::IsqType;
+use rand::rngs::OsRng;
+use rand::TryRngCore;
 
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
+use crate::engine::clock::Clock;
 use crate::engine::thread::EngineConfig;
 use crate::model::device::{usual_dtype, DeviceChoice};
 use crate::model::kernels::packed_matmul::WeightType;
@@ -30,6 +33,9 @@ pub struct ConfigError {
 /// than a wish.
 const MAX_COUNT: usize = 1 << 20;
 
+/// Bound of `--max-stall`: a day.
+const MAX_STALL_SECONDS: u64 = 86_400;
+
 /// What `attune serve` needs to know.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
@@ -44,6 +50,7 @@ pub struct ServeConfig {
     adapter_bytes: usize,
     engine: EngineConfig,
     api_keys: Option<PathBuf>,
+    max_stall: Duration,
     shutdown_timeout: Duration,
     keep_completions: Option<Duration>,
     min_free_disk: u64,
@@ -116,8 +123,10 @@ impl ServeConfig {
                 // A step must be able to hold one row of every running sequence.
                 token_budget: raw.token_budget.max(raw.max_running),
                 prefix_cache: !raw.no_prefix_cache,
-                seed: raw.seed,
+                seed: raw.seed.map_or_else(drawn_seed, Ok)?,
+                clock: Clock::system(),
             },
+            max_stall: max_stall(raw)?,
             api_keys: raw.api_keys.clone(),
             shutdown_timeout: Duration::from_secs(raw.shutdown_timeout.min(86_400)),
             keep_completions: (raw.keep_completions > 0)
@@ -188,6 +197,11 @@ impl ServeConfig {
     /// Bytes of the store's disk that are kept free.
     pub fn min_free_disk(&self) -> u64 {
         self.min_free_disk
+    }
+
+    /// How long an answer waits for a caller who does not read it.
+    pub fn max_stall(&self) -> Duration {
+        self.max_stall
     }
 
     /// How long answers in flight may take after SIGTERM.
@@ -267,6 +281,24 @@ pub fn data_dir(raw: &DataDir) -> Result<PathBuf, ConfigError> {
             setting: "--data-dir",
             problem: "this system has no data directory; name one".into(),
         })
+}
+
+/// From the system, so that neither a restart nor a second server repeats the answers of the first.
+fn drawn_seed() -> Result<u64, ConfigError> {
+    OsRng.try_next_u64().map_err(|error| ConfigError {
+        setting: "--seed",
+        problem: format!("this system gives no random number ({error}); name a seed"),
+    })
+}
+
+fn max_stall(raw: &Serve) -> Result<Duration, ConfigError> {
+    match raw.max_stall {
+        seconds @ 1..=MAX_STALL_SECONDS => Ok(Duration::from_secs(seconds)),
+        seconds => Err(ConfigError {
+            setting: "--max-stall",
+            problem: format!("{seconds} is not in 1..={MAX_STALL_SECONDS} seconds"),
+        }),
+    }
 }
 
 fn tensor_parallel(raw: &Serve) -> Result<usize, ConfigError> {
@@ -392,6 +424,19 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_is_drawn_for_each_start_unless_one_is_named() {
+        let seed = |arguments: &[&str]| {
+            let all = ["--data-dir", "d"].iter().chain(arguments);
+            let all: Vec<&str> = all.copied().collect();
+            serve(&all).unwrap().engine().seed
+        };
+        // Two draws of 64 bits are equal once in 2^64 runs.
+        assert_ne!(seed(&[]), seed(&[]));
+        assert_eq!(seed(&["--seed", "0"]), 0);
+        assert_eq!(seed(&["--seed", "7"]), 7);
+    }
+
+    #[test]
     fn without_keys_only_loopback_is_served() {
         let problem = serve(&["--host", "0.0.0.0"]).unwrap_err().to_string();
         assert!(problem.contains("--api-keys"), "{problem}");
@@ -409,6 +454,8 @@ mod tests {
             (["--device", "cuda:x"], "--device"),
             (["--tensor-parallel", "3"], "--tensor-parallel"),
             (["--tensor-parallel", "0"], "--tensor-parallel"),
+            (["--max-stall", "0"], "--max-stall"),
+            (["--max-stall", "86401"], "--max-stall"),
             (["--kv-memory", "lots"], "--kv-memory"),
             (["--kv-memory", "0"], "--kv-memory"),
             (["--kv-memory", "1e99"], "--kv-memory"),

@@ -28,20 +28,20 @@ pub struct Admission {
 /// What is taken in now.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// Sequences that have not started.
+    /// Sequences that wait, those among them that were put back.
     pub waiting: usize,
-    /// Their prompt rows.
+    /// The rows that they have to compute.
     pub waiting_rows: usize,
-    /// Sequences that started and have not ended; a preempted one stays among them.
-    pub started: usize,
+    /// Sequences that run.
+    pub running: usize,
 }
 
 #[derive(Debug, Default)]
 struct Books {
-    /// Prompt rows of the sequences that have not started, in the order in which they came.
+    /// Rows of the sequences that wait, in the order in which they came.
     waiting: BTreeMap<u64, usize>,
     next: u64,
-    started: usize,
+    running: usize,
     /// Rows that the engine computes a second, lately.
     rows_per_second: Option<f64>,
 }
@@ -51,7 +51,7 @@ struct Books {
 pub struct Ticket {
     admission: Arc<Admission>,
     number: u64,
-    started: bool,
+    runs: bool,
 }
 
 impl Admission {
@@ -83,7 +83,7 @@ impl Admission {
             )));
         }
         let mut books = self.lock();
-        let sequences = books.started + books.waiting.len() + rows.len();
+        let sequences = books.running + books.waiting.len() + rows.len();
         if sequences > places || self.too_many_rows(&books, rows) {
             let retry_after = books.retry_after();
             return Err(SubmitError::Full { retry_after });
@@ -91,7 +91,7 @@ impl Admission {
         let ticket = |rows: &usize| Ticket {
             admission: Arc::clone(self),
             number: books.add(*rows),
-            started: false,
+            runs: false,
         };
         Ok(rows.iter().map(ticket).collect())
     }
@@ -114,12 +114,12 @@ impl Admission {
         Counts {
             waiting: books.waiting.len(),
             waiting_rows: books.waiting.values().sum(),
-            started: books.started,
+            running: books.running,
         }
     }
 
     fn too_many_rows(&self, books: &Books, new: &[usize]) -> bool {
-        let open = self.bounds.max_running.saturating_sub(books.started);
+        let open = self.bounds.max_running.saturating_sub(books.running);
         let behind = books.waiting.values().chain(new).skip(open);
         let someone_waits = books.waiting.len() > open;
         someone_waits && behind.sum::<usize>() > self.bounds.max_queued_tokens
@@ -150,12 +150,22 @@ impl Books {
 
 impl Ticket {
     /// The sequence runs: it no longer waits.
-    pub fn start(&mut self) {
-        if !self.started {
-            self.started = true;
+    pub fn run(&mut self) {
+        if !self.runs {
+            self.runs = true;
             let mut books = self.admission.lock();
             books.waiting.remove(&self.number);
-            books.started += 1;
+            books.running += 1;
+        }
+    }
+
+    /// The sequence was put back to its place in the queue, with so many rows to compute.
+    pub fn wait_again(&mut self, rows: usize) {
+        if self.runs {
+            self.runs = false;
+            let mut books = self.admission.lock();
+            books.waiting.insert(self.number, rows);
+            books.running -= 1;
         }
     }
 }
@@ -163,8 +173,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut books = self.admission.lock();
-        if self.started {
-            books.started -= 1;
+        if self.runs {
+            books.running -= 1;
         } else {
             books.waiting.remove(&self.number);
         }
@@ -191,10 +201,10 @@ mod tests {
         let refused = admission.reserve(&[5, 5]).unwrap_err();
         assert!(matches!(refused, SubmitError::Full { retry_after } if retry_after.as_secs() >= 1));
         assert_eq!(admission.counts().waiting, 2, "nothing of it was taken");
-        first[0].start();
-        first[0].start();
+        first[0].run();
+        first[0].run();
         assert_eq!(
-            (admission.counts().waiting, admission.counts().started),
+            (admission.counts().waiting, admission.counts().running),
             (1, 1)
         );
         let third = admission.reserve(&[5]).unwrap();
@@ -202,7 +212,7 @@ mod tests {
         drop((first, second, third));
         let counts = admission.counts();
         assert_eq!(
-            (counts.waiting, counts.waiting_rows, counts.started),
+            (counts.waiting, counts.waiting_rows, counts.running),
             (0, 0, 0)
         );
         let never = admission.reserve(&[1; 4]).unwrap_err();
@@ -211,11 +221,11 @@ mod tests {
 
     #[test]
     fn rows_are_bounded_once_something_waits() {
-        for started in [false, true] {
+        for runs in [false, true] {
             let admission = admission(1, 10, 100);
             let mut running = admission.reserve(&[500]).unwrap();
-            if started {
-                running[0].start();
+            if runs {
+                running[0].run();
             }
             let first = admission.reserve(&[60]).unwrap();
             assert!(admission.reserve(&[41]).is_err());

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::admission::Admission;
+use super::clock::Clock;
 use super::outbox::{Answer, Outbox};
 use super::request::{EngineRequest, SubmitError};
 use super::sampler::Sampler;
@@ -17,6 +18,7 @@ pub struct Intake {
     arrivals: AtomicU64,
     /// Seed of sequences that bring none.
     seed: u64,
+    clock: Clock,
 }
 
 /// What the runner can hold.
@@ -30,12 +32,13 @@ pub struct Limits {
 
 impl Intake {
     /// Numbers from 0.
-    pub fn new(admission: Arc<Admission>, limits: Limits, seed: u64) -> Self {
+    pub fn new(admission: Arc<Admission>, limits: Limits, seed: u64, clock: Clock) -> Self {
         Self {
             admission,
             limits,
             arrivals: AtomicU64::new(0),
             seed,
+            clock,
         }
     }
 
@@ -56,7 +59,8 @@ impl Intake {
             let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
             let sampler = Sampler::new(&request, self.seed, arrival);
             let (outbox, answer) = Outbox::channel();
-            let sequence = Sequence::new(arrival, request, sampler, outbox, ticket);
+            let clock = self.clock.clone();
+            let sequence = Sequence::new(arrival, request, sampler, outbox, ticket, clock);
             (sequence, answer)
         };
         Ok(requests.into_iter().zip(tickets).map(number).unzip())

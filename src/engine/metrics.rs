@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+use super::outbox::Left;
 use super::request::{FinishReason, Finished, SequenceError};
 use super::thread::EngineStats;
 
@@ -19,11 +20,18 @@ pub const ITL_BUCKETS: [f64; 19] = [
     40.0, 80.0,
 ];
 
+/// The reason of a failure that either end of an answer can be the first to see.
+const DEADLINE: &str = "deadline";
+
 /// Help texts; once a process, after the recorder is installed.
 pub fn describe() {
     use metrics::{describe_counter as c, describe_gauge as g, describe_histogram as h};
     g!("attune_num_requests_running", "Sequences that run.");
     g!("attune_num_requests_waiting", "Sequences that wait.");
+    g!(
+        "attune_num_requests_stalled",
+        "Those of both whose readers are too slow."
+    );
     g!(
         "attune_kv_cache_usage_ratio",
         "KV blocks held, of all: 0 to 1."
@@ -122,18 +130,24 @@ pub(super) fn finished(finished: &Finished, tokens: usize) {
 
 /// A sequence failed.
 pub(super) fn failed(error: &SequenceError) {
-    let reason = match error {
+    count_failure(match error {
         SequenceError::NotFinite => "not_finite",
         SequenceError::Step(_) => "step",
         SequenceError::KvExhausted => "kv_exhausted",
+        SequenceError::Deadline(_) => DEADLINE,
+        SequenceError::Stalled(_) => "stalled",
         SequenceError::ShuttingDown => "shutting_down",
-    };
-    counter!("attune_request_failure_total", "reason" => reason).increment(1);
+    });
 }
 
-/// A reader went away.
-pub(super) fn abandoned() {
-    counter!("attune_request_disconnect_total").increment(1);
+/// A reader left before the end. One whose answer is complete counts as [`finished`].
+pub(super) fn left(why: Option<Left>) {
+    match why {
+        Some(Left::Complete) => {}
+        Some(Left::Deadline) => count_failure(DEADLINE),
+        Some(Left::GivenUp) => count_failure("given_up"),
+        None => counter!("attune_request_disconnect_total").increment(1),
+    }
 }
 
 /// A sequence was put back.
@@ -141,10 +155,15 @@ pub(super) fn preempted() {
     counter!("attune_num_preemptions_total").increment(1);
 }
 
+fn count_failure(reason: &'static str) {
+    counter!("attune_request_failure_total", "reason" => reason).increment(1);
+}
+
 /// The state after a step.
 pub(super) fn state(stats: &EngineStats) {
     gauge!("attune_num_requests_running").set(stats.running as f64);
     gauge!("attune_num_requests_waiting").set(stats.waiting as f64);
+    gauge!("attune_num_requests_stalled").set(stats.stalled as f64);
     let usage = stats.blocks_used as f64 / stats.blocks_total.max(1) as f64;
     gauge!("attune_kv_cache_usage_ratio").set(usage);
 }

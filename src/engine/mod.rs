@@ -10,7 +10,7 @@ pub mod block_hash;
 pub mod block_manager;
 pub mod byte_lru;
 pub mod chosen;
-mod clock;
+pub mod clock;
 #[cfg(feature = "cuda")]
 mod cuda_kv;
 pub mod device_kv;

@@ -1,5 +1,7 @@
 //! The events of one answer, on their way to whoever asked.
 
+use std::sync::{Arc, OnceLock};
+
 use tokio::sync::mpsc;
 
 use super::request::{EngineEvent, SequenceError, TokenOutput};
@@ -12,6 +14,37 @@ pub const EVENT_CAPACITY: usize = 64;
 pub struct Answer {
     /// Events in order.
     pub events: mpsc::Receiver<EngineEvent>,
+    told: Arc<Told>,
+}
+
+/// Why a reader leaves before the last event. One that says nothing has lost its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// What it read ends the answer: it found a stop string.
+    Complete,
+    /// It waited for as long as an answer may take.
+    Deadline,
+    /// Another answer of the same request failed.
+    GivenUp,
+}
+
+/// What the ends tell each other beside the events.
+#[derive(Debug, Default)]
+struct Told {
+    cached_tokens: OnceLock<usize>,
+    left: OnceLock<Left>,
+}
+
+impl Answer {
+    /// Prompt ids whose keys and values came from the prefix cache; 0 until the sequence has run.
+    pub fn cached_tokens(&self) -> usize {
+        self.told.cached_tokens.get().copied().unwrap_or(0)
+    }
+
+    /// Drops it, and says why. The first one to say so is heard.
+    pub fn leave(self, why: Left) {
+        self.told.left.get_or_init(|| why);
+    }
 }
 
 /// The sending side. It never blocks and never loses an event: tokens are only made while there is
@@ -19,6 +52,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Outbox {
     tokens: mpsc::Sender<EngineEvent>,
+    told: Arc<Told>,
     place: Option<mpsc::OwnedPermit<EngineEvent>>,
     last: Option<EngineEvent>,
 }
@@ -29,12 +63,19 @@ impl Outbox {
         let (tokens, events) = mpsc::channel(EVENT_CAPACITY + 1);
         // A new channel has room.
         let place = tokens.clone().try_reserve_owned().ok();
+        let told = Arc::<Told>::default();
         let outbox = Self {
             tokens,
+            told: Arc::clone(&told),
             place,
             last: None,
         };
-        (outbox, Answer { events })
+        (outbox, Answer { events, told })
+    }
+
+    /// Tells the reader how many prompt ids came from the prefix cache; the first call does.
+    pub fn tell_cached(&self, tokens: usize) {
+        self.told.cached_tokens.get_or_init(|| tokens);
     }
 
     /// Sends a token; the caller saw that [`Self::has_room`] for it.
@@ -60,6 +101,11 @@ impl Outbox {
     /// Whether nobody listens any more.
     pub fn is_closed(&self) -> bool {
         self.tokens.is_closed()
+    }
+
+    /// Why it is closed, if the reader said so.
+    pub fn left(&self) -> Option<Left> {
+        self.told.left.get().copied()
     }
 
     /// Waits for room, or until nobody listens.

@@ -53,6 +53,18 @@ pub struct EngineRequest {
     pub end_ids: Arc<[u32]>,
     /// Go on over end ids (load generators).
     pub ignore_eos: bool,
+    /// When the engine ends it, finished or not.
+    pub limits: TimeLimits,
+}
+
+/// How long a sequence may take. They are the engine's to keep, so that they hold for an answer that
+/// nobody reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// From submission to the last token; `None`: for ever.
+    pub answer: Option<Duration>,
+    /// For which its reader may leave no room for the next token; `None`: for ever.
+    pub stall: Option<Duration>,
 }
 
 /// An adapter version as the engine sees it.
@@ -150,6 +162,12 @@ pub enum SequenceError {
     /// The sequence needs more KV blocks than there are.
     #[error("the sequence does not fit the KV cache")]
     KvExhausted,
+    /// [`TimeLimits::answer`] is over.
+    #[error("the answer was not complete after {0:?}")]
+    Deadline(Duration),
+    /// [`TimeLimits::stall`] is over.
+    #[error("the answer was not read for {0:?}")]
+    Stalled(Duration),
     /// The engine is stopping.
     #[error("the engine is shutting down")]
     ShuttingDown,

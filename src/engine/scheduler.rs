@@ -9,7 +9,8 @@
 //! 4. When a decode finds no block, a sequence is preempted: a stalled one if there is one, else the
 //!    youngest. It goes back to its place at the front of the queue and is recomputed later.
 //! 5. A stalled sequence (its reader is slow) is passed over, and gives its place up to whoever
-//!    waits for it.
+//!    waits for it. Who is stalled is looked at once, when a step begins: a reader may make room at any
+//!    time, and a step that saw both would find that nobody could run who could.
 //! 6. Passes may be planned while the one before is in flight (`Sequence::in_flight`). A sequence whose
 //!    last token is on its way is passed over.
 //!
@@ -17,6 +18,7 @@
 //! and fits alone, so a step with such a sequence is never empty unless a pass is in flight.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::batch::{ScheduledBatch, ScheduledSpan};
 use super::block_manager::BlockManager;
@@ -71,8 +73,11 @@ impl Scheduler {
         self.waiting.insert(place, sequence);
     }
 
-    /// Chooses the rows of the next step. Empty if every sequence is stalled, or there is none.
-    pub fn schedule(&mut self) -> ScheduledBatch {
+    /// Chooses the rows of the step that begins `now`. Empty if every sequence is stalled, or there is none.
+    pub fn schedule(&mut self, now: Instant) -> ScheduledBatch {
+        for sequence in self.all_mut() {
+            sequence.look(now);
+        }
         self.reap();
         let mut budget = self.token_budget;
         self.schedule_decodes(&mut budget);
@@ -85,13 +90,21 @@ impl Scheduler {
     /// may be in a pass that was started: what is started later may write to these blocks all the same,
     /// for passes run in order.
     pub fn reap(&mut self) {
-        let finished = |s: &Sequence| s.state() == SequenceState::Finished;
-        while let Some(i) = self.waiting.iter().position(finished) {
-            self.ended.extend(self.waiting.remove(i));
+        let mut one_has_ended = false;
+        for sequence in self.all_mut() {
+            if sequence.state() != SequenceState::Finished && sequence.is_abandoned() {
+                sequence.leave();
+            }
+            one_has_ended |= sequence.state() == SequenceState::Finished;
         }
-        self.waiting.retain(|s| !has_ended(s));
-        let ended = self.running.extract_if(.., |s| has_ended(s));
-        for mut sequence in ended {
+        if !one_has_ended {
+            return;
+        }
+        let finished = |s: &Sequence| s.state() == SequenceState::Finished;
+        let (ended, waiting) = self.waiting.drain(..).partition(finished);
+        self.waiting = waiting;
+        self.ended.extend::<VecDeque<_>>(ended);
+        for mut sequence in self.running.extract_if(.., |s| finished(s)) {
             self.blocks.release(&sequence.take_blocks());
             self.ended.push(sequence);
         }
@@ -189,6 +202,12 @@ impl Scheduler {
     /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
         self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// When [`Self::schedule`] will end a sequence if nothing happens before.
+    pub fn next_end(&self) -> Option<Instant> {
+        let sequences = self.running.iter().chain(&self.waiting);
+        sequences.filter_map(Sequence::ends_at).min()
     }
 
     /// Waits until a stalled sequence has room again or is abandoned; for ever if there is none.
@@ -360,11 +379,5 @@ impl Scheduler {
     }
 }
 
-fn has_ended(sequence: &Sequence) -> bool {
-    let finished = sequence.state() == SequenceState::Finished;
-    let abandoned = !finished && sequence.is_abandoned();
-    if abandoned {
-        metrics::abandoned();
-    }
-    finished || abandoned
-}
+#[cfg(test)]
+mod tests;

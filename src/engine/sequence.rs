@@ -14,16 +14,17 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admission::Ticket;
 use super::block_hash::{BlockHash, Row};
 use super::block_manager::BlockId;
-use super::clock;
+use super::clock::Clock;
 use super::metrics;
-use super::outbox::Outbox;
+use super::outbox::{Left, Outbox};
 use super::request::{
-    EngineEvent, EngineRequest, FinishReason, Finished, SequenceError, SequenceTiming, TokenOutput,
+    EngineEvent, EngineRequest, FinishReason, Finished, SequenceError, SequenceTiming, TimeLimits,
+    TokenOutput,
 };
 use super::sampler::Sampler;
 
@@ -60,7 +61,10 @@ pub struct Sequence {
     outbox: Outbox,
     /// Its place; given back before the last event, so that whoever sees the end finds it free.
     ticket: Option<Ticket>,
+    clock: Clock,
     timeline: Timeline,
+    /// Since when the reader leaves no room, as of the last [`Self::look`].
+    stalled_since: Option<Instant>,
 }
 
 /// What the prefix cache gave a prompt.
@@ -88,6 +92,7 @@ impl Sequence {
         sampler: Sampler,
         outbox: Outbox,
         ticket: Ticket,
+        clock: Clock,
     ) -> Self {
         Self {
             arrival,
@@ -104,11 +109,13 @@ impl Sequence {
             outbox,
             ticket: Some(ticket),
             timeline: Timeline {
-                submitted: clock::now(),
+                submitted: clock.now(),
                 started: None,
                 first_token: None,
                 last_token: None,
             },
+            clock,
+            stalled_since: None,
         }
     }
 
@@ -124,15 +131,16 @@ impl Sequence {
         self.block_table = block_table.into();
         self.num_computed = num_computed;
         if let Some(ticket) = &mut self.ticket {
-            ticket.start();
+            ticket.run();
         }
         if self.timeline.started.is_some() {
             return None;
         }
-        let now = clock::now();
+        let now = self.clock.now();
         self.timeline.started = Some(now);
         metrics::started(now - self.timeline.submitted, self.request.prompt.len());
         let cached = self.cached_of(num_computed);
+        self.outbox.tell_cached(cached.tokens);
         self.cached = Some(cached);
         Some(cached)
     }
@@ -143,6 +151,10 @@ impl Sequence {
         self.state = SequenceState::Waiting;
         self.num_computed = 0;
         self.num_scheduled = 0;
+        let rows = self.n_rows();
+        if let Some(ticket) = &mut self.ticket {
+            ticket.wait_again(rows);
+        }
         self.take_blocks()
     }
 
@@ -175,7 +187,7 @@ impl Sequence {
     pub(super) fn accept(&mut self, token: TokenOutput) {
         debug_assert!(self.in_flight > 0, "a token that no pass gave");
         self.in_flight = self.in_flight.saturating_sub(1);
-        let now = clock::now();
+        let now = self.clock.now();
         if !self.request.ignore_eos && self.request.end_ids.contains(&token.id) {
             self.timeline.first_token.get_or_insert(now);
             self.timeline.last_token = Some(now);
@@ -191,6 +203,49 @@ impl Sequence {
         if self.output.len() >= self.request.max_tokens {
             self.finish(FinishReason::Length, None);
         }
+    }
+
+    /// Looks once at the reader and at the time, which is `now`, for all of a step: both change by
+    /// themselves, so that a second look could disagree. Ends a sequence that is left, that has taken too
+    /// long, or that nobody reads.
+    pub(super) fn look(&mut self, now: Instant) {
+        if self.state == SequenceState::Finished {
+            return;
+        }
+        if self.outbox.is_closed() {
+            return self.leave();
+        }
+        let stalled = !self.is_complete() && !self.outbox.has_room(self.in_flight + 1);
+        self.stalled_since = stalled.then(|| self.stalled_since.unwrap_or(now));
+        let TimeLimits { answer, stall } = self.request.limits;
+        let over = |since: Option<Instant>, limit: Option<Duration>| {
+            let taken = since.map(|since| now.saturating_duration_since(since));
+            limit.filter(|limit| taken.is_some_and(|taken| taken >= *limit))
+        };
+        if let Some(limit) = over(Some(self.timeline.submitted), answer) {
+            self.fail(SequenceError::Deadline(limit));
+        } else if let Some(limit) = over(self.stalled_since, stall) {
+            self.fail(SequenceError::Stalled(limit));
+        }
+    }
+
+    /// When [`Self::look`] will end it if nothing happens before.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        let TimeLimits { answer, stall } = self.request.limits;
+        let deadline = answer.and_then(|limit| self.timeline.submitted.checked_add(limit));
+        let stalled = self.stalled_since.zip(stall);
+        let patience = stalled.and_then(|(since, limit)| since.checked_add(limit));
+        deadline.into_iter().chain(patience).min()
+    }
+
+    /// Ends because its reader has left: by what the reader said about it, for nobody hears the last event.
+    pub(super) fn leave(&mut self) {
+        if self.outbox.left() == Some(Left::Complete) {
+            return self.finish(FinishReason::Stop, None);
+        }
+        metrics::left(self.outbox.left());
+        self.state = SequenceState::Finished;
+        self.ticket = None;
     }
 
     /// Ends without an answer.
@@ -295,14 +350,10 @@ impl Sequence {
         }
     }
 
-    /// Whether it ran before.
-    pub fn was_started(&self) -> bool {
-        self.timeline.started.is_some()
-    }
-
-    /// Whether the reader is so slow that one more token would have no place: it is not scheduled.
+    /// Whether the reader was so slow, when this step began, that one more token would have had no place:
+    /// it is not scheduled.
     pub fn is_stalled(&self) -> bool {
-        !self.outbox.has_room(self.in_flight + 1)
+        self.stalled_since.is_some()
     }
 
     /// Whether the tokens in flight are the last that were asked for.
@@ -358,7 +409,7 @@ impl Timeline {
     fn timing(&self) -> SequenceTiming {
         let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
             (Some(from), Some(to)) => to - from,
-            _ => std::time::Duration::ZERO,
+            _ => Duration::ZERO,
         };
         SequenceTiming {
             queued: span(Some(self.submitted), self.started),

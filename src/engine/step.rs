@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use super::batch::{forward_input, Launched, ScheduledBatch, ScheduledSpan};
 use super::block_manager::BlockManager;
+use super::clock::Clock;
 use super::pass::{self, Last, Started};
 use super::request::{SequenceError, TokenOutput};
 use super::runner::Runner;
@@ -32,6 +33,7 @@ pub struct Engine {
     steps: u64,
     /// At most one pass, of a runner that runs ahead.
     ahead: Option<Launched>,
+    clock: Clock,
 }
 
 /// What a step did.
@@ -58,6 +60,7 @@ impl Engine {
             runner,
             steps: 0,
             ahead: None,
+            clock: config.clock.clone(),
         }
     }
 
@@ -71,7 +74,7 @@ impl Engine {
     /// Starts a pass, and hands out the tokens of the one before it, or its own; [`Self::let_go`] says who
     /// has ended.
     pub fn step(&mut self) -> StepOutcome {
-        let batch = self.scheduler.schedule();
+        let batch = self.scheduler.schedule(self.clock.now());
         let previous = self.ahead.take();
         if batch.spans.is_empty() {
             return match previous {
@@ -120,13 +123,18 @@ impl Engine {
         &self.scheduler
     }
 
-    /// Counts; `waiting` has the preempted sequences only, for the handle knows the others.
+    /// Counts; `waiting` lacks what was submitted and has not come here.
     pub fn stats(&self) -> EngineStats {
-        let waiting = self.scheduler.waiting().iter();
+        let (running, waiting) = (self.scheduler.running(), self.scheduler.waiting());
         let totals = self.scheduler.totals();
         EngineStats {
-            running: self.scheduler.running().len(),
-            waiting: waiting.filter(|s| s.was_started()).count(),
+            running: running.len(),
+            waiting: waiting.len(),
+            stalled: running
+                .iter()
+                .chain(waiting)
+                .filter(|s| s.is_stalled())
+                .count(),
             blocks_used: self.scheduler.blocks().used(),
             blocks_total: self.scheduler.blocks().total(),
             steps: self.steps,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, Notify};
 
 use super::admission::{Admission, Bounds};
-use super::clock;
+use super::clock::Clock;
 use super::intake::{Intake, Limits};
 use super::metrics;
 pub use super::outbox::Answer;
@@ -36,6 +36,8 @@ pub struct EngineConfig {
     pub prefix_cache: bool,
     /// Seed of sequences that bring none.
     pub seed: u64,
+    /// What time limits are kept by.
+    pub clock: Clock,
 }
 
 /// What the engine is doing; for `/metrics`, `/readyz` and Retry-After.
@@ -43,8 +45,10 @@ pub struct EngineConfig {
 pub struct EngineStats {
     /// Sequences that run.
     pub running: usize,
-    /// Sequences that wait.
+    /// Sequences that wait: new ones, and those that were put back to be recomputed.
     pub waiting: usize,
+    /// Those of both that are paused because their readers are too slow.
+    pub stalled: usize,
     /// KV blocks that sequences hold.
     pub blocks_used: usize,
     /// KV blocks there are.
@@ -83,6 +87,7 @@ struct Shared {
     /// Milliseconds from `born` to the start of the step that runs now, plus one; 0 while waiting.
     busy_since: AtomicU64,
     born: Instant,
+    clock: Clock,
     /// As of the last step.
     stats: Mutex<EngineStats>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -186,13 +191,13 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
             break;
         }
         shared.enter_step();
-        let began = clock::now();
+        let began = shared.clock.now();
         let outcome = engine.step();
         shared.publish(&engine);
         engine.let_go();
         match outcome {
             StepOutcome::Ran { rows } => {
-                let took = clock::now() - began;
+                let took = shared.clock.now() - began;
                 shared.intake.admission().record_step(rows, took);
             }
             StepOutcome::Idle => {
@@ -227,21 +232,23 @@ fn receive(engine: &mut Engine, commands: &mut mpsc::Receiver<Vec<Sequence>>) ->
     }
 }
 
-/// Sleeps until something is submitted, a slow reader makes room or leaves, or `stop` is called.
+/// Sleeps until something is submitted, a slow reader makes room or leaves, a sequence has taken too long,
+/// or `stop` is called.
 fn wait(
     engine: &mut Engine,
     commands: &mut mpsc::Receiver<Vec<Sequence>>,
     submitting: &mut bool,
     shared: &Shared,
 ) {
-    let submitted = block_on(async {
+    let woken = async {
         tokio::select! {
             submitted = commands.recv(), if *submitting => Some(submitted),
             () = engine.scheduler().any_unstalled() => None,
             () = shared.wake.notified() => None,
         }
-    });
-    match submitted {
+    };
+    let until = engine.scheduler().next_end();
+    match block_on(woken, &shared.clock, until).flatten() {
         Some(Some(sequences)) => engine.enqueue(sequences),
         Some(None) => *submitting = false,
         None => {}
@@ -260,11 +267,17 @@ impl Shared {
             kv_rows: runner.n_blocks() * runner.block_size(),
         };
         Self {
-            intake: Intake::new(Arc::new(admission), limits, config.seed),
+            intake: Intake::new(
+                Arc::new(admission),
+                limits,
+                config.seed,
+                config.clock.clone(),
+            ),
             phase: AtomicU8::new(SERVING),
             wake: Notify::new(),
             busy_since: AtomicU64::new(0),
-            born: clock::now(),
+            born: config.clock.now(),
+            clock: config.clock.clone(),
             stats: Mutex::new(EngineStats {
                 blocks_total: runner.n_blocks(),
                 ..EngineStats::default()
@@ -282,7 +295,7 @@ impl Shared {
     }
 
     fn enter_step(&self) {
-        let since_birth = (clock::now() - self.born).as_millis() as u64;
+        let since_birth = (self.clock.now() - self.born).as_millis() as u64;
         self.busy_since.store(since_birth + 1, Ordering::Relaxed);
     }
 
@@ -292,7 +305,7 @@ impl Shared {
 
     fn is_stuck(&self) -> bool {
         let since = self.busy_since.load(Ordering::Relaxed);
-        since > 0 && clock::now() > self.born + Duration::from_millis(since) + STEP_LIMIT
+        since > 0 && self.clock.now() > self.born + Duration::from_millis(since) + STEP_LIMIT
     }
 
     fn publish(&self, engine: &Engine) {
@@ -302,7 +315,8 @@ impl Shared {
 
     fn stats(&self) -> EngineStats {
         let mut stats = *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        stats.waiting += self.intake.admission().counts().waiting;
+        // As of now: what was submitted during the step is among them.
+        stats.waiting = self.intake.admission().counts().waiting;
         stats
     }
 

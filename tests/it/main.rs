@@ -18,6 +18,7 @@ mod api_models;
 mod api_preferences;
 mod api_replay;
 mod api_sdk;
+mod api_slow_readers;
 mod api_users;
 mod forgetting;
 mod store_outage;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use attune::engine::clock::Clock;
 use attune::engine::request::{EngineAdapter, EngineRequest};
 use attune::engine::thread::EngineConfig;
 use attune::model::decoder::Decoder;
@@ -126,6 +127,7 @@ fn check(model: &Model, case: &Case) -> Result<(), TestCaseError> {
         token_budget: case.token_budget,
         prefix_cache: case.prefix_cache,
         seed: 0,
+        clock: Clock::system(),
     };
     let engine = engine(&model.decoder, blocks, config);
     let mut answers = Vec::new();

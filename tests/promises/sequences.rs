@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use attune::engine::clock::Clock;
 use attune::engine::kv_cache::KvCache;
 use attune::engine::model_runner::ModelRunner;
-use attune::engine::request::{EngineAdapter, EngineEvent, EngineRequest, SamplingParams};
+use attune::engine::request::{
+    EngineAdapter, EngineEvent, EngineRequest, SamplingParams, TimeLimits,
+};
 use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
 use attune::ids::AdapterVersion;
 use attune::model::config::ModelConfig;
@@ -27,6 +30,7 @@ pub fn usual() -> EngineConfig {
         token_budget: 512,
         prefix_cache: false,
         seed: 7,
+        clock: Clock::system(),
     }
 }
 
@@ -60,6 +64,7 @@ pub fn greedy(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         min_tokens: 0,
         end_ids: Arc::from([]),
         ignore_eos: true,
+        limits: TimeLimits::default(),
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use attune::engine::admission::{Admission, Bounds};
+use attune::engine::clock::Clock;
 use attune::engine::intake::{Intake, Limits};
 use attune::engine::outbox::Answer;
 use attune::engine::request::{
     EngineEvent, EngineRequest, FinishReason, SamplingParams, SequenceError, SubmitError,
+    TimeLimits,
 };
 use attune::engine::runner::Runner;
 use attune::engine::sampler::Sampler;
@@ -38,6 +40,8 @@ pub enum End {
     Length,
     NotFinite,
     Step,
+    Deadline,
+    Stalled,
     ShuttingDown,
     Other,
     /// No last event yet.
@@ -65,7 +69,7 @@ impl Driver {
         };
         Self {
             engine: Engine::new(Box::new(runner), config),
-            intake: Intake::new(admission, limits, config.seed),
+            intake: Intake::new(admission, limits, config.seed, config.clock.clone()),
         }
     }
 
@@ -116,7 +120,7 @@ impl Driver {
         let stats = self.engine.stats();
         assert_eq!((stats.running, stats.waiting, stats.blocks_used), (0, 0, 0));
         let counts = self.intake.admission().counts();
-        let left = (counts.waiting, counts.waiting_rows, counts.started);
+        let left = (counts.waiting, counts.waiting_rows, counts.running);
         assert_eq!(left, (0, 0, 0), "every place was given back");
     }
 }
@@ -175,6 +179,8 @@ impl Reader {
                     SequenceError::NotFinite => End::NotFinite,
                     SequenceError::Step(_) => End::Step,
                     SequenceError::ShuttingDown => End::ShuttingDown,
+                    SequenceError::Deadline(_) => End::Deadline,
+                    SequenceError::Stalled(_) => End::Stalled,
                     SequenceError::KvExhausted => End::Other,
                 };
             }
@@ -215,6 +221,7 @@ pub fn request(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         min_tokens: 0,
         end_ids: Arc::from([END]),
         ignore_eos: true,
+        limits: TimeLimits::default(),
     }
 }
 
@@ -232,5 +239,6 @@ pub fn config() -> EngineConfig {
         token_budget: 64,
         prefix_cache: true,
         seed: 7,
+        clock: Clock::system(),
     }
 }

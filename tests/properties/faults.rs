@@ -1,7 +1,10 @@
 //! What one sequence does, or its reader, is no concern of the others. Counted in steps.
 
-use attune::engine::outbox::EVENT_CAPACITY;
-use attune::engine::request::{EngineRequest, SamplingParams, SubmitError};
+use std::time::Duration;
+
+use attune::engine::clock::{Clock, Hands};
+use attune::engine::outbox::{Left, EVENT_CAPACITY};
+use attune::engine::request::{EngineRequest, SamplingParams, SubmitError, TimeLimits};
 use attune::engine::step::StepOutcome;
 use attune::engine::thread::EngineConfig;
 use proptest::prelude::*;
@@ -153,6 +156,166 @@ fn slow_readers_do_not_keep_others_out() {
         driver.run_to_idle(200);
     }
     assert_eq!(slow_reader.read(), &naive(&slow));
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A driver whose time is moved by hand, with one place to run.
+fn timed() -> (Driver, Hands) {
+    let (clock, hands) = Clock::by_hand();
+    let config = EngineConfig {
+        max_running: 1,
+        clock,
+        ..config()
+    };
+    (Driver::new(MockRunner::new(128, 4), &config), hands)
+}
+
+/// 150 tokens, more than wait for a reader; 10 seconds without one, 60 in all.
+fn patient() -> EngineRequest {
+    EngineRequest {
+        limits: TimeLimits {
+            answer: Some(60 * SECOND),
+            stall: Some(10 * SECOND),
+        },
+        ..request(&[1, 2], 150)
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_reads_ends_and_gives_everything_back() {
+    let (mut driver, hands) = timed();
+    let mut unread = driver.submit_one(patient());
+    driver.run_to_idle(100);
+    assert_eq!(driver.engine.stats().stalled, 1);
+    hands.advance(9 * SECOND);
+    assert_eq!(driver.step(), StepOutcome::Idle);
+    assert_eq!(driver.engine.stats().running, 1, "it may stall for so long");
+    hands.advance(SECOND);
+    driver.step();
+    driver.assert_empty();
+    assert_eq!(unread.read().end, End::Stalled);
+    assert_eq!(unread.outcome.ids.len(), EVENT_CAPACITY, "no token is lost");
+}
+
+#[test]
+fn a_reader_who_takes_a_token_now_and_then_is_no_stall() {
+    let (mut driver, hands) = timed();
+    let mut slow = driver.submit_one(patient());
+    for _ in 0..5 {
+        driver.run_to_idle(100);
+        hands.advance(9 * SECOND);
+        let event = slow.answer.events.try_recv().expect("a token to read");
+        slow.take(event);
+    }
+    driver.run_to_idle(100);
+    assert_eq!(
+        driver.engine.stats().running,
+        1,
+        "45 seconds, never 10 at once"
+    );
+    hands.advance(15 * SECOND);
+    driver.step();
+    driver.assert_empty();
+    assert_eq!(slow.read().end, End::Deadline, "but an answer may take 60");
+}
+
+#[test]
+fn time_is_over_for_those_that_wait_and_for_those_that_were_put_back() {
+    let (mut driver, hands) = timed();
+    let mut put_back = driver.submit_one(patient());
+    driver.run_to_idle(100);
+    let mut runs = driver.submit_one(EngineRequest {
+        limits: TimeLimits::default(),
+        ..patient()
+    });
+    driver.step();
+    let mut waits = driver.submit_one(EngineRequest {
+        limits: TimeLimits {
+            answer: Some(5 * SECOND),
+            stall: None,
+        },
+        ..patient()
+    });
+    driver.step();
+    let counts = driver.intake.admission().counts();
+    let (stats, rows) = (driver.engine.stats(), 2 + 2 + EVENT_CAPACITY);
+    assert_eq!(stats.preemptions, 1);
+    assert_eq!((stats.running, stats.waiting), (1, 2));
+    assert_eq!(
+        (counts.running, counts.waiting, counts.waiting_rows),
+        (1, 2, rows)
+    );
+    hands.advance(10 * SECOND);
+    driver.step();
+    assert_eq!(put_back.read().end, End::Stalled);
+    assert_eq!(waits.read().end, End::Deadline);
+    let counts = driver.intake.admission().counts();
+    assert_eq!((counts.running, counts.waiting), (1, 0));
+    for _ in 0..5 {
+        driver.run_to_idle(200);
+        runs.read();
+        hands.advance(60 * SECOND);
+    }
+    assert_eq!(
+        runs.outcome,
+        naive(&request(&[1, 2], 150)),
+        "it has no limits"
+    );
+    driver.assert_empty();
+}
+
+/// What the metrics say of one answer whose reader leaves after some tokens.
+fn metrics_of_one_that_left(leave: impl FnOnce(Reader)) -> String {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        let mut driver = Driver::new(MockRunner::new(64, 4), &config());
+        let mut reader = driver.submit_one(request(&[1; 9], 30));
+        for _ in 0..4 {
+            driver.step();
+        }
+        assert_eq!(reader.read().ids.len(), 4);
+        leave(reader);
+        driver.run_to_idle(20);
+        driver.assert_empty();
+    });
+    handle.render()
+}
+
+#[test]
+fn a_reader_that_leaves_counts_as_what_it_says() {
+    let disconnect = "attune_request_disconnect_total 1";
+    let stop = "attune_request_success_total{finished_reason=\"stop\"} 1";
+    let deadline = "attune_request_failure_total{reason=\"deadline\"} 1";
+    let given_up = "attune_request_failure_total{reason=\"given_up\"} 1";
+    let all = [disconnect, stop, deadline, given_up];
+    for (why, expected) in [
+        (None, disconnect),
+        (Some(Left::Complete), stop),
+        (Some(Left::Deadline), deadline),
+        (Some(Left::GivenUp), given_up),
+    ] {
+        let text = metrics_of_one_that_left(|reader| match why {
+            None => drop(reader),
+            Some(why) => reader.answer.leave(why),
+        });
+        let counted: Vec<_> = all.into_iter().filter(|line| text.contains(line)).collect();
+        assert_eq!(counted, [expected], "{why:?}\n{text}");
+        let tokens = "attune_request_generation_tokens_count 1";
+        assert_eq!(text.contains(tokens), why == Some(Left::Complete), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_knows_what_was_cached_before_the_end() {
+    let mut driver = Driver::new(MockRunner::new(64, 4), &config());
+    let first = driver.submit_one(request(&[1; 9], 30));
+    driver.step();
+    assert_eq!(first.answer.cached_tokens(), 0);
+    let second = driver.submit_one(request(&[1; 9], 30));
+    driver.step();
+    assert_eq!(second.answer.cached_tokens(), 8);
 }
 
 #[test]

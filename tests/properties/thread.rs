@@ -4,7 +4,8 @@ use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attune::engine::request::{EngineAdapter, EngineRequest, SubmitError};
+use attune::engine::clock::Clock;
+use attune::engine::request::{EngineAdapter, EngineRequest, SubmitError, TimeLimits};
 use attune::engine::runner::Runner;
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::model::error::ModelError;
@@ -163,6 +164,57 @@ fn the_engine_wakes_for_a_slow_reader_that_leaves() {
     drop(slow);
     assert_eq!(ended.recv_timeout(PATIENCE), GIVEN_BACK);
     engine.stop();
+}
+
+#[test]
+fn the_engine_wakes_for_an_answer_whose_time_is_over() {
+    let seconds = Duration::from_secs;
+    for limits in [
+        TimeLimits {
+            answer: Some(seconds(9)),
+            stall: None,
+        },
+        TimeLimits {
+            answer: None,
+            stall: Some(seconds(9)),
+        },
+        TimeLimits {
+            answer: Some(seconds(600)),
+            stall: Some(seconds(9)),
+        },
+    ] {
+        let (clock, hands) = Clock::by_hand();
+        let config = EngineConfig { clock, ..config() };
+        let engine = EngineHandle::spawn(Box::new(MockRunner::new(128, 4)), config);
+        let (ask, ended) = leased(EngineRequest {
+            limits,
+            ..request(&[1, 2], 200)
+        });
+        let mut unread = submit(&engine, ask);
+        // Came later and is over: by now the one in front has filled its channel.
+        submit(&engine, request(&[3], 150)).read_to_end();
+        until(|| engine.stats().stalled == 1);
+        // In two moves, so that it wakes once too early and has to sleep again.
+        hands.advance(seconds(5));
+        hands.advance(seconds(5));
+        assert_eq!(ended.recv_timeout(PATIENCE), GIVEN_BACK);
+        let expected = if limits.stall.is_some() {
+            End::Stalled
+        } else {
+            End::Deadline
+        };
+        assert_eq!(unread.read_to_end().end, expected);
+        engine.stop();
+    }
+}
+
+/// Polls until `condition` holds.
+fn until(condition: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "it does not come");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

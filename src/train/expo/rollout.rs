@@ -9,10 +9,11 @@ use tokio::runtime::Runtime;
 
 use super::voice::Voice;
 use crate::base_model::{BaseModel, LoadError};
+use crate::engine::clock::Clock;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::model_runner::ModelRunner;
 use crate::engine::outbox::Answer;
-use crate::engine::request::{EngineEvent, EngineRequest, SamplingParams};
+use crate::engine::request::{EngineEvent, EngineRequest, SamplingParams, TimeLimits};
 use crate::engine::thread::{EngineConfig, EngineHandle};
 use crate::model::kernels::paged_attention::BLOCK_SIZE;
 use crate::text::chat_template::ChatMessage;
@@ -122,6 +123,7 @@ impl<'a> RolloutEngine<'a> {
             prefix_cache: true,
             // Every request has its own.
             seed: 0,
+            clock: Clock::system(),
         };
         Ok(Self {
             base,
@@ -331,6 +333,7 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
         min_tokens: 0,
         end_ids: tokenizer.end_ids().into(),
         ignore_eos: false,
+        limits: TimeLimits::default(),
     }
 }
 

@@ -23,6 +23,7 @@ use attune::app::state::{new_metrics, AppState, Limits};
 use attune::app::store_health::StoreHealth;
 use attune::app::store_threads::StoreThreads;
 use attune::app::versions::{Expected, LiveVersions, Versions};
+use attune::engine::clock::Clock;
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
 use attune::store::AdapterSource;
@@ -33,6 +34,7 @@ use attune::user_model::model::UserModel;
 use attune::user_model::people::{People, CACHE_BYTES};
 use attune::user_model::table::Table;
 use axum::Router;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use runner::{Gate, ScriptedRunner, Shape, HIDDEN, VOCAB};
 
@@ -52,6 +54,8 @@ pub struct Setup {
     pub prefix_cache: bool,
     pub max_running: usize,
     pub max_queued: usize,
+    /// What the engine keeps time limits by.
+    pub clock: Clock,
     pub limits: Limits,
     pub http: HttpConfig,
     /// Memory for versions.
@@ -69,6 +73,7 @@ impl Default for Setup {
             prefix_cache: false,
             max_running: 256,
             max_queued: 256,
+            clock: Clock::system(),
             limits: Limits::default(),
             http: HttpConfig::default(),
             adapter_bytes: 1 << 30,
@@ -82,6 +87,8 @@ pub struct TestServer {
     pub state: Arc<AppState>,
     pub router: Router,
     pub gate: Arc<Gate>,
+    /// What the engine's thread has counted.
+    pub engine_metrics: PrometheusHandle,
     /// Its store and bundles.
     pub data_dir: Arc<tempfile::TempDir>,
 }
@@ -115,9 +122,12 @@ impl TestServer {
             token_budget: 1024,
             prefix_cache: setup.prefix_cache,
             seed: 1,
+            clock: setup.clock,
         };
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let engine_metrics = recorder.handle();
+        let runner = ScriptedRunner::new(gate.clone(), Shape::default()).counting_into(recorder);
         let template = ChatTemplate::of(&tokenizer).unwrap();
-        let runner = ScriptedRunner::new(gate.clone(), Shape::default());
         let fresh = || Arc::new(tempfile::tempdir().unwrap());
         let data_dir = setup.data_dir.unwrap_or_else(fresh);
         let versions = Versions::open(data_dir.path(), 1_700_000_000_000).unwrap();
@@ -151,6 +161,7 @@ impl TestServer {
             router: router(state.clone(), setup.http),
             state,
             gate,
+            engine_metrics,
             data_dir,
         }
     }

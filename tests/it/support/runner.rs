@@ -16,6 +16,7 @@ use attune::engine::runner::Runner;
 use attune::model::error::ModelError;
 use attune::model::input::ForwardInput;
 use candle_core::{Device, Tensor};
+use metrics_exporter_prometheus::PrometheusRecorder;
 
 /// Width of the logits; the tokenizer knows fewer ids.
 pub const VOCAB: usize = 128;
@@ -106,11 +107,26 @@ impl Default for Shape {
 pub struct ScriptedRunner {
     gate: Arc<Gate>,
     shape: Shape,
+    /// Until the first step, whose thread counts into it from then on.
+    recorder: Option<&'static PrometheusRecorder>,
 }
 
 impl ScriptedRunner {
     pub fn new(gate: Arc<Gate>, shape: Shape) -> Self {
-        Self { gate, shape }
+        Self {
+            gate,
+            shape,
+            recorder: None,
+        }
+    }
+
+    /// The engine's thread counts into the process's recorder unless it has one of its own, and the
+    /// servers of other tests would count into it too.
+    pub fn counting_into(self, recorder: PrometheusRecorder) -> Self {
+        Self {
+            recorder: Some(Box::leak(Box::new(recorder))),
+            ..self
+        }
     }
 
     /// Takes the time that a model of this shape takes.
@@ -125,6 +141,10 @@ impl ScriptedRunner {
 
 impl Runner for ScriptedRunner {
     fn forward(&mut self, input: &ForwardInput) -> Result<Tensor, ModelError> {
+        if let Some(recorder) = self.recorder.take() {
+            // For as long as the thread lives.
+            std::mem::forget(metrics::set_default_local_recorder(recorder));
+        }
         self.gate.step();
         self.compute(input.token_ids.len());
         let mut logits = Vec::with_capacity(input.logit_rows.len() * VOCAB);

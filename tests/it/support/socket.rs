@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use attune::api::server::{serve, ServerConfig};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -14,6 +14,9 @@ use super::TestServer;
 
 /// Nothing here takes so long; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes of a narrow socket's buffer; the system may take some more.
+const NARROW: u32 = 4096;
 
 /// A server that listens.
 pub struct Listening {
@@ -26,6 +29,28 @@ pub struct Listening {
 impl Listening {
     pub async fn start(server: TestServer, config: ServerConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, server, config)
+    }
+
+    /// One whose sockets keep few bytes on the way, and clients of the same kind that connect.
+    pub async fn narrow(server: TestServer, config: ServerConfig, n: usize) -> (Self, Vec<Client>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(NARROW).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listening = Self::on(socket.listen(64).unwrap(), server, config);
+        let mut clients = Vec::new();
+        for _ in 0..n {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(NARROW).unwrap();
+            let stream = socket.connect(listening.address).await.unwrap();
+            let stream = stream.into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            clients.push(Client::new(stream));
+        }
+        (listening, clients)
+    }
+
+    fn on(listener: TcpListener, server: TestServer, config: ServerConfig) -> Self {
         let address = listener.local_addr().unwrap();
         let (shutdown, stopped) = oneshot::channel::<()>();
         let stopped = async {
