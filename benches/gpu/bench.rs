@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use attune::base_model;
+use attune::engine::block_hash::CacheSalt;
 use attune::engine::chosen::ChosenTokens;
 use attune::engine::clock::Clock;
 use attune::engine::device_memory;
@@ -338,6 +339,7 @@ fn request(cli: &Cli, config: &ModelConfig, user: usize, seed: usize) -> EngineR
         min_tokens: 0,
         end_ids: Arc::from([]),
         ignore_eos: true,
+        cache_salt: CacheSalt::default(),
         limits: TimeLimits::default(),
     }
 }

@@ -94,6 +94,17 @@ impl Fields {
             .transpose()
     }
 
+    /// A string of 1 to `max` characters.
+    ///
+    /// # Errors
+    /// Another type, empty, or longer.
+    pub fn nonempty(&mut self, name: &str, max: usize) -> Parsed<Option<String>> {
+        let path = self.path(name);
+        self.take(name)
+            .map(|value| nonempty(value, &path, max))
+            .transpose()
+    }
+
     /// True or false.
     ///
     /// # Errors
@@ -197,6 +208,19 @@ pub fn string(value: Value, path: &str, max: usize) -> Parsed<String> {
         }
         other => Err(wrong_type(path, "a string", &other)),
     }
+}
+
+/// A string of 1 to `max` characters.
+///
+/// # Errors
+/// Another type, empty, or longer.
+pub fn nonempty(value: Value, path: &str, max: usize) -> Parsed<String> {
+    let text = string(value, path, max)?;
+    if text.is_empty() {
+        let message = format!("'{path}' must not be empty");
+        return Err(ApiError::invalid("string_below_min_length", path, message));
+    }
+    Ok(text)
 }
 
 /// An array of 1 to `max` values.

@@ -6,9 +6,11 @@ use super::answer::{AnswerReader, AnswerSettings};
 use super::error::AppError;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
+use crate::engine::block_hash::CacheSalt;
 pub use crate::engine::request::SamplingParams;
 use crate::engine::request::{EngineRequest, TimeLimits};
 pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
+use crate::ids::Tenant;
 use crate::text::tokenizer::TextError;
 
 /// How answers are made; every number was checked at the edge.
@@ -24,6 +26,8 @@ pub struct GenerationOptions {
     pub ignore_eos: bool,
     /// An answer ends before the first of these; none is empty.
     pub stop: Vec<String>,
+    /// Only requests with the same one, of the same tenant, find each other's prompts in the prefix cache.
+    pub cache_salt: Option<String>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
 }
@@ -160,11 +164,19 @@ fn engine_request(
         min_tokens: options.min_tokens.min(max_tokens),
         end_ids: state.tokenizer.end_ids().into(),
         ignore_eos: options.ignore_eos,
+        cache_salt: cache_salt(selection.tenant(), options.cache_salt.as_deref()),
         limits: TimeLimits {
             answer: Some(state.limits.answer_timeout),
             stall: Some(state.limits.max_stall),
         },
     }
+}
+
+/// The tenant is in it always: what one has asked is not another's to find out.
+fn cache_salt(tenant: &Tenant, asked: Option<&str>) -> CacheSalt {
+    let parts = [Some(tenant.as_str()), asked];
+    let parts: Vec<&[u8]> = parts.into_iter().flatten().map(str::as_bytes).collect();
+    CacheSalt::of(&parts)
 }
 
 /// The `n` answers of a seeded request differ, and are the same again next time.

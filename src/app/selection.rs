@@ -11,13 +11,14 @@ use super::user::{self, UserHint};
 use super::versions::first_use;
 use crate::adapter::lease::Lease;
 use crate::engine::request::EngineAdapter;
-use crate::ids::{AdapterVersion, UserKey};
+use crate::ids::{AdapterVersion, Tenant, UserKey};
 use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
 
 /// What answers a request. Holds the version's lease, so that it cannot change under way.
 #[derive(Debug, Clone)]
 pub struct Selection {
     model: String,
+    tenant: Tenant,
     lease: Option<Lease>,
     soft_prompt: SoftPrompt,
     user: Option<UserKey>,
@@ -65,6 +66,7 @@ pub async fn select(
     });
     Ok(Selection {
         model,
+        tenant: caller.tenant.clone(),
         lease,
         soft_prompt,
         user,
@@ -76,6 +78,11 @@ impl Selection {
     /// The rows to put in front of the prompt.
     pub fn soft_prompt(&self) -> &SoftPrompt {
         &self.soft_prompt
+    }
+
+    /// Whose key asks.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
     }
 
     /// The person.

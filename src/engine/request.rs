@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::block_hash::CacheSalt;
 use crate::ids::AdapterVersion;
 use crate::model::lora::LoraSet;
 use crate::user_model::soft_prompt::SoftPrompt;
@@ -53,6 +54,8 @@ pub struct EngineRequest {
     pub end_ids: Arc<[u32]>,
     /// Go on over end ids (load generators).
     pub ignore_eos: bool,
+    /// Who may find what this one leaves in the prefix cache.
+    pub cache_salt: CacheSalt,
     /// When the engine ends it, finished or not.
     pub limits: TimeLimits,
 }

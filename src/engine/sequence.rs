@@ -401,7 +401,12 @@ impl Sequence {
     fn hash_root(&self) -> BlockHash {
         let request = &self.request;
         let version = request.adapter.as_ref().map(|a| &a.version);
-        BlockHash::root(version, &request.soft_prompt, request.soft_at)
+        BlockHash::root(
+            &request.cache_salt,
+            version,
+            &request.soft_prompt,
+            request.soft_at,
+        )
     }
 }
 

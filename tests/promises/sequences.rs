@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use attune::engine::block_hash::CacheSalt;
 use attune::engine::clock::Clock;
 use attune::engine::kv_cache::KvCache;
 use attune::engine::model_runner::ModelRunner;
@@ -64,6 +65,7 @@ pub fn greedy(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         min_tokens: 0,
         end_ids: Arc::from([]),
         ignore_eos: true,
+        cache_salt: CacheSalt::default(),
         limits: TimeLimits::default(),
     }
 }

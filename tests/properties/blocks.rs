@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use attune::engine::block_hash::{BlockHash, Row};
+use attune::engine::block_hash::{BlockHash, CacheSalt, Row};
 use attune::engine::block_manager::{BlockId, BlockManager};
 use attune::engine::request::EngineRequest;
 use proptest::prelude::*;
@@ -12,10 +12,14 @@ use crate::mock::{adapter, MockRunner};
 
 /// Block `i` of chain `chain`.
 fn hash(chain: u32, i: usize) -> BlockHash {
-    let root = BlockHash::root(None, &soft(&[chain as f32]), 0);
+    let root = BlockHash::root(&salt(0), None, &soft(&[chain as f32]), 0);
     (0..=i).fold(root, |hash, i| {
         hash.next([Row::Token(i as u32)].into_iter())
     })
+}
+
+fn salt(n: u8) -> CacheSalt {
+    CacheSalt::of(&[&[n]])
 }
 
 /// Holders counted by looking at every table, the cache kept as a plain list.
@@ -184,6 +188,7 @@ proptest! {
 /// All that a block's content depends on; few values each, so that equal ones come up.
 #[derive(Debug, Clone, PartialEq)]
 struct Identity {
+    salt: u8,
     version: Option<u8>,
     soft: Vec<u8>,
     soft_at: usize,
@@ -194,7 +199,12 @@ impl Identity {
     fn hash(&self) -> BlockHash {
         let version = self.version.map(|v| adapter(v).version);
         let values: Vec<f32> = self.soft.iter().map(|v| f32::from(*v)).collect();
-        let root = BlockHash::root(version.as_ref(), &soft(&values), self.soft_at);
+        let root = BlockHash::root(
+            &salt(self.salt),
+            version.as_ref(),
+            &soft(&values),
+            self.soft_at,
+        );
         let next =
             |hash: BlockHash, block: &Vec<u32>| hash.next(block.iter().map(|t| Row::Token(*t)));
         self.blocks.iter().fold(root, next)
@@ -204,8 +214,9 @@ impl Identity {
 fn any_identity() -> impl Strategy<Value = Identity> {
     let blocks = prop::collection::vec(prop::collection::vec(0..2u32, 2), 1..3);
     let soft = prop::collection::vec(0..2u8, 1..3);
-    (prop::option::of(0..2u8), soft, 0..2usize, blocks).prop_map(
-        |(version, soft, soft_at, blocks)| Identity {
+    (0..2u8, prop::option::of(0..2u8), soft, 0..2usize, blocks).prop_map(
+        |(salt, version, soft, soft_at, blocks)| Identity {
+            salt,
             version,
             soft,
             soft_at,
@@ -229,7 +240,7 @@ fn cached_of_second(first: EngineRequest, second: EngineRequest) -> usize {
 }
 
 #[test]
-fn only_the_same_person_and_version_finds_cached_blocks() {
+fn only_the_same_person_version_and_salt_finds_cached_blocks() {
     let prompt: Vec<u32> = (0..17).collect();
     let ask = |rows: &[f32], version: Option<u8>| EngineRequest {
         soft_prompt: soft(rows),
@@ -244,6 +255,12 @@ fn only_the_same_person_and_version_finds_cached_blocks() {
     assert_eq!(cached_of_second(alice(), ask(&[1.0, 2.0], Some(1))), 0);
     assert_eq!(cached_of_second(alice(), ask(&[1.0, 2.0], None)), 0);
     assert_eq!(cached_of_second(alice(), ask(&[], Some(0))), 0);
+    let salted = EngineRequest {
+        cache_salt: salt(1),
+        ..alice()
+    };
+    assert_eq!(cached_of_second(alice(), salted.clone()), 0);
+    assert_eq!(cached_of_second(salted.clone(), salted), 14);
     let moved = EngineRequest {
         soft_at: 0,
         ..alice()

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use attune::engine::admission::{Admission, Bounds};
+use attune::engine::block_hash::CacheSalt;
 use attune::engine::clock::Clock;
 use attune::engine::intake::{Intake, Limits};
 use attune::engine::outbox::Answer;
@@ -92,13 +93,13 @@ impl Driver {
         outcome
     }
 
-    /// Two sequences hold the same block only if version and soft prompt agree.
+    /// Two sequences hold the same block only if salt, version and soft prompt agree.
     fn check_sharing(&self) {
-        let mut owners: HashMap<u32, (Option<&str>, &[u8; 32])> = HashMap::new();
+        let mut owners: HashMap<u32, (CacheSalt, Option<&str>, &[u8; 32])> = HashMap::new();
         for sequence in self.engine.scheduler().running() {
             let request = sequence.request();
             let version = request.adapter.as_ref().map(|a| a.version.as_str());
-            let owner = (version, request.soft_prompt.digest());
+            let owner = (request.cache_salt, version, request.soft_prompt.digest());
             for block in sequence.block_table().iter() {
                 assert_eq!(*owners.entry(*block).or_insert(owner), owner);
             }
@@ -221,6 +222,7 @@ pub fn request(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         min_tokens: 0,
         end_ids: Arc::from([END]),
         ignore_eos: true,
+        cache_salt: CacheSalt::default(),
         limits: TimeLimits::default(),
     }
 }

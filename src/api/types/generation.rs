@@ -14,6 +14,9 @@ use crate::app::state::AppState;
 use crate::app::user::UserHint;
 use crate::ids::{UserId, MAX_USER_ID_CHARS};
 
+/// Characters of a cache salt.
+const MAX_CACHE_SALT_CHARS: usize = 256;
+
 /// Answers that one request may ask for.
 pub const MAX_ANSWERS: usize = 128;
 
@@ -87,6 +90,10 @@ pub struct GenerationFields {
     pub min_tokens: Option<usize>,
     /// Go on over the end of the answer, for load tests. An extension.
     pub ignore_eos: Option<bool>,
+    /// Only requests with the same salt, under keys of the same tenant, share what the prefix cache keeps of
+    /// their prompts. Long and random where it is to keep people apart. An extension, as at vLLM.
+    #[schema(min_length = 1, max_length = 256)]
+    pub cache_salt: Option<String>,
 }
 
 /// How a stream is sent.
@@ -123,6 +130,7 @@ impl GenerationFields {
             repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?,
             min_tokens: fields.size("min_tokens", 0..=bounds.context_len)?,
             ignore_eos: fields.boolean("ignore_eos")?,
+            cache_salt: fields.nonempty("cache_salt", MAX_CACHE_SALT_CHARS)?,
         })
     }
 
@@ -166,6 +174,7 @@ impl GenerationFields {
             min_tokens,
             ignore_eos: self.ignore_eos.unwrap_or(false),
             stop: stop.unwrap_or_default(),
+            cache_salt: self.cache_salt.clone(),
             sampling: self.sampling(logprobs),
         })
     }

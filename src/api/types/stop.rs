@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 
 /// Stop strings that a request may name.
@@ -34,10 +33,14 @@ impl Stop {
             Some(Value::Array(values)) => {
                 let values = fields::array(Value::Array(values), &path, MAX_STOPS)?;
                 let stops = values.into_iter().enumerate();
-                let stops = stops.map(|(i, value)| text(value, &format!("{path}[{i}]")));
+                let stops = stops.map(|(i, value)| {
+                    fields::nonempty(value, &format!("{path}[{i}]"), MAX_STOP_CHARS)
+                });
                 Ok(Some(Self::Many(stops.collect::<Parsed<_>>()?)))
             }
-            Some(value) => text(value, &path).map(Self::One).map(Some),
+            Some(value) => {
+                fields::nonempty(value, &path, MAX_STOP_CHARS).map(|stop| Some(Self::One(stop)))
+            }
         }
     }
 
@@ -48,13 +51,4 @@ impl Stop {
             Self::Many(stops) => stops,
         }
     }
-}
-
-fn text(value: Value, path: &str) -> Parsed<String> {
-    let text = fields::string(value, path, MAX_STOP_CHARS)?;
-    if text.is_empty() {
-        let message = format!("'{path}' must not be empty");
-        return Err(ApiError::invalid("string_below_min_length", path, message));
-    }
-    Ok(text)
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::engine::admission::{Admission, Bounds};
+use crate::engine::block_hash::CacheSalt;
 use crate::engine::clock::Clock;
 use crate::engine::intake::{Intake, Limits};
 use crate::engine::outbox::Answer;
@@ -30,6 +31,7 @@ fn with_one_stalled(clock: &Clock) -> (Scheduler, Answer) {
         min_tokens: 0,
         end_ids: Arc::from([]),
         ignore_eos: true,
+        cache_salt: CacheSalt::default(),
         limits: TimeLimits::default(),
     };
     let (sequences, mut answers) = intake.take(vec![request]).unwrap();

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::voice::Voice;
 use crate::base_model::{BaseModel, LoadError};
+use crate::engine::block_hash::CacheSalt;
 use crate::engine::clock::Clock;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::model_runner::ModelRunner;
@@ -333,6 +334,7 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
         min_tokens: 0,
         end_ids: tokenizer.end_ids().into(),
         ignore_eos: false,
+        cache_salt: CacheSalt::default(),
         limits: TimeLimits::default(),
     }
 }
