@@ -122,13 +122,12 @@ impl ApiError {
 
     /// 408: the body did not arrive in time.
     pub fn body_timeout() -> Self {
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout_error",
-            Some("request_timeout"),
-            "the body did not arrive in time",
-        )
-        .closing()
+        let message = "the body did not arrive in time";
+        Self::timed_out(StatusCode::REQUEST_TIMEOUT, "request_timeout", message).closing()
+    }
+
+    fn timed_out(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(status, "timeout_error", Some(code), message)
     }
 
     /// 401.
@@ -269,12 +268,10 @@ impl From<AppError> for ApiError {
             }
             AppError::ShuttingDown => Self::shutting_down(),
             AppError::Deadline(_) => {
-                let (status, code) = (StatusCode::GATEWAY_TIMEOUT, Some("request_timeout"));
-                Self::new(status, "timeout_error", code, message)
+                Self::timed_out(StatusCode::GATEWAY_TIMEOUT, "request_timeout", message)
             }
             AppError::Unread(_) => {
-                let (status, code) = (StatusCode::REQUEST_TIMEOUT, Some("answer_not_read"));
-                Self::new(status, "timeout_error", code, message)
+                Self::timed_out(StatusCode::REQUEST_TIMEOUT, "answer_not_read", message)
             }
             AppError::NotFound { what, .. } => {
                 let mut error = Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, None, message);
