@@ -7,8 +7,13 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
 
+use crate::api::connections::ConnectionConfig;
+use crate::api::health_server::HealthServer;
+use crate::api::origin::CorsOrigins;
+use crate::api::router::HttpConfig;
 use crate::api::server::{serve, ServerConfig};
 use crate::app::boot::{self, BootError, Loaded};
+use crate::app::descriptors::connections_within;
 use crate::app::{address, state};
 use crate::config::resolved::ServeConfig;
 use crate::telemetry::TelemetryError;
@@ -64,14 +69,16 @@ pub fn run(
         // Before the model is loaded: a port that is taken shows at once.
         let listener = listen(config.address()).await?;
         let address = listener.local_addr().map_err(ServeError::Start)?;
+        let health = config.health_address().map(listen_for_health).transpose()?;
         let state = tokio::task::block_in_place(|| boot::boot_with(config, metrics, load))?;
         address::publish(config.data_dir(), address).map_err(ServeError::Start)?;
         let shutdown = told_to_end().map_err(ServeError::Start)?;
         ready(address).map_err(ServeError::Start)?;
-        let http = ServerConfig {
-            drain_timeout: config.shutdown_timeout(),
-            ..Default::default()
-        };
+        let http = server_config(config)?;
+        let _health = health
+            .map(|listener| HealthServer::start(listener, state.clone(), &http.connections))
+            .transpose()
+            .map_err(ServeError::Start)?;
         serve(listener, state, http, shutdown)
             .await
             .map_err(ServeError::Serving)
@@ -82,6 +89,29 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address)
         .await
         .map_err(|error| ServeError::Listen { address, error })
+}
+
+fn listen_for_health(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        tracing::info!(address = %listener.local_addr()?, "health checks");
+        Ok(listener)
+    };
+    listen().map_err(|error| ServeError::Listen { address, error })
+}
+
+fn server_config(config: &ServeConfig) -> Result<ServerConfig, ServeError> {
+    let usual = ServerConfig::default();
+    let cors = CorsOrigins::new(config.cors_origins()).map_err(ServeError::Start)?;
+    Ok(ServerConfig {
+        http: HttpConfig { cors, ..usual.http },
+        connections: ConnectionConfig {
+            max_connections: connections_within(usual.connections.max_connections),
+            write_timeout: config.write_timeout(),
+            ..usual.connections
+        },
+        drain_timeout: config.shutdown_timeout(),
+    })
 }
 
 /// Ready at SIGTERM or SIGINT, which are watched from now on.

@@ -27,6 +27,9 @@ const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// When a client that met a full disk may come again.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// When a client that found no place for its connection may come again.
+const CROWD_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// An error answer.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -150,6 +153,17 @@ impl ApiError {
         )
     }
 
+    /// 403: a web page of another origin.
+    pub fn foreign_origin() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "permission_error",
+            Some("origin_not_allowed"),
+            "without API keys this server answers no web page of another origin; start it with --cors-origin to \
+             allow one",
+        )
+    }
+
     /// 404: no such route.
     pub fn unknown_url() -> Self {
         Self::new(
@@ -186,6 +200,18 @@ impl ApiError {
     fn overloaded(code: &'static str, message: String, retry_after: Duration) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "overloaded_error", Some(code), message).retry_after(retry_after)
+    }
+
+    /// 503: there is no place for the connection.
+    pub fn too_many_connections() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded_error",
+            Some("too_many_connections"),
+            "the server has as many connections as it takes; try again, and close connections that you do not need",
+        )
+        .retry_after(CROWD_RETRY_AFTER)
+        .closing()
     }
 
     /// 503: a part of the server is not ready; the text names it.

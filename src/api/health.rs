@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::Json;
+use axum::middleware::from_fn;
+use axum::routing::get;
+use axum::{Json, Router};
 
 use super::error::ApiError;
+use super::request_id;
 use super::types::error::ErrorResponse;
 use super::types::health::Health;
 use crate::app::state::AppState;
@@ -15,6 +18,17 @@ const OK: Health = Health {
     status: "ok",
     store: None,
 };
+
+/// The two routes by themselves, for a listener of their own.
+pub(super) fn router(app: Arc<AppState>) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { ApiError::unknown_url() })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .with_state(app)
+        .layer(from_fn(request_id::layer))
+}
 
 /// Whether the process is worth keeping
 ///

@@ -3,12 +3,15 @@
 //! | file | subject |
 //! |---|---|
 //! | [`router`] | the route table, which is the OpenAPI document too, and the layers around it |
-//! | [`server`] | connections, limits on them, graceful drain |
+//! | [`server`] | a server from its first connection to its drain |
+//! | [`connections`] | connections of one listener: places, time limits, room for health checks |
+//! | [`health_server`] | a listener for health checks alone |
 //! | [`openapi`] | the document as text |
 //! | [`error`] | every error answer has one constructor and one envelope |
 //! | [`fields`] | typed reading of JSON objects; each error names its field |
 //! | [`types`] | requests and answers as they travel |
 //! | [`auth`] | default-deny layer around everything |
+//! | [`origin`] | which web pages may call a server without keys; CORS |
 //! | [`access`] | one log line, one count and one drain token a request |
 //! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
 //! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`metrics`] | handlers |
@@ -19,15 +22,18 @@ pub mod admin;
 pub mod auth;
 pub mod chat;
 pub mod completions;
+pub mod connections;
 pub mod error;
 pub mod extract;
 pub mod fields;
 pub mod headers;
 pub mod health;
+pub mod health_server;
 pub mod kept;
 pub mod metrics;
 pub mod models;
 pub mod openapi;
+pub mod origin;
 pub mod preferences;
 pub mod request_id;
 pub mod router;

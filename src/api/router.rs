@@ -7,15 +7,17 @@ use axum::extract::FromRef;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::Router;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::error::ApiError;
+use super::origin::{self, CorsOrigins};
 use super::{
-    access, admin, auth, chat, completions, health, kept, metrics, models, openapi, preferences,
-    request_id, users,
+    access, admin, auth, chat, completions, connections, health, kept, metrics, models, openapi,
+    preferences, request_id, users,
 };
 use crate::app::state::AppState;
 
@@ -28,6 +30,8 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// How often a stream that has nothing to say shows that it lives.
     pub ping_interval: Duration,
+    /// Other origins whose web pages may call.
+    pub cors: CorsOrigins,
 }
 
 impl Default for HttpConfig {
@@ -36,6 +40,7 @@ impl Default for HttpConfig {
             max_body_bytes: 4 << 20,
             body_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(15),
+            cors: CorsOrigins::Off,
         }
     }
 }
@@ -115,6 +120,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 /// The server as a service: routes, `/openapi.json`, `/docs`, and the layers. The outermost layer
 /// stands last.
 pub fn router(app: Arc<AppState>, http: HttpConfig) -> Router {
+    let (cors, origins) = (option_layer(http.cors.layer()), http.cors.clone());
     let state = ApiState {
         app: app.clone(),
         http: Arc::new(http),
@@ -127,6 +133,13 @@ pub fn router(app: Arc<AppState>, http: HttpConfig) -> Router {
         .with_state(state)
         .layer(from_fn_with_state(app.clone(), auth::drain_layer))
         .layer(from_fn_with_state(app.clone(), auth::layer))
+        .layer(from_fn_with_state(
+            (app.clone(), origins),
+            origin::origin_layer,
+        ))
+        .layer(cors)
+        .layer(from_fn_with_state(app.clone(), origin::host_layer))
+        .layer(from_fn(connections::crowd_layer))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app, access::layer))
         .layer(from_fn(request_id::layer))

@@ -19,6 +19,7 @@
 //! | [`boot`] | configuration becomes a running server's state |
 //! | [`housekeeping`] | what the server does by itself from time to time |
 //! | [`versions`] | adapter versions: installed, named by aliases, in memory; how they change |
+//! | [`descriptors`] | how many connections the system has room for |
 //! | [`address`] | where the server of a data directory listens |
 //! | [`admin`] | the operator's view: changes are counted, versions and aliases listed |
 //! | [`snapshot`] | the store's export, for a client that may be slow |
@@ -34,6 +35,7 @@ pub mod boot;
 pub mod chat;
 pub mod commands;
 pub mod completions;
+pub mod descriptors;
 pub mod devices;
 pub mod error;
 pub mod generate;

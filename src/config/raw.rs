@@ -93,6 +93,16 @@ pub struct Serve {
     /// Compute every prompt from its beginning.
     #[arg(long, env = "ATTUNE_NO_PREFIX_CACHE")]
     pub no_prefix_cache: bool,
+    /// Port of a listener for health checks alone, at the same address, on a thread of its own; 0 picks a free one.
+    #[arg(long, env = "ATTUNE_HEALTH_PORT")]
+    pub health_port: Option<u16>,
+    /// Seconds after which a connection is cut whose client takes nothing of what there is for it.
+    #[arg(long, env = "ATTUNE_WRITE_TIMEOUT", default_value_t = 60)]
+    pub write_timeout: u64,
+    /// Origin whose web pages may call, as a browser writes it (https://chat.example), or * for all. May be
+    /// given several times; in the variable, with commas.
+    #[arg(long, env = "ATTUNE_CORS_ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
     /// File with API keys; docs/api.md has its format.
     #[arg(long, env = "ATTUNE_API_KEYS")]
     pub api_keys: Option<PathBuf>,

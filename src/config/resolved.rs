@@ -12,6 +12,7 @@ use mistralrs_quant::IsqType;
 use rand::rngs::OsRng;
 use rand::TryRngCore;
 
+use super::http;
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
 use crate::engine::clock::Clock;
 use crate::engine::thread::EngineConfig;
@@ -51,6 +52,9 @@ pub struct ServeConfig {
     engine: EngineConfig,
     api_keys: Option<PathBuf>,
     max_stall: Duration,
+    health_address: Option<SocketAddr>,
+    write_timeout: Duration,
+    cors_origins: Vec<String>,
     shutdown_timeout: Duration,
     keep_completions: Option<Duration>,
     min_free_disk: u64,
@@ -128,6 +132,9 @@ impl ServeConfig {
             },
             max_stall: max_stall(raw)?,
             api_keys: raw.api_keys.clone(),
+            health_address: http::health_address(raw)?,
+            write_timeout: http::write_timeout(raw.write_timeout)?,
+            cors_origins: http::origins(&raw.cors_origin)?,
             shutdown_timeout: Duration::from_secs(raw.shutdown_timeout.min(86_400)),
             keep_completions: (raw.keep_completions > 0)
                 .then(|| Duration::from_secs(raw.keep_completions.min(MAX_KEEP_SECONDS))),
@@ -202,6 +209,21 @@ impl ServeConfig {
     /// How long an answer waits for a caller who does not read it.
     pub fn max_stall(&self) -> Duration {
         self.max_stall
+    }
+
+    /// Address of the listener for health checks alone, if there is one.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health_address
+    }
+
+    /// Longest time in which a client takes nothing of what there is for it.
+    pub fn write_timeout(&self) -> Duration {
+        self.write_timeout
+    }
+
+    /// Origins whose web pages may call, as browsers write them; `*` is all.
+    pub fn cors_origins(&self) -> &[String] {
+        &self.cors_origins
     }
 
     /// How long answers in flight may take after SIGTERM.
@@ -460,6 +482,9 @@ mod tests {
             (["--kv-memory", "0"], "--kv-memory"),
             (["--kv-memory", "1e99"], "--kv-memory"),
             (["--quant", "q9"], "--quant"),
+            (["--health-port", "8080"], "--health-port"),
+            (["--write-timeout", "0"], "--write-timeout"),
+            (["--cors-origin", "chat.example"], "--cors-origin"),
         ] {
             let problem = serve(&arguments).unwrap_err().to_string();
             assert!(problem.starts_with(named), "{problem}");

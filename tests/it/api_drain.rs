@@ -1,7 +1,8 @@
 //! Through real sockets: drain, disconnects, pings, limits on connections.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use attune::api::connections::ConnectionConfig;
 use attune::api::router::HttpConfig;
 use attune::api::server::ServerConfig;
 use serde_json::{json, Value};
@@ -180,9 +181,12 @@ async fn a_stream_that_waits_shows_that_it_lives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_bounded_in_number_size_and_time() {
     let config = ServerConfig {
-        header_timeout: Duration::from_millis(50),
-        max_headers: 20,
-        max_header_bytes: 8192,
+        connections: ConnectionConfig {
+            header_timeout: Duration::from_millis(50),
+            max_headers: 20,
+            max_header_bytes: 8192,
+            ..ConnectionConfig::default()
+        },
         ..ServerConfig::default()
     };
     let listening = Listening::start(TestServer::new(), config).await;
@@ -199,33 +203,4 @@ async fn headers_are_bounded_in_number_size_and_time() {
         .await
         .unwrap();
     assert!(!answer.contains("200"), "{answer}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_over_the_limit_wait() {
-    let config = ServerConfig {
-        max_connections: 1,
-        ..ServerConfig::default()
-    };
-    let listening = Listening::start(TestServer::new(), config).await;
-    let mut first = listening.connect();
-    first.send("GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    first.read_until("\"ok\"");
-    let mut second = listening.connect();
-    second.send(&get("/livez"));
-    // The server answers the first once more while the second waits.
-    first.send("GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    first.read_until("\"ok\"}HTTP/1.1 200");
-    // Upkeep, housekeeping and one connection; what worked on the answers may still be ending.
-    let start = Instant::now();
-    while listening.server.state.tasks.len() != 3 {
-        let tasks = listening.server.state.tasks.len();
-        assert!(start.elapsed() < Duration::from_secs(30), "{tasks} tasks");
-        tokio::task::yield_now().await;
-    }
-    drop(first);
-    let answer = tokio::task::spawn_blocking(move || second.rest())
-        .await
-        .unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

@@ -10,7 +10,8 @@ use attune::app::state::{new_metrics, AppState};
 use attune::config::raw::{Cli, Command};
 use attune::config::resolved::ServeConfig;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request};
+use axum::http::{header, HeaderMap, HeaderValue, Request};
+use axum::middleware::map_request;
 use axum::Router;
 use clap::Parser;
 use serde_json::Value;
@@ -44,7 +45,7 @@ pub fn boot_with(data_dir: &Path, arguments: &[&str]) -> Server {
     };
     let state = boot(&ServeConfig::new(&raw).unwrap(), new_metrics().unwrap()).unwrap();
     Server {
-        router: router(state.clone(), HttpConfig::default()),
+        router: router(state.clone(), HttpConfig::default()).layer(map_request(called_by_a_name)),
         state,
     }
 }
@@ -61,6 +62,13 @@ pub fn smollm2_server() -> Server {
         )
     };
     SERVER.get_or_init(boot).0.clone()
+}
+
+/// As clients do: requests are to this machine.
+async fn called_by_a_name(mut request: Request<Body>) -> Request<Body> {
+    let local = HeaderValue::from_static("localhost");
+    request.headers_mut().entry(header::HOST).or_insert(local);
+    request
 }
 
 impl Server {

@@ -33,6 +33,9 @@ use attune::user_model::individual::IndividualUserModel;
 use attune::user_model::model::UserModel;
 use attune::user_model::people::{People, CACHE_BYTES};
 use attune::user_model::table::Table;
+use axum::extract::Request;
+use axum::http::{header, HeaderValue};
+use axum::middleware::map_request;
 use axum::Router;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -158,7 +161,7 @@ impl TestServer {
             draining: AtomicBool::new(false),
         });
         Self {
-            router: router(state.clone(), setup.http),
+            router: router(state.clone(), setup.http).layer(map_request(called_by_a_name)),
             state,
             gate,
             engine_metrics,
@@ -175,6 +178,15 @@ impl TestServer {
             ..Setup::default()
         })
     }
+}
+
+/// As clients do: requests that name no host are to this machine.
+async fn called_by_a_name(mut request: Request) -> Request {
+    if request.uri().authority().is_none() {
+        let local = HeaderValue::from_static("localhost");
+        request.headers_mut().entry(header::HOST).or_insert(local);
+    }
+    request
 }
 
 /// The tokenizer of the tiny Llama: one character is one token.
