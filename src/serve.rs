@@ -71,7 +71,7 @@ pub fn run(
         let address = listener.local_addr().map_err(ServeError::Start)?;
         let health = config.health_address().map(listen_for_health).transpose()?;
         let state = tokio::task::block_in_place(|| boot::boot_with(config, metrics, load))?;
-        address::publish(config.data_dir(), address).map_err(ServeError::Start)?;
+        address::publish(config.data_dir(), address, &state.identity).map_err(ServeError::Start)?;
         let shutdown = told_to_end().map_err(ServeError::Start)?;
         ready(address).map_err(ServeError::Start)?;
         let http = server_config(config)?;
@@ -79,9 +79,12 @@ pub fn run(
             .map(|listener| HealthServer::start(listener, state.clone(), &http.connections))
             .transpose()
             .map_err(ServeError::Start)?;
-        serve(listener, state, http, shutdown)
-            .await
-            .map_err(ServeError::Serving)
+        let served = serve(listener, state.clone(), http, shutdown).await;
+        // While the store is still held: the next server's word comes after this one is gone.
+        if let Err(error) = address::withdraw(config.data_dir()) {
+            tracing::warn!(%error, "the file `address` stays behind");
+        }
+        served.map_err(ServeError::Serving)
     })
 }
 

@@ -14,8 +14,11 @@ use super::error::ApiError;
 use crate::app::keys::{Caller, KeyRing};
 use crate::app::state::AppState;
 
-/// Routes that need no key: what load balancers ask.
-pub const PUBLIC_PATHS: [&str; 2] = ["/livez", "/readyz"];
+/// Routes that load balancers ask, however busy the server is.
+pub const HEALTH_PATHS: [&str; 2] = ["/livez", "/readyz"];
+
+/// Routes that need no key: those, and the one that tells whether a key may be sent.
+pub const PUBLIC_PATHS: [&str; 3] = ["/livez", "/readyz", "/v1/identity"];
 
 /// Refuses requests without a valid key, and tells handlers who calls.
 pub async fn layer(
@@ -35,7 +38,7 @@ pub async fn layer(
     }
 }
 
-/// Refuses new work while the server drains; health routes go on answering.
+/// Refuses new work while the server drains; what needs no key goes on answering.
 pub async fn drain_layer(
     State(state): State<Arc<AppState>>,
     request: Request,

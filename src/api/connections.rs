@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::auth::PUBLIC_PATHS;
+use super::auth::HEALTH_PATHS;
 use super::error::ApiError;
 
 /// Bounds of connections.
@@ -151,7 +151,7 @@ async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let mut request = request.map(Body::new);
-    let is_health = PUBLIC_PATHS.contains(&request.uri().path());
+    let is_health = HEALTH_PATHS.contains(&request.uri().path());
     if !is_health && !place.take() {
         request.extensions_mut().insert(Crowded);
     }

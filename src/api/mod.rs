@@ -14,7 +14,7 @@
 //! | [`origin`] | which web pages may call a server without keys; CORS |
 //! | [`access`] | one log line, one count and one drain token a request |
 //! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
-//! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`metrics`] | handlers |
+//! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`identity`], [`metrics`] | handlers |
 //! | [`admin`] | handlers of the operator's routes |
 
 pub mod access;
@@ -29,6 +29,7 @@ pub mod fields;
 pub mod headers;
 pub mod health;
 pub mod health_server;
+pub mod identity;
 pub mod kept;
 pub mod metrics;
 pub mod models;

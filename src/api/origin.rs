@@ -22,7 +22,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tower_http::cors::{AllowHeaders, AllowOrigin, AllowPrivateNetwork, CorsLayer};
 
-use super::auth::PUBLIC_PATHS;
+use super::auth::HEALTH_PATHS;
 use super::error::ApiError;
 use super::{headers, request_id};
 use crate::app::state::AppState;
@@ -127,7 +127,7 @@ pub(super) async fn origin_layer(
 }
 
 fn guards(state: &AppState, request: &Request) -> bool {
-    state.keys.open_caller().is_some() && !PUBLIC_PATHS.contains(&request.uri().path())
+    state.keys.open_caller().is_some() && !HEALTH_PATHS.contains(&request.uri().path())
 }
 
 /// The names by which the server is called: the `Host` header, of which there is one, and that of an absolute

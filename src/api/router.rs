@@ -16,8 +16,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::error::ApiError;
 use super::origin::{self, CorsOrigins};
 use super::{
-    access, admin, auth, chat, completions, connections, health, kept, metrics, models, openapi,
-    preferences, request_id, users,
+    access, admin, auth, chat, completions, connections, health, identity, kept, metrics, models,
+    openapi, preferences, request_id, users,
 };
 use crate::app::state::AppState;
 
@@ -114,6 +114,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         ))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
+        .routes(routes!(identity::prove_identity))
         .routes(routes!(metrics::metrics))
 }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use tokio_util::task::TaskTracker;
 
+use super::address::Identity;
 use super::devices;
 use super::keys::{KeyFileError, KeyRing};
 use super::state::{AppState, Limits};
@@ -133,6 +134,7 @@ fn state(
         base_model_id: base.id,
         alias,
         keys,
+        identity: Identity::new(),
         limits,
         started: SystemTime::now(),
         work: TaskTracker::new(),

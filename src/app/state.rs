@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
 
+use super::address::Identity;
 use super::error::AppError;
 use super::keys::KeyRing;
 use super::store_health::StoreHealth;
@@ -92,6 +93,8 @@ pub struct AppState {
     pub vocab_size: usize,
     /// API keys.
     pub keys: KeyRing,
+    /// What proves to commands on this machine that this is the server of its data directory.
+    pub identity: Identity,
     /// Bounds of requests.
     pub limits: Limits,
     /// When the server started.

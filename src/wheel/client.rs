@@ -1,13 +1,14 @@
 //! The admin routes of a server that runs.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{json, Value};
 
 use super::WheelError;
+use crate::app::address::{self, LastServer};
 use crate::ids::AdapterVersion;
 use crate::store::DecisionRecord;
 
@@ -18,26 +19,62 @@ const ATTEMPTS: u32 = 6;
 /// Bytes of an answer that is not a snapshot.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// A server, by its URL.
+/// Bytes of a proof of identity, as an answer.
+const MAX_PROOF: u64 = 4096;
+
+/// Time for a proof of identity.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: ureq::Agent,
-    url: String,
+    server: Server,
     key: Option<String>,
     /// Waited before the second attempt, and twice as long before each one after.
     patience: Duration,
+}
+
+/// How a server is found.
+#[derive(Debug, Clone)]
+enum Server {
+    /// The operator says where it is.
+    Named(String),
+    /// It left word in this data directory. That is read anew for each attempt, as a server may be started
+    /// again elsewhere, and the server proves that the word is its own before it is sent anything.
+    LeftWord(PathBuf),
+}
+
+/// An attempt that failed.
+struct Failed {
+    error: WheelError,
+    /// Whether it had no effect, and may have one later. A request that broke off half-way may have had its
+    /// effect.
+    may_pass: bool,
 }
 
 impl Client {
     /// `url` is that of the server, with or without `/v1`; `key` has the role `admin`.
     pub fn new(url: &str, key: Option<String>) -> Self {
         let url = url.trim_end_matches('/');
+        let url = url.strip_suffix("/v1").unwrap_or(url).to_owned();
+        Self::of(Server::Named(url), key)
+    }
+
+    /// The server that has `data_dir` open.
+    pub fn of_data_dir(data_dir: &Path, key: Option<String>) -> Self {
+        Self::of(Server::LeftWord(data_dir.to_owned()), key)
+    }
+
+    fn of(server: Server, key: Option<String>) -> Self {
         Self {
             agent: ureq::AgentBuilder::new()
                 .timeout_connect(Duration::from_secs(10))
                 .timeout_read(Duration::from_secs(300))
+                // Nobody but who was asked gets the key.
+                .redirects(0)
                 .build(),
-            url: url.strip_suffix("/v1").unwrap_or(url).to_owned(),
+            server,
             key,
             patience: Duration::from_secs(1),
         }
@@ -100,30 +137,34 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<ureq::Response, WheelError> {
-        let url = format!("{}{path}", self.url);
         let mut patience = self.patience;
         for attempt in 1.. {
-            let error = match self.send(method, &url, body) {
+            let failed = match self.attempt(method, path, body) {
                 Ok(answer) => return Ok(answer),
-                Err(error) => *error,
+                Err(failed) => *failed,
             };
-            if attempt == ATTEMPTS || !may_pass(&error) {
-                return Err(as_seen(url, error));
+            if attempt == ATTEMPTS || !failed.may_pass {
+                return Err(failed.error);
             }
-            tracing::warn!(%url, %error, "trying again");
+            tracing::warn!(error = %failed.error, "trying again");
             std::thread::sleep(patience);
             patience *= 2;
         }
         unreachable!("the last attempt returns")
     }
 
-    fn send(
+    fn attempt(
         &self,
         method: &str,
-        url: &str,
+        path: &str,
         body: Option<&Value>,
-    ) -> Result<ureq::Response, Box<ureq::Error>> {
-        let mut request = self.agent.request(method, url);
+    ) -> Result<ureq::Response, Box<Failed>> {
+        let server = match &self.server {
+            Server::Named(url) => url.clone(),
+            Server::LeftWord(data_dir) => self.verified(data_dir)?,
+        };
+        let url = format!("{server}{path}");
+        let mut request = self.agent.request(method, &url);
         if let Some(key) = &self.key {
             request = request.set("Authorization", &format!("Bearer {key}"));
         }
@@ -133,39 +174,81 @@ impl Client {
                 .set("Content-Type", "application/json")
                 .send_string(&body.to_string()),
         };
-        sent.map_err(Box::new)
+        accepted(url, sent)
+    }
+
+    /// The URL of the server that left word in `data_dir`, once it has proved that it did.
+    fn verified(&self, data_dir: &Path) -> Result<String, Box<Failed>> {
+        let no_word = |source| Failed {
+            error: WheelError::Unreachable {
+                data_dir: data_dir.to_owned(),
+                source,
+            },
+            may_pass: true,
+        };
+        let left = address::last(data_dir).map_err(no_word)?;
+        let challenge = LastServer::challenge();
+        let url = format!("{}/v1/identity", left.url);
+        let request = self.agent.get(&url).timeout(PROOF_TIMEOUT);
+        let sent = request.query("challenge", &hex::encode(challenge)).call();
+        let proof = match accepted(url, sent) {
+            Ok(answer) => proof_of(answer),
+            Err(failed) if failed.may_pass => return Err(failed),
+            Err(_) => None,
+        };
+        match proof.is_some_and(|proof| left.has_proved(&challenge, &proof)) {
+            true => Ok(left.url),
+            false => Err(Box::new(Failed {
+                error: WheelError::Stranger {
+                    url: left.url,
+                    data_dir: data_dir.to_owned(),
+                },
+                may_pass: false,
+            })),
+        }
     }
 }
 
-/// Whether the request had no effect, and may have one later. One that broke off half-way may have had
-/// its effect.
-fn may_pass(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::Status(status, _) => *status == 503,
-        ureq::Error::Transport(transport) => matches!(
-            transport.kind(),
-            ureq::ErrorKind::ConnectionFailed | ureq::ErrorKind::Dns
-        ),
-    }
+fn proof_of(answer: ureq::Response) -> Option<Vec<u8>> {
+    let mut text = String::new();
+    let mut reader = answer.into_reader().take(MAX_PROOF);
+    reader.read_to_string(&mut text).ok()?;
+    let body: Value = serde_json::from_str(&text).ok()?;
+    hex::decode(body["proof"].as_str()?).ok()
 }
 
-fn as_seen(url: String, error: ureq::Error) -> WheelError {
-    match error {
-        ureq::Error::Status(status, answer) => WheelError::Refused {
-            url,
+/// A redirect is no success: nobody follows it.
+fn accepted(
+    url: String,
+    sent: Result<ureq::Response, ureq::Error>,
+) -> Result<ureq::Response, Box<Failed>> {
+    let refused = |status, answer| Failed {
+        may_pass: status == 503,
+        error: WheelError::Refused {
+            url: url.clone(),
             status,
             message: message(answer),
         },
-        ureq::Error::Transport(transport) => WheelError::Http {
-            url,
-            reason: transport.to_string(),
-        },
+    };
+    match sent {
+        Ok(answer) if answer.status() < 300 => Ok(answer),
+        Ok(answer) => Err(Box::new(refused(answer.status(), answer))),
+        Err(ureq::Error::Status(status, answer)) => Err(Box::new(refused(status, answer))),
+        Err(ureq::Error::Transport(transport)) => Err(Box::new(Failed {
+            may_pass: matches!(
+                transport.kind(),
+                ureq::ErrorKind::ConnectionFailed | ureq::ErrorKind::Dns
+            ),
+            error: WheelError::Http {
+                url,
+                reason: transport.to_string(),
+            },
+        })),
     }
 }
 
 /// What an error of OpenAI's form says.
 fn message(answer: ureq::Response) -> String {
-    use std::io::Read;
     let mut text = String::new();
     let read = answer
         .into_reader()
@@ -183,7 +266,7 @@ fn message(answer: ureq::Response) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read};
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::thread;
 
@@ -263,6 +346,44 @@ mod tests {
             (&body["current"], &body["promoted"]),
             (&Value::Null, &json!(true))
         );
+    }
+
+    /// Somebody has the port of a server that left word and ended.
+    #[test]
+    fn a_stranger_is_told_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let zeros = format!(
+            r#"{{"object": "identity", "proof": "{}"}}"#,
+            "00".repeat(32)
+        );
+        for reply in [
+            answer("200 OK", &zeros),
+            answer("200 OK", "<html>"),
+            answer("200 OK", r#"{"proof": ""}"#),
+            answer("404 Not Found", "{}"),
+            "HTTP/1.1 307 Go\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+                .to_owned(),
+        ] {
+            let (named, serving) = server(vec![reply]);
+            let Server::Named(url) = &named.server else {
+                panic!("named")
+            };
+            let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+            let identity = address::Identity::new();
+            address::publish(dir.path(), address, &identity).unwrap();
+            let mut client = Client::of_data_dir(dir.path(), Some("secret".into()));
+            client.patience = Duration::from_millis(1);
+            let error = client.decide(&decision()).unwrap_err();
+            assert!(matches!(error, WheelError::Stranger { .. }), "{error}");
+            let requests = serving.join().unwrap();
+            assert_eq!(requests.len(), 1);
+            assert!(
+                requests[0].starts_with("GET /v1/identity?challenge="),
+                "{}",
+                requests[0]
+            );
+            assert!(!requests[0].contains("secret"), "{}", requests[0]);
+        }
     }
 
     #[test]

@@ -35,6 +35,18 @@ pub enum WheelError {
         /// Why its address is not known.
         source: io::Error,
     },
+    /// Something else answers where the server is said to be.
+    #[error(
+        "what answers at {url} did not prove that it is the server of {}, and was told nothing: the file `address` \
+         there may be left of a server that ended; --url names one that you know",
+        .data_dir.display()
+    )]
+    Stranger {
+        /// Where.
+        url: String,
+        /// The data directory.
+        data_dir: PathBuf,
+    },
     /// The server cannot be reached, or breaks off.
     #[error("{url}: {reason}")]
     Http {

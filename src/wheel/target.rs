@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::client::Client;
 use super::WheelError;
 use crate::adapter::publish;
-use crate::app::address;
 use crate::app::boot::now_unix_ms;
 use crate::app::versions::{Versions, VersionsError};
 use crate::store::{AdapterSource, CasError, DecisionRecord, StoreError};
@@ -126,12 +125,8 @@ impl Target {
         match Versions::open(&self.data_dir, now_unix_ms()) {
             Ok(versions) => Ok(Holder::Nobody(Box::new(versions))),
             Err(StoreError::Locked { .. }) => {
-                let url = address::last(&self.data_dir);
-                let url = url.map_err(|source| WheelError::Unreachable {
-                    data_dir: self.data_dir.clone(),
-                    source,
-                })?;
-                Ok(Holder::Server(Client::new(&url, self.key.clone())))
+                let client = Client::of_data_dir(&self.data_dir, self.key.clone());
+                Ok(Holder::Server(client))
             }
             Err(error) => Err(error.into()),
         }

@@ -15,6 +15,7 @@ mod api_errors;
 mod api_examples;
 mod api_fuzz;
 mod api_health;
+mod api_identity;
 mod api_kept;
 mod api_models;
 mod api_origin;

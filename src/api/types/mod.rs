@@ -10,6 +10,7 @@ pub mod completion_response;
 pub mod error;
 pub mod generation;
 pub mod health;
+pub mod identity;
 pub mod kept;
 pub mod list;
 pub mod logprobs;

@@ -18,6 +18,7 @@ use attune::adapter::bundle::Adapter;
 use attune::adapter::data_until::Reach;
 use attune::adapter::loaded::LoadedVersions;
 use attune::api::router::{router, HttpConfig};
+use attune::app::address::Identity;
 use attune::app::keys::KeyRing;
 use attune::app::state::{new_metrics, AppState, Limits};
 use attune::app::store_health::StoreHealth;
@@ -151,6 +152,7 @@ impl TestServer {
             context_len: CONTEXT,
             vocab_size: VOCAB,
             keys: setup.keys,
+            identity: Identity::new(),
             limits: setup.limits,
             started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             work: Default::default(),
