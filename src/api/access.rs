@@ -2,7 +2,7 @@
 //! byte of its answer.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -16,14 +16,20 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::request_id::RequestId;
+use crate::app::keys::Caller;
 use crate::app::state::AppState;
 
 /// Routes that are asked every few seconds: logged at debug level only.
 const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Watches each request.
-pub async fn layer(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+pub async fn layer(
+    State(state): State<Arc<AppState>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let mut watch = RequestWatch::start(state, &request);
+    request.extensions_mut().insert(watch.called_by.clone());
     let bodiless = request.method() == Method::HEAD;
     let response = next.run(request).await;
     watch.status = Some(response.status());
@@ -36,6 +42,23 @@ pub async fn layer(State(state): State<Arc<AppState>>, request: Request, next: N
     let left = left.and_then(|length| length.to_str().ok()?.parse().ok());
     let body = Body::new(WatchedBody { body, watch, left });
     Response::from_parts(parts, body)
+}
+
+/// Who sent a request, once that is known: the layer that finds it out is further in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CalledBy(Arc<OnceLock<Arc<Caller>>>);
+
+impl CalledBy {
+    /// Says who it was.
+    pub(super) fn set(&self, caller: &Arc<Caller>) {
+        // There is one key a request.
+        let _ = self.0.set(caller.clone());
+    }
+
+    /// The name of the key.
+    fn key(&self) -> Option<&str> {
+        self.0.get().map(|caller| caller.name.as_str())
+    }
 }
 
 /// How a request ended, as far as the transport goes.
@@ -66,6 +89,7 @@ struct RequestWatch {
     /// The route's pattern, never the raw path.
     route: String,
     id: Option<RequestId>,
+    called_by: CalledBy,
     started: Instant,
     status: Option<StatusCode>,
     outcome: Outcome,
@@ -83,6 +107,7 @@ impl RequestWatch {
             method: request.method().clone(),
             route: route.map_or("unmatched", MatchedPath::as_str).to_owned(),
             id: request.extensions().get::<RequestId>().cloned(),
+            called_by: CalledBy::default(),
             started: Instant::now(),
             status: None,
             outcome: Outcome::Disconnected,
@@ -111,10 +136,11 @@ impl RequestWatch {
             .unwrap_or_default();
         let status = self.status.map(|s| s.as_u16());
         let (method, route, outcome) = (&self.method, &self.route, self.outcome.as_str());
+        let key = self.called_by.key();
         if QUIET.contains(&route.as_str()) {
-            tracing::debug!(id, %method, %route, status, seconds, outcome, "request");
+            tracing::debug!(id, key, %method, %route, status, seconds, outcome, "request");
         } else {
-            tracing::info!(id, %method, %route, status, seconds, outcome, "request");
+            tracing::info!(id, key, %method, %route, status, seconds, outcome, "request");
         }
     }
 }

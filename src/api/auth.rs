@@ -10,8 +10,10 @@ use axum::http::{header, HeaderMap};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::access::CalledBy;
 use super::error::ApiError;
-use crate::app::keys::{Caller, KeyRing};
+use crate::app::boot::now_unix_ms;
+use crate::app::keys::{Caller, KeyRefused, KeyRing};
 use crate::app::state::AppState;
 
 /// Routes that load balancers ask, however busy the server is.
@@ -31,6 +33,9 @@ pub async fn layer(
     }
     match authenticate(&state.keys, request.headers()) {
         Ok(caller) => {
+            if let Some(called_by) = request.extensions().get::<CalledBy>() {
+                called_by.set(&caller);
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
@@ -65,6 +70,13 @@ fn authenticate(keys: &KeyRing, headers: &HeaderMap) -> Result<Arc<Caller>, ApiE
         .ok()
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .and_then(|(_, token)| keys.authenticate(token.trim_matches(' ')))
-        .ok_or_else(|| ApiError::unauthorized("the API key is not valid"))
+        .map_or(Err(KeyRefused::Unknown), |(_, token)| {
+            keys.authenticate(token.trim_matches(' '), now_unix_ms())
+        })
+        .map_err(|refused| {
+            ApiError::unauthorized(match refused {
+                KeyRefused::Unknown => "the API key is not valid",
+                KeyRefused::Expired => "the API key has expired; ask for a new one",
+            })
+        })
 }

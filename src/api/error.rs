@@ -288,7 +288,7 @@ impl From<AppError> for ApiError {
                 Self::new(status, INVALID_REQUEST, code, message).about("model")
             }
             AppError::UserNotAllowed => Self::forbidden(message).about("user"),
-            AppError::RoleMissing(_) => Self::forbidden(message),
+            AppError::RoleMissing(_) | AppError::TenantOnly => Self::forbidden(message),
             AppError::Overloaded { retry_after } => {
                 Self::overloaded("engine_overloaded", message, retry_after)
             }

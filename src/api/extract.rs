@@ -163,7 +163,7 @@ impl<S: Sync> FromRequestParts<S> for ForFeedback {
     }
 }
 
-/// A caller with the role `admin`.
+/// The operator: a caller with the role `admin` for the whole server.
 #[derive(Debug)]
 pub struct Admin;
 
@@ -171,7 +171,9 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        with_role(parts, state, Role::Admin).await.map(|_| Self)
+        let caller = with_role(parts, state, Role::Admin).await?;
+        caller.require_operator()?;
+        Ok(Self)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::connections::{ConnectionConfig, Connections};
 use super::router::{router, HttpConfig};
 use crate::app::state::AppState;
-use crate::app::{housekeeping, store_health};
+use crate::app::{housekeeping, keys, store_health};
 use crate::telemetry::Metrics;
 
 /// Bounds of a server.
@@ -55,6 +55,8 @@ pub async fn serve(
     let upkeep = state.tasks.spawn(upkeep(state.metrics.clone()));
     let housekeeping = state.tasks.spawn(housekeeping::run(state.clone()));
     let probe = state.tasks.spawn(store_health::run(state.clone()));
+    let keys = keys::watch::run(state.clone(), keys::watch::EVERY);
+    let keys = state.tasks.spawn(keys);
     tokio::select! {
         () = server.connections.accept(&listener) => {}
         () = shutdown => {}
@@ -72,6 +74,7 @@ pub async fn serve(
     upkeep.abort();
     housekeeping.abort();
     probe.abort();
+    keys.abort();
     stopped.map_err(io::Error::other)
 }
 

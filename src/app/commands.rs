@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{bail, Context, Result};
 
 use super::boot::{now_unix_ms, ALIAS};
+use super::keys::edit::NewKey;
+use super::keys::{self, Role};
 use super::versions::describe::{describe, summary};
 use super::versions::{Expected, Versions};
 use crate::adapter::bundle;
@@ -16,7 +18,7 @@ use crate::adapter::peft_export;
 use crate::adapter::publish;
 use crate::base_model::load::{id, locate};
 use crate::config::moment::data_until;
-use crate::config::raw::{Adapter, AdapterImport, DataDir, Model, Store};
+use crate::config::raw::{Adapter, AdapterImport, DataDir, Key, KeyNew, Model, Store};
 use crate::config::resolved::data_dir;
 use crate::ids::{Alias, Tenant, UserId, UserKey, VersionDigits};
 use crate::model::hub;
@@ -90,6 +92,60 @@ pub fn adapter(command: Adapter) -> Result<String> {
             ))
         }
     }
+}
+
+/// `attune key ...`
+///
+/// # Errors
+/// See [`keys::edit`]; the file is as it was.
+pub fn key(command: Key) -> Result<String> {
+    match command {
+        Key::New(new) => new_key(new),
+        Key::List { file } => Ok(keys::edit::list(&file.api_keys, now_unix_ms())?),
+        Key::Revoke { key, file } => {
+            let name = keys::edit::revoke(&file.api_keys, &key)?;
+            Ok(format!("{name} is revoked\n"))
+        }
+    }
+}
+
+fn new_key(new: KeyNew) -> Result<String> {
+    let now = now_unix_ms();
+    let roles: Vec<Role> = Role::ALL
+        .into_iter()
+        .filter(|role| new.roles.iter().any(|name| name == role.as_str()))
+        .collect();
+    let tenant = match new.tenant {
+        Some(tenant) => tenant,
+        None if roles.contains(&Role::Admin) => bail!(
+            "a key with the role admin needs --tenant: the one that it manages, or '*' for the whole server"
+        ),
+        None => Tenant::default().to_string(),
+    };
+    let expires = new.expires.map(|text| match in_days(&text) {
+        Some(days) => keys::file::written(now.saturating_add(days * 86_400_000)),
+        None => text,
+    });
+    let key = NewKey {
+        name: new.name,
+        tenant,
+        roles,
+        users: new.users,
+        user: new.user,
+        expires,
+    };
+    let secret = keys::edit::add(&new.file.api_keys, &key, now)?;
+    tracing::info!(
+        name = key.name,
+        "this is the key, and it is shown once: the file keeps a hash"
+    );
+    Ok(format!("{secret}\n"))
+}
+
+/// `90d`, up to a hundred years.
+fn in_days(text: &str) -> Option<u64> {
+    let days = text.strip_suffix('d')?.parse().ok()?;
+    (days <= 36_500).then_some(days)
 }
 
 /// `attune store ...`

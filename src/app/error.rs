@@ -47,6 +47,9 @@ pub enum AppError {
     /// The key may not act for that person.
     #[error("this API key may not act for the user that the request names")]
     UserNotAllowed,
+    /// The key manages one tenant.
+    #[error("this API key manages its tenant only, and this is the whole server's: use one with the role \"admin\" and \"tenant\": \"*\"")]
+    TenantOnly,
     /// The key lacks a role.
     #[error("this API key lacks the role {0:?}")]
     RoleMissing(&'static str),

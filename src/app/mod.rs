@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`state`] | what the server holds while it runs |
 //! | [`keys`] | API keys: who calls, and for whom they may act |
-//! | [`key_file`] | the file that names the API keys |
 //! | [`user`] | which person a request is for |
 //! | [`model_id`] | which model answers: alias, bare base, pinned version |
 //! | [`models`] | the models that can be asked |
@@ -41,7 +40,6 @@ pub mod error;
 pub mod generate;
 pub mod housekeeping;
 pub mod keep;
-pub mod key_file;
 pub mod keys;
 pub mod model_id;
 pub mod models;

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Serve(raw) => serve_until_told(&raw),
         Command::Model(command) => logs(false).and_then(|()| print(&commands::model(command)?)),
         Command::Adapter(command) => logs(false).and_then(|()| print(&commands::adapter(command)?)),
+        Command::Key(command) => logs(false).and_then(|()| print(&commands::key(command)?)),
         Command::Store(command) => logs(false).and_then(|()| print(&commands::store(command)?)),
         Command::Loop(raw) => logs(false).and_then(|()| turn_wheel(&raw)),
         Command::Openapi { out: None } => print(&openapi::document()),

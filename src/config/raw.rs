@@ -27,6 +27,9 @@ pub enum Command {
     /// Adapter versions: import, install, promote, roll back, retire, list, verify.
     #[command(subcommand)]
     Adapter(Adapter),
+    /// API keys: make, list, revoke. A server that runs follows within seconds.
+    #[command(subcommand)]
+    Key(Key),
     /// The store: verify, export, import. Stop the server first.
     #[command(subcommand)]
     Store(Store),
@@ -320,6 +323,63 @@ pub struct AdapterImport {
     /// Where.
     #[command(flatten)]
     pub data: DataDir,
+}
+
+/// `attune key`.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key and print it. That happens once: the file keeps a hash.
+    New(KeyNew),
+    /// Show the keys of the file, without the keys.
+    List {
+        /// Where.
+        #[command(flatten)]
+        file: KeyFile,
+    },
+    /// Take a key out.
+    Revoke {
+        /// Its name, or its prefix as `attune key list` shows it.
+        key: String,
+        /// Where.
+        #[command(flatten)]
+        file: KeyFile,
+    },
+}
+
+/// `attune key new`.
+#[derive(Debug, Args)]
+pub struct KeyNew {
+    /// A name, for logs and for `attune key revoke`.
+    #[arg(long)]
+    pub name: String,
+    /// Owner of its user ids [default: default]. With the role admin: the tenant that it manages, or * for the
+    /// whole server.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// What it may do; may be given several times.
+    #[arg(long = "role", value_delimiter = ',', default_value = "inference",
+        value_parser = ["inference", "feedback", "users", "admin"])]
+    pub roles: Vec<String>,
+    /// Ids of the people for whom it may act; everybody of the tenant if missing.
+    #[arg(long, value_delimiter = ',')]
+    pub users: Vec<String>,
+    /// The person of requests that name none.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// When it ends: a date (2027-01-31), a time (2027-01-31T12:00:00Z), or days from now (90d).
+    #[arg(long)]
+    pub expires: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    pub file: KeyFile,
+}
+
+/// The file with API keys.
+#[derive(Debug, Args)]
+pub struct KeyFile {
+    /// File with API keys, that of `attune serve`; `attune key new` makes it if it is not there.
+    #[arg(long, env = "ATTUNE_API_KEYS")]
+    pub api_keys: PathBuf,
 }
 
 /// `attune store`.
