@@ -251,6 +251,11 @@ impl RecordId {
         *last = (*last).max(made);
     }
 
+    /// When it was generated, in milliseconds since 1970; `None` if it was not generated.
+    pub fn made_unix_ms(&self) -> Option<u64> {
+        self.made().map(|(time, _)| time)
+    }
+
     /// Time and count of an id that was generated.
     fn made(&self) -> Option<(u64, u16)> {
         let start = self.0.len().checked_sub(32)?;

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{ForInference, JsonBody, UserHeader};
+use super::extract::{Began, ForInference, JsonBody, UserHeader};
 use super::headers::{AnswerHead, KEPT, STORE};
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
@@ -48,15 +48,17 @@ pub(super) async fn create_chat_completion(
     State(state): State<Arc<AppState>>,
     State(http): State<Arc<HttpConfig>>,
     ForInference(caller): ForInference,
+    Began(began): Began,
     UserHeader(user): UserHeader,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = ChatCompletionRequest::parse(body, &Bounds::from(state.as_ref()))?;
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();
-    let (running, keeper) = chat::start(&state, &caller, request.into_command(user)?).await?;
-    let head = AnswerHead::new("chatcmpl-", running.answered_by);
-    let keeper = keeper.map(|k| k.named(&head.id, head.created * 1000, running.prompt_tokens));
+    let (running, keeper) =
+        chat::start(&state, &caller, request.into_command(user)?, began).await?;
+    let head = AnswerHead::new("chatcmpl-", running.answered_by, began);
+    let keeper = keeper.map(|k| k.named(&head.id, running.prompt_tokens));
     let mut headers = head.headers();
     let store = state.store_health.state();
     if store != StoreState::Writable {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{ForInference, JsonBody, UserHeader};
+use super::extract::{Began, ForInference, JsonBody, UserHeader};
 use super::headers::AnswerHead;
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
@@ -43,15 +43,16 @@ pub(super) async fn create_completion(
     State(state): State<Arc<AppState>>,
     State(http): State<Arc<HttpConfig>>,
     ForInference(caller): ForInference,
+    Began(began): Began,
     UserHeader(user): UserHeader,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = CompletionRequest::parse(body, &Bounds::from(state.as_ref()))?;
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();
-    let started = completions::start(&state, &caller, request.into_command(user)?).await?;
+    let started = completions::start(&state, &caller, request.into_command(user)?, began).await?;
     let (running, echoes) = (started.running, started.echoes);
-    let head = AnswerHead::new("cmpl-", running.answered_by);
+    let head = AnswerHead::new("cmpl-", running.answered_by, began);
     let headers = head.headers();
     if streams {
         let chunks = CompletionChunks {

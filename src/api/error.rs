@@ -112,6 +112,11 @@ impl ApiError {
         )
     }
 
+    /// 409: something is not as the caller takes it to be, and will not be so by itself.
+    fn conflict(code: &'static str, message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, INVALID_REQUEST, Some(code), message).never_again()
+    }
+
     /// 413.
     pub fn too_large(limit: usize) -> Self {
         Self::new(
@@ -309,10 +314,8 @@ impl From<AppError> for ApiError {
                 let error = Self::new(status, INVALID_REQUEST, Some(code), message);
                 error.about("Idempotency-Key").never_again()
             }
-            AppError::Conflict(_) => {
-                let (status, code) = (StatusCode::CONFLICT, Some("conflict"));
-                Self::new(status, INVALID_REQUEST, code, message).never_again()
-            }
+            AppError::UserDeleted => Self::conflict("user_deleted", message).about("user"),
+            AppError::Conflict(_) => Self::conflict("conflict", message),
             AppError::AdapterMemory(_) => {
                 let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "adapter_memory_full");
                 let error = Self::new(status, "overloaded_error", Some(code), message);
@@ -460,6 +463,13 @@ mod tests {
                 INVALID_REQUEST,
                 "idempotency_key_reused",
                 Some("Idempotency-Key"),
+            ),
+            (
+                AppError::UserDeleted,
+                409,
+                INVALID_REQUEST,
+                "user_deleted",
+                Some("user"),
             ),
             (
                 AppError::Conflict("moved".into()),

@@ -1,5 +1,6 @@
 //! What handlers take out of a request.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -16,6 +17,7 @@ use super::types::list::Query as UrlQuery;
 use crate::app::keys::{Caller, Role};
 use crate::app::people;
 use crate::app::preferences::Idempotent;
+use crate::app::state::AppState;
 use crate::ids::{IdempotencyKey, UserId, UserKey};
 
 /// The JSON body. axum's own extractor answers 422 and plain text, which OpenAI's clients do not
@@ -190,6 +192,19 @@ impl<S: Send + Sync> FromRequestParts<S> for PersonOfPath {
         let id = UserId::new(id);
         let id = id.map_err(|e| ApiError::invalid("invalid_value", "id", e.to_string()))?;
         Ok(Self(people::person_of(&caller, id)?))
+    }
+}
+
+/// When the request began. Stands before the body among a handler's arguments: a body may take its time, and
+/// a person may be deleted meanwhile.
+#[derive(Debug)]
+pub struct Began(pub u64);
+
+impl FromRequestParts<ApiState> for Began {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_parts: &mut Parts, state: &ApiState) -> Result<Self, Infallible> {
+        Ok(Self(Arc::<AppState>::from_ref(state).begin()))
     }
 }
 

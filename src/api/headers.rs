@@ -1,10 +1,7 @@
 //! Headers and bodies of answers that say who answered.
 
-use std::time::SystemTime;
-
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::app::models::{unix_millis, unix_seconds};
 use crate::app::selection::AnsweredBy;
 use crate::ids::RecordId;
 
@@ -31,12 +28,11 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
-    /// A new id with `prefix`, now.
-    pub fn new(prefix: &str, answered_by: AnsweredBy) -> Self {
-        let now = SystemTime::now();
+    /// A new id with `prefix`, of a request that began at `began_unix_ms`.
+    pub fn new(prefix: &str, answered_by: AnsweredBy, began_unix_ms: u64) -> Self {
         Self {
-            id: RecordId::generate(prefix, unix_millis(now)),
-            created: unix_seconds(now),
+            id: RecordId::generate(prefix, began_unix_ms),
+            created: began_unix_ms / 1000,
             answered_by,
         }
     }

@@ -8,7 +8,7 @@ use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{
-    ForFeedback, IdempotencyHeader, JsonBody, PathPart, QueryParameters, UserHeader,
+    Began, ForFeedback, IdempotencyHeader, JsonBody, PathPart, QueryParameters, UserHeader,
 };
 use super::types::error::ErrorResponse;
 use super::types::list::List;
@@ -44,6 +44,7 @@ use crate::ids::UserId;
 pub(super) async fn create_preference(
     State(state): State<Arc<AppState>>,
     ForFeedback(caller): ForFeedback,
+    Began(began_unix_ms): Began,
     UserHeader(user): UserHeader,
     IdempotencyHeader(key): IdempotencyHeader,
     JsonBody(body): JsonBody,
@@ -54,6 +55,7 @@ pub(super) async fn create_preference(
         user: request.user_hint(user),
         compared: request.into_compared()?,
         idempotent,
+        began_unix_ms,
     };
     Ok(recorded(
         preferences::prefer(&state, &caller, command).await?,
@@ -132,6 +134,7 @@ pub(super) async fn list_preferences(
 pub(super) async fn create_feedback(
     State(state): State<Arc<AppState>>,
     ForFeedback(caller): ForFeedback,
+    Began(began_unix_ms): Began,
     IdempotencyHeader(key): IdempotencyHeader,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Feedback>), ApiError> {
@@ -142,6 +145,7 @@ pub(super) async fn create_feedback(
         rating: request.score(),
         comment: request.comment,
         idempotent,
+        began_unix_ms,
     };
     Ok(recorded(preferences::rate(&state, &caller, command).await?))
 }

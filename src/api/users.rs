@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use axum::Json;
 
 use super::error::ApiError;
-use super::extract::{JsonBody, PersonOfPath};
+use super::extract::{Began, JsonBody, PersonOfPath};
 use super::types::error::ErrorResponse;
 use super::types::kept::Deleted;
 use super::types::person::{User, UserRequest};
@@ -54,10 +54,11 @@ pub(super) async fn retrieve_user(
 pub(super) async fn update_user(
     State(state): State<Arc<AppState>>,
     PersonOfPath(user): PersonOfPath,
+    Began(began): Began,
     JsonBody(body): JsonBody,
 ) -> Result<Json<User>, ApiError> {
     let change = UserRequest::parse(body)?.into_change();
-    Ok(Json(people::set(&state, user, change).await?.into()))
+    Ok(Json(people::set(&state, user, change, began).await?.into()))
 }
 
 /// Export all that is recorded of a person

@@ -28,7 +28,7 @@ pub struct ChatCommand {
     pub user: UserHint,
 }
 
-/// Takes a chat request in: when this returns, the engine has it. Beside it comes who keeps the answer,
+/// Takes a chat request in: when this returns, the engine has it. It began at `began_unix_ms`. Beside it comes who keeps the answer,
 /// if it is to be kept.
 ///
 /// # Errors
@@ -37,8 +37,10 @@ pub async fn start(
     state: &Arc<AppState>,
     caller: &Caller,
     command: ChatCommand,
+    began_unix_ms: u64,
 ) -> Result<(Running, Option<Keeper>), AppError> {
-    let selection = selection::select(state, caller, command.model, command.user).await?;
+    let selection =
+        selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
     let mut messages = command.messages;
     let keeper = Keeper::new(state, caller, &selection, &messages, command.keep);
     if let Some(info) = selection.profile() {

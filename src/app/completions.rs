@@ -43,7 +43,7 @@ pub struct RunningCompletions {
     pub echoes: Vec<String>,
 }
 
-/// Takes a completion request in: when this returns, the engine has it.
+/// Takes a completion request in: when this returns, the engine has it. It began at `began_unix_ms`.
 ///
 /// # Errors
 /// See [`AppError`].
@@ -51,8 +51,10 @@ pub async fn start(
     state: &Arc<AppState>,
     caller: &Caller,
     command: CompletionCommand,
+    began_unix_ms: u64,
 ) -> Result<RunningCompletions, AppError> {
-    let selection = selection::select(state, caller, command.model, command.user).await?;
+    let selection =
+        selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
     let (n, echo, prompts) = (command.options.n, command.echo, command.prompts);
     let bytes = prompts.iter().map(Prompt::bytes).sum();
     let encoded = generate::tokenize(state, bytes, move |state| {

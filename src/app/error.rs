@@ -70,6 +70,12 @@ pub enum AppError {
     /// Another request had the same idempotency key.
     #[error("the Idempotency-Key belongs to another request; send a new key with a new request")]
     KeyReused,
+    /// The person was deleted after the request began.
+    #[error(
+        "the user was deleted while this request was under way: nothing was recorded; a request that \
+         begins now begins anew with them"
+    )]
+    UserDeleted,
     /// What the caller expected is not so any more.
     #[error("{0}")]
     Conflict(String),
@@ -126,6 +132,7 @@ impl From<StoreError> for AppError {
                 retry_after: STORE_BUSY_RETRY_AFTER,
             },
             StoreError::AdapterInUse { .. } => Self::Conflict(error.to_string()),
+            StoreError::UserDeleted => Self::UserDeleted,
             error => Self::Store(error.to_string()),
         }
     }

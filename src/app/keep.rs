@@ -54,13 +54,13 @@ impl Keeper {
         messages: &[ChatMessage],
         command: KeepCommand,
     ) -> Option<Self> {
-        let now = now_unix_ms();
+        let began = selection.began_unix_ms();
         let ttl = state.limits.keep_completions;
         let expires_unix_ms = match (command.store, ttl) {
             (Some(true), _) => None,
             (None, Some(ttl)) => {
                 let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-                Some(now.saturating_add(ttl))
+                Some(began.saturating_add(ttl))
             }
             (Some(false), _) | (None, None) => return None,
         };
@@ -73,9 +73,9 @@ impl Keeper {
         } = selection.answered_by(state);
         let record = CompletionRecord {
             tenant: caller.tenant.clone(),
-            id: RecordId::generate("chatcmpl-", now),
+            id: RecordId::generate("chatcmpl-", began),
             user: selection.user().map(|user| user.user.clone()),
-            created_unix_ms: now,
+            created_unix_ms: began,
             expires_unix_ms,
             model,
             adapter_version: version,
@@ -94,10 +94,9 @@ impl Keeper {
         })
     }
 
-    /// The answer goes by this id, made then.
-    pub fn named(mut self, id: &RecordId, created_unix_ms: u64, prompt_tokens: usize) -> Self {
+    /// The answer goes by this id.
+    pub fn named(mut self, id: &RecordId, prompt_tokens: usize) -> Self {
         self.record.id = id.clone();
-        self.record.created_unix_ms = created_unix_ms;
         self.record.prompt_tokens = prompt_tokens as u64;
         self
     }
@@ -124,6 +123,7 @@ impl Keeper {
 
     /// Writes the whole completion. An answer is worth more than its copy: a failure is logged, the
     /// answer waits for a slow disk for [`PATIENCE`] only, and the result says whether it was kept.
+    /// One of a person who was deleted meanwhile is not.
     pub async fn write(self) -> bool {
         let Self { state, record } = self;
         let state_of_store = state.store_health.state();
@@ -137,12 +137,20 @@ impl Keeper {
             }
             _ => Err(AppError::Store(state_of_store.as_str().to_owned())),
         };
-        let outcome = if written.is_ok() { "kept" } else { "failed" };
+        let outcome = match &written {
+            Ok(()) => "kept",
+            Err(AppError::UserDeleted) => "user_deleted",
+            Err(_) => "failed",
+        };
         state
             .metrics
             .record(|| counter!(KEPT, "outcome" => outcome).increment(1));
-        if let Err(error) = &written {
-            tracing::error!(%error, "a completion was not kept");
+        match &written {
+            Ok(()) => {}
+            Err(AppError::UserDeleted) => {
+                tracing::info!("a completion was not kept: its user was deleted meanwhile");
+            }
+            Err(error) => tracing::error!(%error, "a completion was not kept"),
         }
         written.is_ok()
     }

@@ -114,18 +114,19 @@ pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppErr
     state.with_store(read).await
 }
 
-/// Sets what `change` says.
+/// Sets what `change` says. The request began at `began_unix_ms`, by [`AppState::begin`].
 ///
 /// # Errors
-/// The store cannot write.
+/// The person was deleted after that; the store cannot write.
 pub async fn set(
     state: &Arc<AppState>,
     user: UserKey,
     change: PersonChange,
+    began_unix_ms: u64,
 ) -> Result<Person, AppError> {
     let whom = user.clone();
     let write = move |store: &Store| {
-        store.change_profile(&whom, now_unix_ms(), |profile| {
+        store.change_profile(&whom, began_unix_ms, |profile| {
             if let Some(text) = change.profile {
                 profile.text = text;
             }

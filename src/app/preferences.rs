@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::boot::now_unix_ms;
 use super::error::AppError;
 use super::keep;
 use super::keys::Caller;
@@ -54,6 +53,8 @@ pub struct PreferenceCommand {
     pub compared: Compared,
     /// Makes a repetition known.
     pub idempotent: Option<Idempotent>,
+    /// When the request began, by [`AppState::begin`].
+    pub began_unix_ms: u64,
 }
 
 /// A rating that is to be recorded.
@@ -67,13 +68,16 @@ pub struct FeedbackCommand {
     pub comment: Option<String>,
     /// Makes a repetition known.
     pub idempotent: Option<Idempotent>,
+    /// When the request began, by [`AppState::begin`].
+    pub began_unix_ms: u64,
 }
 
 /// Records a preference. When this returns, it is durable.
 ///
 /// # Errors
 /// Completions that are not there, answer different conversations or are another person's; equal
-/// answers; an idempotency key of another request; a store that cannot write.
+/// answers; an idempotency key of another request; a person who was deleted after the request began; a store
+/// that cannot write.
 pub async fn prefer(
     state: &Arc<AppState>,
     caller: &Caller,
@@ -91,9 +95,14 @@ pub async fn prefer(
             messages,
             chosen,
             rejected,
-        } => of_texts(state, caller, user, messages, chosen, rejected),
+        } => {
+            let texts = (messages, chosen, rejected);
+            of_texts(state, caller, user, texts, command.began_unix_ms)
+        }
         Compared::Answers { chosen, rejected } => {
-            of_answers(state, caller, command.user.named(), chosen, rejected).await?
+            let answers = (chosen, rejected);
+            let named = command.user.named();
+            of_answers(state, caller, named, answers, command.began_unix_ms).await?
         }
     };
     if record.chosen.text == record.rejected.text {
@@ -162,9 +171,8 @@ fn of_texts(
     state: &AppState,
     caller: &Caller,
     user: Option<UserId>,
-    messages: Vec<Turn>,
-    chosen: String,
-    rejected: String,
+    (messages, chosen, rejected): (Vec<Turn>, String, String),
+    began: u64,
 ) -> PreferenceRecord {
     let key = user.clone().map(|user| UserKey {
         tenant: caller.tenant.clone(),
@@ -177,12 +185,11 @@ fn of_texts(
         index: None,
         adapter_version: None,
     };
-    let now = now_unix_ms();
     PreferenceRecord {
         tenant: caller.tenant.clone(),
-        id: RecordId::generate("pref_", now),
+        id: RecordId::generate("pref_", began),
         user,
-        created_unix_ms: now,
+        created_unix_ms: began,
         source: PreferenceSource::Texts,
         adapter_version: lease.map(|lease| lease.adapter().version.clone()),
         messages,
@@ -195,8 +202,8 @@ async fn of_answers(
     state: &Arc<AppState>,
     caller: &Caller,
     named: Option<UserId>,
-    chosen: AnswerRef,
-    rejected: AnswerRef,
+    (chosen, rejected): (AnswerRef, AnswerRef),
+    began: u64,
 ) -> Result<PreferenceRecord, AppError> {
     let same = chosen.completion == rejected.completion;
     let (better, other) = (
@@ -218,12 +225,11 @@ async fn of_answers(
             "the two completions answer different messages",
         ));
     }
-    let now = now_unix_ms();
     Ok(PreferenceRecord {
         tenant: caller.tenant.clone(),
-        id: RecordId::generate("pref_", now),
+        id: RecordId::generate("pref_", began),
         user: better.user.clone(),
-        created_unix_ms: now,
+        created_unix_ms: began,
         source: match same {
             true => PreferenceSource::Choices,
             false => PreferenceSource::Completions,
@@ -279,13 +285,13 @@ pub async fn rate(
         return Ok(Inserted::Known(known));
     }
     let completion = keep::find(state, caller, &completion).await?;
-    let now = now_unix_ms();
+    let began = command.began_unix_ms;
     let record = FeedbackRecord {
         tenant: caller.tenant.clone(),
-        id: RecordId::generate("fb_", now),
+        id: RecordId::generate("fb_", began),
         answer: choice(&completion, index, "index")?,
         user: completion.user,
-        created_unix_ms: now,
+        created_unix_ms: began,
         completion: completion.id,
         index,
         rating: command.rating,

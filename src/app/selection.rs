@@ -23,6 +23,7 @@ pub struct Selection {
     soft_prompt: SoftPrompt,
     user: Option<UserKey>,
     profile: Option<Arc<str>>,
+    began_unix_ms: u64,
 }
 
 /// What is told to the caller about who answers.
@@ -41,7 +42,7 @@ pub struct AnsweredBy {
 }
 
 /// Resolves the model id and the person of a request. A person who was deleted has no rows in the
-/// versions that were made before that.
+/// versions whose data is from before that. `began_unix_ms`: when the request began, by [`AppState::begin`].
 ///
 /// # Errors
 /// An unknown model, or a person for whom the key may not act.
@@ -50,6 +51,7 @@ pub async fn select(
     caller: &Caller,
     model: String,
     hint: UserHint,
+    began_unix_ms: u64,
 ) -> Result<Selection, AppError> {
     let user = user::resolve(caller, hint)?;
     let lease = match model_id::resolve(state, &model, user.as_ref())? {
@@ -71,6 +73,7 @@ pub async fn select(
         soft_prompt,
         user,
         profile: known.profile,
+        began_unix_ms,
     })
 }
 
@@ -93,6 +96,11 @@ impl Selection {
     /// What is known about them in words.
     pub fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
+    }
+
+    /// When the request began.
+    pub fn began_unix_ms(&self) -> u64 {
+        self.began_unix_ms
     }
 
     /// What the engine needs to know of the version.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::task::TaskTracker;
 
 use super::address::Identity;
+use super::boot::now_unix_ms;
 use super::error::AppError;
 use super::keys::KeyRing;
 use super::store_health::StoreHealth;
@@ -123,6 +124,12 @@ impl std::fmt::Debug for AppState {
 }
 
 impl AppState {
+    /// A request begins: when, in milliseconds since 1970, as its records will say. See
+    /// [`Store::begin`].
+    pub fn begin(&self) -> u64 {
+        self.versions.store().begin(now_unix_ms())
+    }
+
     /// Whether new work is refused.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)

@@ -16,8 +16,9 @@ impl Store {
     /// deleted. Returns the number of records that went, those of indexes not counted.
     ///
     /// The tombstone comes first and the user's own record goes last: after a crash in between, the
-    /// same call completes it. The bytes leave the files when the store is compacted:
-    /// [`Store::wants_compaction`] says so.
+    /// same call completes it. When all is gone the tombstone gets its moment anew, so that it is after
+    /// everything that began while something could still be read of them. The bytes leave the files when
+    /// the store is compacted: [`Store::wants_compaction`] says so.
     ///
     /// # Errors
     /// A record cannot be read, or a write fails: call it again.
@@ -25,9 +26,9 @@ impl Store {
         let writer = self.trees().writer()?;
         self.dir().mark_erased()?;
         self.count_erasure();
-        let tombstone = TombstoneRecord {
+        let mut tombstone = TombstoneRecord {
             digest: tombstone_digest(&self.info()?.store_id, user),
-            deleted_unix_ms: now_unix_ms,
+            deleted_unix_ms: self.moments().delete(now_unix_ms),
         };
         let mut edits = vec![Edit::put(&tombstone)?];
         let mut erased = 0;
@@ -50,7 +51,9 @@ impl Store {
             erased += u64::from(self.trees().get(tree, &own)?.is_some());
             edits.push(Edit::delete_raw(tree, own.clone()));
         }
-        writer.commit(&edits)?;
+        writer.apply(&edits)?;
+        tombstone.deleted_unix_ms = self.moments().delete(now_unix_ms);
+        writer.commit(&[Edit::put(&tombstone)?])?;
         Ok(erased)
     }
 }

@@ -57,6 +57,12 @@ pub enum StoreError {
         /// What was found, a line each.
         problems: Vec<String>,
     },
+    /// What was to be written belongs to somebody who was deleted after the request for it began.
+    #[error(
+        "the user was deleted while this request was under way: nothing was recorded; a request that \
+         begins now begins anew with them"
+    )]
+    UserDeleted,
     /// One record cannot be read.
     #[error("record {key} of {tree} cannot be read: {reason}; run `attune store verify`")]
     BadRecord {

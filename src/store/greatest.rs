@@ -5,13 +5,15 @@ use crate::store::completions::CompletionRecord;
 use crate::store::decisions::DecisionRecord;
 use crate::store::feedback::FeedbackRecord;
 use crate::store::keys;
+use crate::store::moments::Moments;
 use crate::store::preferences::PreferenceRecord;
 use crate::store::record::Record;
 use crate::store::trees::Trees;
 use crate::store::StoreError;
 
-/// Makes all further ids of this process greater than those of `trees`. Reads one record a tenant.
-pub(super) fn keep_ids_above(trees: &Trees) -> Result<(), StoreError> {
+/// Makes all further ids of this process greater than those of `trees`, and further moments no earlier. Reads
+/// one record a tenant.
+pub(super) fn keep_ids_above(trees: &Trees, moments: &Moments) -> Result<(), StoreError> {
     let of_tenants = [
         CompletionRecord::TREE,
         FeedbackRecord::TREE,
@@ -21,13 +23,13 @@ pub(super) fn keep_ids_above(trees: &Trees) -> Result<(), StoreError> {
         let mut before: Option<Vec<u8>> = None;
         while let Some(parts) = last(trees, tree, before.as_deref())? {
             let [tenant, id] = &parts[..] else { break };
-            raise(id);
+            raise(id, moments);
             // All keys below this one are of other tenants.
             before = Some(keys::encode(&[tenant]));
         }
     }
     if let Some([id]) = last(trees, DecisionRecord::TREE, None)?.as_deref() {
-        raise(id);
+        raise(id, moments);
     }
     Ok(())
 }
@@ -45,8 +47,9 @@ fn last(
     Ok(keys::decode(&key))
 }
 
-fn raise(id: &str) {
+fn raise(id: &str, moments: &Moments) {
     if let Ok(id) = RecordId::new(id) {
         id.keep_below();
+        moments.saw(id.made_unix_ms().unwrap_or(0));
     }
 }

@@ -58,6 +58,7 @@ impl Store {
             created_unix_ms: spooled.header.created_unix_ms,
             state: State::Ready,
         })?;
+        self.recall_deletions()?;
         Ok(ImportSummary {
             records: spooled.records,
             schema: spooled.header.schema,

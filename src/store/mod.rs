@@ -7,6 +7,7 @@
 //! | `users`, `profiles`, `adapters`, `aliases`, `canaries`, `decisions`, `tombstones` | one record kind each, with its methods on [`Store`] |
 //! | `completions`, `preferences`, `feedback` | the same, of kinds that belong to a tenant's person; `owned` has what they share |
 //! | `by_user`, `idempotency` | which records are a person's; which requests were done |
+//! | `moments` | in which order deletions and requests came |
 //! | `person`, `erase` | all that is recorded of a person: shown, deleted |
 //! | `tally` | what people thought of each version |
 //! | `meta` | schema version, store id, record counts |
@@ -52,6 +53,7 @@ mod meta;
 mod migrate;
 #[path = "../../migrations/mod.rs"]
 mod migrations;
+mod moments;
 mod open;
 mod owned;
 mod person;

@@ -18,6 +18,7 @@ use crate::store::files::{Dir, Locked, Marker};
 use crate::store::meta::{self, Meta, State};
 use crate::store::migrate::{self, SCHEMA};
 use crate::store::migrations::MIGRATIONS;
+use crate::store::moments::Moments;
 use crate::store::seal::Seal;
 use crate::store::space::Space;
 use crate::store::trees::Trees;
@@ -47,6 +48,7 @@ struct Inner {
     alone: Mutex<()>,
     /// How many people were erased since the store was opened.
     erasures: AtomicU64,
+    moments: Moments,
 }
 
 impl Store {
@@ -85,7 +87,8 @@ impl Store {
         let store = Store::new(dir, trees);
         make_current(store.trees(), store.dir())?;
         store.trees().load_serving()?;
-        greatest::keep_ids_above(store.trees())?;
+        greatest::keep_ids_above(store.trees(), store.moments())?;
+        store.recall_deletions()?;
         Ok(store)
     }
 
@@ -118,6 +121,7 @@ impl Store {
                 dir,
                 alone: Mutex::new(()),
                 erasures: AtomicU64::new(0),
+                moments: Moments::default(),
             }),
         }
     }
@@ -202,6 +206,18 @@ impl Store {
     /// Records, and entries of indexes, that were read since the store was opened: what a call costs.
     pub fn records_read(&self) -> u64 {
         self.trees().reads()
+    }
+
+    /// When a request begins that may write records of people, in milliseconds since 1970: the time of the
+    /// records that it writes. What began before its person was deleted is refused, whenever it comes to
+    /// writing.
+    pub fn begin(&self, now_unix_ms: u64) -> u64 {
+        self.inner.moments.begin(now_unix_ms)
+    }
+
+    /// In which order things came.
+    pub(super) fn moments(&self) -> &Moments {
+        &self.inner.moments
     }
 
     /// The database.

@@ -19,7 +19,7 @@ pub(super) trait Owned: Record {
     fn id(&self) -> &RecordId;
     /// The person, if there is one.
     fn user(&self) -> Option<&UserId>;
-    /// When it was made.
+    /// When the request for it began, by [`Store::begin`].
     fn created_unix_ms(&self) -> u64;
 }
 
@@ -108,7 +108,7 @@ fn owner<R: Owned>(record: &R) -> Option<UserKey> {
 
 impl Store {
     /// Writes `record`, its index entry, its user if they are new, and what makes a repetition known,
-    /// in one transaction.
+    /// in one transaction; refused if its person was deleted after the request for it began.
     pub(super) fn insert_owned<R: Owned + Clone>(
         &self,
         record: &R,
@@ -125,6 +125,7 @@ impl Store {
             edits.extend(idempotency::edits(record, request)?);
         }
         if let Some(user) = owner(record) {
+            self.refuse_forgotten(&user, record.created_unix_ms())?;
             edits.extend(self.index(record, &user)?);
         }
         writer.grow(&edits)?;

@@ -42,28 +42,30 @@ impl Record for ProfileRecord {
 
 impl Store {
     /// Changes a person's profile, which is empty and takes part in learning at first; they are recorded
-    /// if they are new. No other write comes between reading and writing.
+    /// if they are new. No other write comes between reading and writing. `began_unix_ms`: when the request for
+    /// it began, by [`Store::begin`].
     ///
     /// # Errors
-    /// It gets too large, or the write or the flush fails.
+    /// The person was deleted after that; it gets too large, or the write or the flush fails.
     pub fn change_profile(
         &self,
         user: &UserKey,
-        now_unix_ms: u64,
+        began_unix_ms: u64,
         change: impl FnOnce(&mut ProfileRecord),
     ) -> Result<(), StoreError> {
         let writer = self.trees().writer()?;
+        self.refuse_forgotten(user, began_unix_ms)?;
         let mut profile = self.profile(user)?.unwrap_or_else(|| ProfileRecord {
             tenant: user.tenant.clone(),
             user: user.user.clone(),
             text: None,
             learning: true,
-            updated_unix_ms: now_unix_ms,
+            updated_unix_ms: began_unix_ms,
         });
         change(&mut profile);
-        profile.updated_unix_ms = now_unix_ms;
+        profile.updated_unix_ms = began_unix_ms;
         let mut edits = vec![Edit::put(&profile)?];
-        edits.extend(self.first_seen(user, now_unix_ms)?);
+        edits.extend(self.first_seen(user, began_unix_ms)?);
         writer.grow(&edits)
     }
 

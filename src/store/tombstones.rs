@@ -62,6 +62,32 @@ impl Store {
         self.trees().record(&keys::encode(&[&digest]))
     }
 
+    /// Refuses what began before its person was deleted: writing it would bring them back. For a writer.
+    pub(super) fn refuse_forgotten(
+        &self,
+        user: &UserKey,
+        began_unix_ms: u64,
+    ) -> Result<(), StoreError> {
+        match self.tombstone(user)? {
+            Some(tombstone) if tombstone.deleted_unix_ms >= began_unix_ms => {
+                Err(StoreError::UserDeleted)
+            }
+            _ => {
+                self.moments().saw(began_unix_ms);
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing begins before the deletions that the store knows, even if the clock was set back since.
+    pub(super) fn recall_deletions(&self) -> Result<(), StoreError> {
+        for tombstone in self.trees().records::<TombstoneRecord>() {
+            let deleted = tombstone?.deleted_unix_ms;
+            self.moments().saw(deleted.saturating_add(1));
+        }
+        Ok(())
+    }
+
     /// All tombstones.
     ///
     /// # Errors

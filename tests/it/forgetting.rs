@@ -1,13 +1,23 @@
 //! Whoever was deleted stays forgotten, whatever was on its way.
 
+use std::convert::Infallible;
+
 use attune::adapter::data_until::DataUntil;
 use attune::adapter::publish;
 use attune::ids::AdapterVersion;
 use attune::store::TrainingSet;
+use axum::body::Body;
+use axum::http::Request;
+use futures_util::StreamExt;
 use serde_json::{json, Value};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::support::bundles::{base, contents};
+use crate::support::http::{post, Reply};
 use crate::support::runner::HIDDEN;
+use crate::support::socket::until;
 use crate::support::TestServer;
 
 fn preference(user: &str, chosen: &str) -> Value {
@@ -77,4 +87,97 @@ async fn whoever_comes_back_is_learned_anew() {
     prefer(&server, "alice", "water").await;
     published(&server, 0, snapshot(&server).await).await;
     assert_eq!(row(&server).await, "user");
+}
+
+/// A request whose body comes in two parts; the first is read when this returns.
+async fn begun(
+    server: &TestServer,
+    path: &str,
+    body: &Value,
+) -> (mpsc::Sender<Vec<u8>>, Vec<u8>, JoinHandle<Reply>) {
+    let text = body.to_string().into_bytes();
+    let (first, rest) = text.split_at(text.len() / 2);
+    let (sender, receiver) = mpsc::channel::<Vec<u8>>(1);
+    let parts = ReceiverStream::new(receiver).map(Ok::<_, Infallible>);
+    let request = Request::post(path)
+        .header("content-type", "application/json")
+        .body(Body::from_stream(parts))
+        .unwrap();
+    let router = server.router.clone();
+    let reply = server.state.tasks.spawn(Reply::read(router, request));
+    // There is room for one part: the second is taken once somebody has read the first.
+    sender.send(first.to_vec()).await.unwrap();
+    sender.send(Vec::new()).await.unwrap();
+    (sender, rest.to_vec(), reply)
+}
+
+async fn is_unknown(server: &TestServer, user: &str) -> bool {
+    let path = format!("/v1/users/{user}");
+    let created = server.get(&path).await.json()["created"].clone();
+    let export = server.get(&format!("{path}/export")).await;
+    created.is_null() && export.text().is_empty()
+}
+
+/// While the body is on its way, its person is deleted.
+#[tokio::test]
+async fn what_was_sent_before_a_deletion_is_refused_after_it() {
+    let server = TestServer::new();
+    let profile = json!({"profile": "Drinks tea."});
+    let requests = [
+        ("/v1/preferences", preference("alice", "tea")),
+        ("/v1/users/alice", profile),
+    ];
+    for (path, body) in requests {
+        let (sender, rest, reply) = begun(&server, path, &body).await;
+        server.delete("/v1/users/alice").await;
+        sender.send(rest).await.unwrap();
+        drop(sender);
+        let reply = reply.await.unwrap();
+        let error = reply.error();
+        let (code, param) = (error.2.as_deref(), error.3.as_deref());
+        assert_eq!(
+            (error.0, code, param),
+            (409, Some("user_deleted"), Some("user"))
+        );
+        assert_eq!(reply.header("x-should-retry"), "false");
+        assert!(is_unknown(&server, "alice").await, "{path}");
+        // What is sent after it begins anew.
+        let again = server.post(path, &body).await;
+        assert!(again.status < 300, "{path}: {}", again.text());
+        assert!(!is_unknown(&server, "alice").await, "{path}");
+    }
+}
+
+/// The answer comes to its end, and is not kept.
+#[tokio::test]
+async fn an_answer_to_somebody_who_was_deleted_meanwhile_is_not_kept() {
+    for stream in [false, true] {
+        let server = TestServer::new();
+        let body = json!({"model": "tiny-llama", "user": "alice", "temperature": 0, "store": true,
+            "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+        server.gate.close();
+        let asked = post("/v1/chat/completions", &body);
+        let router = server.router.clone();
+        let reply = server.state.tasks.spawn(Reply::read(router, asked));
+        until("the first step", || server.gate.is_reached()).await;
+        server.delete("/v1/users/alice").await;
+        server.gate.open();
+        let reply = reply.await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        if stream {
+            assert!(
+                reply.text().ends_with("data: [DONE]\n\n"),
+                "{}",
+                reply.text()
+            );
+        } else {
+            assert_eq!(reply.header("x-attune-kept"), "false");
+        }
+        assert!(is_unknown(&server, "alice").await);
+        let list = server.get("/v1/chat/completions").await.json();
+        assert_eq!(list["data"], json!([]));
+        let metrics = server.get("/metrics").await;
+        let line = "attune_completions_to_keep_total{outcome=\"user_deleted\"} 1";
+        assert!(metrics.text().contains(line), "{}", metrics.text());
+    }
 }

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
+use axum::Router;
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -17,22 +18,7 @@ pub struct Reply {
 impl TestServer {
     /// Sends a request; an answer that is no success must be OpenAI's envelope.
     pub async fn send(&self, request: Request<Body>) -> Reply {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let reply = Reply {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: axum::body::to_bytes(body, usize::MAX)
-                .await
-                .unwrap()
-                .to_vec(),
-        };
-        assert!(reply.headers.contains_key("x-request-id"));
-        assert!(reply.headers.contains_key("openai-processing-ms"));
-        if reply.status >= 400 && !reply.body.is_empty() {
-            openai::check("ErrorResponse", &reply.json());
-        }
-        reply
+        Reply::read(self.router.clone(), request).await
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -96,6 +82,26 @@ pub fn post(path: &str, body: &Value) -> Request<Body> {
 }
 
 impl Reply {
+    /// What `router` answers, read to its end; an answer that is no success must be OpenAI's envelope.
+    pub async fn read(router: Router, request: Request<Body>) -> Self {
+        let response = router.oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let reply = Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: axum::body::to_bytes(body, usize::MAX)
+                .await
+                .unwrap()
+                .to_vec(),
+        };
+        assert!(reply.headers.contains_key("x-request-id"));
+        assert!(reply.headers.contains_key("openai-processing-ms"));
+        if reply.status >= 400 && !reply.body.is_empty() {
+            openai::check("ErrorResponse", &reply.json());
+        }
+        reply
+    }
+
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
