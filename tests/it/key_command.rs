@@ -67,7 +67,7 @@ fn what_cannot_be_meant_is_refused_with_what_to_type() {
         ),
         (&["new", "--name", "a", "--tenant", "*"], "role admin"),
         (&["new", "--name", "a", "--expires", "40000d"], "2027-01-31"),
-        (&["new", "--name", "a", "--expires", "-1d"], "2027-01-31"),
+        (&["new", "--name", "a", "--expires", "1.5d"], "2027-01-31"),
         (&["new"], "--name"),
         (&["revoke", "a"], "attune key list"),
         (&["list"], "keys.json"),
