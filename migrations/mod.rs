@@ -6,7 +6,11 @@ use crate::store::migrate::Migration;
 
 mod m0001_initial;
 mod m0002_preferences;
+mod m0003_successors;
 
 /// All migrations. A released one never changes.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[m0001_initial::MIGRATION, m0002_preferences::MIGRATION];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    m0001_initial::MIGRATION,
+    m0002_preferences::MIGRATION,
+    m0003_successors::MIGRATION,
+];

@@ -215,6 +215,19 @@ fn fill_2(store: &Store) {
     store.erase_user(&erased(), 1_700_000_800_000).unwrap();
 }
 
+/// Puts what schema 3 added into the store of [`fill_2`].
+fn fill_3(store: &Store) {
+    let record = &adapters()[1];
+    store
+        .replace_adapter(&version("3"), record, 1_700_000_850_000)
+        .unwrap();
+}
+
+fn assert_content_3(store: &Store) {
+    let successors = [(version("3"), version("1"))];
+    assert_eq!(store.successors().unwrap(), successors.into());
+}
+
 fn assert_content_2(store: &Store) {
     let (tenant, now) = (Tenant::new("acme").unwrap(), 1_700_000_900_000);
     let page = Page {
@@ -268,6 +281,9 @@ fn assert_content(store: &Store, schema: u32) {
     assert_eq!(store.aliases().unwrap(), aliases(), "schema {schema}");
     if schema >= 2 {
         assert_content_2(store);
+    }
+    if schema >= 3 {
+        assert_content_3(store);
     }
 }
 
@@ -328,6 +344,7 @@ fn write_fixtures_of_this_schema() {
     let store = Store::open(dir.path(), 1_700_000_000_000).unwrap();
     fill(&store);
     fill_2(&store);
+    fill_3(&store);
     assert_content(&store, SCHEMA);
     fs::write(jsonl, export(&store)).unwrap();
     drop(store);

@@ -129,6 +129,19 @@ pub fn verify(dir: &Path) -> Result<Verified, AdapterError> {
 /// # Errors
 /// `parent` cannot be read.
 pub fn list(parent: &Path) -> Result<Vec<Listed>, AdapterError> {
+    let listed = versions_in(parent)?.into_iter().map(|version| {
+        let path = bundle_dir(parent, &version).join(MANIFEST_FILE);
+        let manifest = read_regular(&path, MAX_MANIFEST_BYTES).and_then(|b| Manifest::parse(&b));
+        Listed { version, manifest }
+    });
+    Ok(listed.collect())
+}
+
+/// Their names alone.
+///
+/// # Errors
+/// `parent` cannot be read.
+pub fn versions_in(parent: &Path) -> Result<Vec<AdapterVersion>, AdapterError> {
     let mut versions = Vec::new();
     for entry in fs::read_dir(parent).map_err(AdapterError::io(parent))? {
         let entry = entry.map_err(AdapterError::io(parent))?;
@@ -138,12 +151,7 @@ pub fn list(parent: &Path) -> Result<Vec<Listed>, AdapterError> {
         }
     }
     versions.sort();
-    let listed = versions.into_iter().map(|version| {
-        let path = bundle_dir(parent, &version).join(MANIFEST_FILE);
-        let manifest = read_regular(&path, MAX_MANIFEST_BYTES).and_then(|b| Manifest::parse(&b));
-        Listed { version, manifest }
-    });
-    Ok(listed.collect())
+    Ok(versions)
 }
 
 impl BundleContents {

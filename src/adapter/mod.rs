@@ -10,6 +10,7 @@
 //! | [`files`] | the two files of a bundle, and what may not lie beside them |
 //! | [`hash`] | the name of a version |
 //! | [`publish`] | write a version so that it is there whole or not at all |
+//! | [`without`] | a version without some of its people |
 //! | [`peft`], [`peft_config`], `peft_targets`, [`peft_export`] | checkpoints as PEFT writes and reads them |
 //! | [`demo`] | the version that a fresh server starts with |
 //! | [`about`] | what a manifest says of a version that is not loaded |
@@ -40,5 +41,6 @@ mod peft_targets;
 pub mod plan;
 pub mod publish;
 pub mod tensors;
+pub mod without;
 
 pub use error::AdapterError;

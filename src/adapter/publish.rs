@@ -3,6 +3,7 @@
 //! The files are written to a hidden directory beside the others, forced to disk, and renamed to the
 //! version's name. Whoever lists versions never sees one that is not whole, whenever the power goes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -11,13 +12,16 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::bundle::{bundle_dir, verify, BundleContents};
+use super::data_until::DataUntil;
 use super::error::AdapterError;
 use super::files::{Files, MANIFEST_FILE, WEIGHTS_FILE};
 use super::hash::content_version;
 use super::lease::Loaded;
 use super::loaded::{LoadError, LoadedVersions};
+use super::manifest::Manifest;
 use super::tensors::encode;
-use crate::ids::AdapterVersion;
+use super::without;
+use crate::ids::{AdapterVersion, UserKey};
 use crate::model::config::ModelConfig;
 
 /// Directories on their way in and out; nobody lists them.
@@ -38,6 +42,23 @@ impl Offered {
     /// A directory that is no bundle, or whose content is not what its name says.
     pub fn read(dir: &Path) -> Result<Self, AdapterError> {
         let files = Files::read(dir)?;
+        Ok(Self { files })
+    }
+
+    /// What `contents` are as a bundle.
+    ///
+    /// # Errors
+    /// Contents that no server could load.
+    pub fn of(contents: &BundleContents) -> Result<Self, AdapterError> {
+        let manifest = contents.manifest.to_bytes()?;
+        contents.check()?;
+        let weights = encode(&contents.tensors)?;
+        let version = content_version(&manifest, &weights);
+        let files = Files {
+            version,
+            manifest,
+            weights,
+        };
         Ok(Self { files })
     }
 
@@ -62,6 +83,39 @@ impl Offered {
         }
     }
 
+    /// Checks it as far as that goes without its base model.
+    ///
+    /// # Errors
+    /// As [`verify`](super::bundle::verify).
+    pub fn verify(&self) -> Result<(), AdapterError> {
+        self.files.verify().map(drop)
+    }
+
+    /// The people whom it knows, and until when what it has learned of each reaches.
+    ///
+    /// # Errors
+    /// A manifest that cannot be used.
+    pub fn people(&self) -> Result<Vec<(UserKey, DataUntil)>, AdapterError> {
+        without::people(&self.files.manifest)
+    }
+
+    /// A name for people.
+    ///
+    /// # Errors
+    /// A manifest that cannot be used.
+    pub fn name(&self) -> Result<Option<String>, AdapterError> {
+        Ok(Manifest::parse(&self.files.manifest)?.name)
+    }
+
+    /// The same version without the people in `gone`, as one that is not published yet.
+    ///
+    /// # Errors
+    /// A bundle that cannot be used.
+    pub fn without(&self, gone: &BTreeSet<UserKey>) -> Result<Self, AdapterError> {
+        let files = without::without(&self.files, gone)?;
+        Ok(Self { files })
+    }
+
     /// Publishes it in `parent`.
     ///
     /// # Errors
@@ -78,16 +132,7 @@ impl Offered {
 /// Contents that no server could load, a failing disk, or a damaged directory of that name; `parent`
 /// has no new version then.
 pub fn write(parent: &Path, contents: &BundleContents) -> Result<AdapterVersion, AdapterError> {
-    let manifest = contents.manifest.to_bytes()?;
-    contents.check()?;
-    let weights = encode(&contents.tensors)?;
-    let version = content_version(&manifest, &weights);
-    let files = Files {
-        version,
-        manifest,
-        weights,
-    };
-    publish(parent, files)
+    Offered::of(contents)?.publish(parent)
 }
 
 /// Publishes the bundle in `dir`, byte for byte, in `parent`.

@@ -20,7 +20,7 @@ pub struct TensorData {
 /// A safetensors file whose header fits its bytes; values are not looked at yet.
 #[derive(Debug)]
 pub struct TensorFile<'data> {
-    views: BTreeMap<String, TensorView<'data>>,
+    pub(super) views: BTreeMap<String, TensorView<'data>>,
 }
 
 impl<'data> TensorFile<'data> {

@@ -100,6 +100,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
             admin::adapters::show_adapter,
             admin::adapters::retire_adapter
         ))
+        .routes(routes!(admin::adapters::forget))
         .routes(routes!(admin::aliases::list_aliases))
         .routes(routes!(admin::aliases::promote))
         .routes(routes!(admin::aliases::roll_back))

@@ -11,6 +11,7 @@ use super::boot::now_unix_ms;
 use super::error::AppError;
 use super::state::AppState;
 use super::versions::error::{no_adapter, no_alias};
+pub use super::versions::forgetting::Replaced;
 use super::versions::live::Installed;
 use super::versions::projection::{InstalledVersion, Named, Projection};
 use super::versions::{Expected, LiveVersions};
@@ -83,8 +84,8 @@ pub struct AliasEntry {
 pub async fn adapters(state: &Arc<AppState>) -> Result<Adapters, AppError> {
     state
         .blocking(|state| {
-            let mut tallies = state.versions.store().tallies()?;
             let now = state.versions.now();
+            let mut tallies = of_successors(&now, state.versions.store().tallies()?);
             let entries = now.versions().map(|v| entry(state, &now, v, &tallies));
             Ok(Adapters {
                 entries: entries.collect(),
@@ -117,6 +118,14 @@ pub async fn install(
     let work = move |live: &LiveVersions| live.install(&name, now_unix_ms());
     let Installed { version, new } = change(state, "install", work).await?;
     Ok((entry_of(state, &version).await?, new))
+}
+
+/// Replaces the versions that know people who were deleted by versions without them, now.
+///
+/// # Errors
+/// See [`LiveVersions::forget_deleted`].
+pub async fn forget_deleted(state: &Arc<AppState>) -> Result<Vec<Replaced>, AppError> {
+    change(state, "forget", |live| live.forget_deleted(now_unix_ms())).await
 }
 
 /// Takes a version out.
@@ -299,6 +308,19 @@ fn entry(
             .copied()
             .unwrap_or_default(),
     }
+}
+
+/// What people thought of a version that was replaced counts for the one in its place.
+fn of_successors(
+    now: &Projection,
+    tallies: BTreeMap<Option<AdapterVersion>, VersionTally>,
+) -> BTreeMap<Option<AdapterVersion>, VersionTally> {
+    let mut sums: BTreeMap<_, VersionTally> = BTreeMap::new();
+    for (version, tally) in tallies {
+        let version = version.map(|version| now.successor(&version).clone());
+        *sums.entry(version).or_default() += tally;
+    }
+    sums
 }
 
 /// Bytes of the files in a directory; what cannot be read does not count.

@@ -99,6 +99,8 @@ pub fn boot_with(
     let limits = Limits {
         keep_completions: config.keep_completions(),
         max_stall: config.max_stall(),
+        keep_versions: config.keep_versions(),
+        forget_within: config.forget_within(),
         ..Limits::default()
     };
     versions

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 
@@ -10,12 +10,13 @@ use super::boot::{now_unix_ms, ALIAS};
 use super::keys::edit::NewKey;
 use super::keys::{self, Role};
 use super::versions::describe::{describe, summary};
+use super::versions::forgetting::Replaced;
 use super::versions::{Expected, Versions};
 use crate::adapter::bundle;
 use crate::adapter::manifest::BaseModel;
 use crate::adapter::peft::{self, PeftImport};
 use crate::adapter::peft_export;
-use crate::adapter::publish;
+use crate::adapter::publish::{self, Offered};
 use crate::base_model::load::{id, locate};
 use crate::config::moment::data_until;
 use crate::config::raw::{Adapter, AdapterImport, DataDir, Key, KeyNew, Model, Store};
@@ -78,6 +79,7 @@ pub fn adapter(command: Adapter) -> Result<String> {
             versions.remove(&version)?;
             Ok(format!("retired {version}\n"))
         }
+        Adapter::Forget { bundles, data } => forget(bundles, &data),
         Adapter::List { data } => Ok(describe(&open(&data)?)?),
         Adapter::Export { bundle, out } => {
             peft_export::export(&bundle::contents(&bundle::locate(&bundle)?)?, &out)?;
@@ -229,18 +231,35 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
             bundle::bundle_dir(out, &version).display()
         ));
     }
-    let versions = open(&import.data)?;
-    let version = publish::write(versions.adapters_dir(), &contents)?;
-    versions.record(
-        &version,
-        import.name.clone(),
-        AdapterSource::Imported,
-        now_unix_ms(),
-    )?;
+    let (offered, source) = (Offered::of(&contents)?, AdapterSource::Imported);
+    let version = open(&import.data)?.install_offered(offered, source, now_unix_ms())?;
     Ok(format!(
         "installed {version}; `attune adapter promote {}` lets it answer\n",
         version.short()
     ))
+}
+
+fn forget(bundles: Option<PathBuf>, data: &DataDir) -> Result<String> {
+    let versions = open(data)?;
+    let replaced = versions.forget_deleted(now_unix_ms())?;
+    let folder = bundles.unwrap_or_else(|| versions.data_dir().join("bundles"));
+    let offered = versions.forget_in_folder(&folder)?;
+    let mut lines = String::new();
+    for Replaced { old, new, people } in replaced {
+        lines.push_str(&format!(
+            "{old} was replaced by {new}, without {people} people\n"
+        ));
+    }
+    if offered > 0 {
+        lines.push_str(&format!(
+            "{offered} bundles were replaced in {}\n",
+            folder.display()
+        ));
+    }
+    if lines.is_empty() {
+        lines.push_str("no version knows anybody who was deleted\n");
+    }
+    Ok(lines)
 }
 
 /// A whole file or none: written beside, synced, renamed.

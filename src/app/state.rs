@@ -33,6 +33,10 @@ pub struct Limits {
     pub answer_timeout: Duration,
     /// Longest time for which an answer waits for a caller who does not read it.
     pub max_stall: Duration,
+    /// How many versions are kept that nobody needs, the newest ones.
+    pub keep_versions: usize,
+    /// How soon people who were deleted leave the versions that know them.
+    pub forget_within: Duration,
     /// How long completions are kept whose requests do not say; `None`: not at all.
     pub keep_completions: Option<Duration>,
     /// Texts longer than this many bytes are tokenized off the async threads.
@@ -46,6 +50,8 @@ impl Default for Limits {
             max_messages: 2048,
             answer_timeout: Duration::from_secs(600),
             max_stall: Duration::from_secs(30),
+            keep_versions: 32,
+            forget_within: Duration::from_secs(86_400),
             keep_completions: None,
             inline_tokenize_bytes: 8 * 1024,
         }

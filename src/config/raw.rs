@@ -24,7 +24,7 @@ pub enum Command {
     /// Models that attune knows by name.
     #[command(subcommand)]
     Model(Model),
-    /// Adapter versions: import, install, promote, roll back, retire, list, verify.
+    /// Adapter versions: import, install, promote, roll back, retire, forget, list, verify.
     #[command(subcommand)]
     Adapter(Adapter),
     /// API keys: make, list, revoke. A server that runs follows within seconds.
@@ -122,6 +122,13 @@ pub struct Serve {
     /// refuses. Answers and deletions go on.
     #[arg(long, env = "ATTUNE_MIN_FREE_DISK", default_value = "256MiB")]
     pub min_free_disk: String,
+    /// Versions that are kept though no alias names, named before or tries them: so many of the newest.
+    #[arg(long, env = "ATTUNE_KEEP_VERSIONS", default_value_t = 32)]
+    pub keep_versions: u32,
+    /// Seconds after which no version has the id or the rows of a person who was deleted. They are out of
+    /// reach at once; each version that has them is replaced by one without, for many deletions at once.
+    #[arg(long, env = "ATTUNE_FORGET_WITHIN", default_value_t = 86_400)]
+    pub forget_within: u64,
     /// Do not put the demo version into a fresh data directory.
     #[arg(long, env = "ATTUNE_NO_DEMO")]
     pub no_demo: bool,
@@ -268,6 +275,15 @@ pub enum Adapter {
     Retire {
         /// The version, or its first 8 or more digits.
         version: String,
+        /// Where.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Replace each version that knows people who were deleted by one without their ids and rows.
+    Forget {
+        /// The bundle folder, where bundles are replaced, too; `bundles` in the data directory if missing.
+        #[arg(long, env = "ATTUNE_BUNDLES")]
+        bundles: Option<PathBuf>,
         /// Where.
         #[command(flatten)]
         data: DataDir,

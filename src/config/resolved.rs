@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A month: whoever asks to be deleted need not wait longer.
+const MAX_FORGET_SECONDS: u64 = 30 * 86_400;
+
 /// A hundred years.
 const MAX_KEEP_SECONDS: u64 = 100 * 365 * 86_400;
 
@@ -58,6 +61,8 @@ pub struct ServeConfig {
     shutdown_timeout: Duration,
     keep_completions: Option<Duration>,
     min_free_disk: u64,
+    keep_versions: usize,
+    forget_within: Duration,
     demo: bool,
 }
 
@@ -142,6 +147,8 @@ impl ServeConfig {
                 "0" => 0,
                 size => parse_bytes("--min-free-disk", size)? as u64,
             },
+            keep_versions: usize::try_from(raw.keep_versions).unwrap_or(usize::MAX),
+            forget_within: forget_within(raw.forget_within)?,
             demo: !raw.no_demo,
         })
     }
@@ -236,6 +243,16 @@ impl ServeConfig {
         self.keep_completions
     }
 
+    /// How many versions are kept that nobody needs.
+    pub fn keep_versions(&self) -> usize {
+        self.keep_versions
+    }
+
+    /// How soon people who were deleted leave the versions that know them.
+    pub fn forget_within(&self) -> Duration {
+        self.forget_within
+    }
+
     /// Whether a fresh data directory gets the demo version.
     pub fn demo(&self) -> bool {
         self.demo
@@ -321,6 +338,16 @@ fn max_stall(raw: &Serve) -> Result<Duration, ConfigError> {
             problem: format!("{seconds} is not in 1..={MAX_STALL_SECONDS} seconds"),
         }),
     }
+}
+
+fn forget_within(seconds: u64) -> Result<Duration, ConfigError> {
+    if seconds > MAX_FORGET_SECONDS {
+        return Err(ConfigError {
+            setting: "--forget-within",
+            problem: format!("{seconds} is not in 0..={MAX_FORGET_SECONDS} (30 days)"),
+        });
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn tensor_parallel(raw: &Serve) -> Result<usize, ConfigError> {

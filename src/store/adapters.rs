@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::record::Record;
 use crate::store::trees::Edit;
-use crate::store::{keys, Store, StoreError};
+use crate::store::{keys, Store, StoreError, SuccessorRecord};
 
 /// An installed adapter version. Key: (version).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,9 @@ impl Store {
             writer.commit(&[])?;
             return Ok(earlier);
         }
-        writer.commit(&[edit])?;
+        // What comes back is no replaced version any more.
+        let back = Edit::delete::<SuccessorRecord>(key(&adapter.version));
+        writer.commit(&[edit, back])?;
         Ok(adapter.clone())
     }
 

@@ -92,7 +92,8 @@ impl Store {
     }
 
     /// Moves `alias` from `expected` (`None`: it does not exist yet) to `new`, and returns its new
-    /// record, which is durable. Moving it to where it is changes nothing and returns its record.
+    /// record, which is durable. Moving it to where it is changes nothing and returns its record. A version
+    /// that was replaced stands for the one in its place.
     ///
     /// Checks and write are one step: no other write comes between them.
     ///
@@ -118,8 +119,12 @@ impl Store {
         mut edits: Vec<Edit>,
     ) -> Result<AliasRecord, CasError> {
         let writer = self.trees().writer()?;
+        // Whoever names a version that was replaced means the one in its place.
+        let new = &self.successor_of(new)?;
+        let place = expected.map(|version| self.successor_of(version));
+        let place = place.transpose()?;
         let current = self.alias(alias)?;
-        if current.as_ref().map(|record| &record.version) != expected {
+        if current.as_ref().map(|record| &record.version) != place.as_ref() {
             return Err(CasError::Conflict {
                 alias: alias.clone(),
                 expected: expected.cloned(),

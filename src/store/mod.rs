@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `keys` | the bytes of a key |
 //! | `record` | the envelope around each value, and the table of record kinds |
-//! | `users`, `profiles`, `adapters`, `aliases`, `canaries`, `decisions`, `tombstones` | one record kind each, with its methods on [`Store`] |
+//! | `users`, `profiles`, `adapters`, `aliases`, `canaries`, `successors`, `decisions`, `tombstones` | one record kind each, with its methods on [`Store`] |
 //! | `completions`, `preferences`, `feedback` | the same, of kinds that belong to a tenant's person; `owned` has what they share |
 //! | `by_user`, `idempotency` | which records are a person's; which requests were done |
 //! | `moments` | in which order deletions and requests came |
@@ -64,6 +64,7 @@ mod seal;
 mod serving;
 mod snapshot;
 mod space;
+mod successors;
 mod tally;
 mod tombstones;
 mod training_set;
@@ -94,6 +95,7 @@ pub use profiles::ProfileRecord;
 pub use serving::KnownPerson;
 pub use snapshot::{ExportSummary, SnapshotFile};
 pub use space::{Disk, Space};
+pub use successors::SuccessorRecord;
 pub use tally::VersionTally;
 pub use tombstones::{tombstone_digest, TombstoneRecord};
 pub use training_set::{Deletions, SnapshotPair, TrainingSet};

@@ -17,6 +17,7 @@ use crate::store::feedback::FeedbackRecord;
 use crate::store::idempotency::IdempotencyRecord;
 use crate::store::preferences::PreferenceRecord;
 use crate::store::profiles::ProfileRecord;
+use crate::store::successors::SuccessorRecord;
 use crate::store::tombstones::TombstoneRecord;
 use crate::store::trees::Trees;
 use crate::store::users::UserRecord;
@@ -38,6 +39,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::of::<IdempotencyRecord>(),
     Kind::of::<PreferenceRecord>(),
     Kind::of::<ProfileRecord>(),
+    Kind::of::<SuccessorRecord>(),
     Kind::of::<TombstoneRecord>(),
     Kind::of::<UserRecord>(),
 ];

@@ -1,6 +1,7 @@
 //! What people thought of each adapter version.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use crate::ids::AdapterVersion;
 use crate::store::feedback::Rating;
@@ -19,6 +20,16 @@ pub struct VersionTally {
     pub liked: u64,
     /// Thumbs down, and one or two stars.
     pub disliked: u64,
+}
+
+impl AddAssign for VersionTally {
+    fn add_assign(&mut self, other: Self) {
+        self.won += other.won;
+        self.lost += other.lost;
+        self.other_preferences += other.other_preferences;
+        self.liked += other.liked;
+        self.disliked += other.disliked;
+    }
 }
 
 impl Store {

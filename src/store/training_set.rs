@@ -12,7 +12,7 @@ use crate::store::profiles::ProfileRecord;
 use crate::store::record::{self, RawRecord, Record};
 use crate::store::snapshot::FORMAT;
 use crate::store::tombstones::{tombstone_digest, TombstoneRecord};
-use crate::store::{lines, StoreError};
+use crate::store::{lines, Store, StoreError};
 
 /// A pair of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,11 @@ pub struct Deletions {
 }
 
 impl Deletions {
+    /// Whether nobody was.
+    pub fn is_empty(&self) -> bool {
+        self.tombstones.is_empty()
+    }
+
     /// When `user` was deleted last, in milliseconds since 1970.
     pub fn of(&self, user: &UserKey) -> Option<u64> {
         if self.tombstones.is_empty() {
@@ -73,6 +78,20 @@ impl Deletions {
         }
         let digest = tombstone_digest(&self.store_id, user);
         self.tombstones.get(&digest).copied()
+    }
+}
+
+impl Store {
+    /// Who was deleted from this store, and when.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn deletions(&self) -> Result<Deletions, StoreError> {
+        let tombstones = self.tombstones()?.into_iter();
+        Ok(Deletions {
+            store_id: self.info()?.store_id,
+            tombstones: tombstones.map(|t| (t.digest, t.deleted_unix_ms)).collect(),
+        })
     }
 }
 

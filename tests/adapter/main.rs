@@ -5,3 +5,4 @@ mod demo;
 mod loaded;
 mod peft;
 mod support;
+mod without;

@@ -8,7 +8,7 @@ use axum::Json;
 
 use crate::api::error::ApiError;
 use crate::api::extract::{Admin, JsonBody, PathPart};
-use crate::api::types::admin::{AdapterList, AdapterObject, RetiredObject};
+use crate::api::types::admin::{AdapterList, AdapterObject, ReplacedList, RetiredObject};
 use crate::api::types::admin_request::InstallRequest;
 use crate::api::types::error::ErrorResponse;
 use crate::app::admin;
@@ -109,6 +109,28 @@ pub(in crate::api) async fn retire_adapter(
 ) -> Result<Json<RetiredObject>, ApiError> {
     let version = admin::retire(&state, digits(version)?).await?;
     Ok(Json(version.into()))
+}
+
+/// Forget deleted people now
+///
+/// Each version that knows people who were deleted is replaced by one without their ids and rows: aliases and
+/// canaries follow, and the old name leads to the new version. The server does so by itself within
+/// `--forget-within`.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/forget",
+    tag = "admin",
+    responses(
+        (status = 200, description = "What was replaced", body = ReplacedList),
+        (status = "4XX", description = "A caller who may not ask", body = ErrorResponse),
+        (status = 503, description = "A version could not be replaced; the others were", body = ErrorResponse),
+    )
+)]
+pub(in crate::api) async fn forget(
+    State(state): State<Arc<AppState>>,
+    _: Admin,
+) -> Result<Json<ReplacedList>, ApiError> {
+    Ok(Json(admin::forget_deleted(&state).await?.into()))
 }
 
 /// What is not a version's digits names no version.

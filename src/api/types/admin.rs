@@ -5,7 +5,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::admin::{
-    AdapterEntry, AdapterSource, Adapters, AliasEntry, CanaryRecord, DecisionRecord, VersionTally,
+    AdapterEntry, AdapterSource, Adapters, AliasEntry, CanaryRecord, DecisionRecord, Replaced,
+    VersionTally,
 };
 use crate::ids::{AdapterVersion, Alias};
 
@@ -81,6 +82,28 @@ pub struct RetiredObject {
     pub version: String,
     /// Always true.
     pub deleted: bool,
+}
+
+/// A version that was replaced by one without people who were deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReplacedObject {
+    /// Always `adapter.replaced`.
+    pub object: &'static str,
+    /// The version that is no more.
+    pub version: String,
+    /// The version in its place.
+    pub successor: String,
+    /// How many people left.
+    pub people: usize,
+}
+
+/// All versions that were replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReplacedList {
+    /// Always `list`.
+    pub object: &'static str,
+    /// By the name that they had.
+    pub data: Vec<ReplacedObject>,
 }
 
 /// An alias.
@@ -214,6 +237,21 @@ impl From<AdapterVersion> for RetiredObject {
             object: "adapter.deleted",
             version: version.into(),
             deleted: true,
+        }
+    }
+}
+
+impl From<Vec<Replaced>> for ReplacedList {
+    fn from(replaced: Vec<Replaced>) -> Self {
+        let object = |replaced: Replaced| ReplacedObject {
+            object: "adapter.replaced",
+            version: replaced.old.into(),
+            successor: replaced.new.into(),
+            people: replaced.people,
+        };
+        Self {
+            object: "list",
+            data: replaced.into_iter().map(object).collect(),
         }
     }
 }

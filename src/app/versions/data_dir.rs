@@ -4,10 +4,12 @@
 //! installed when its bundle is in place *and* its record is durable, in this order; a crash between
 //! the two leaves a bundle that nobody names.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::error::VersionsError;
-use crate::adapter::bundle::{self, bundle_dir};
+use super::forgetting;
+use crate::adapter::publish::Offered;
 use crate::adapter::{demo, publish};
 use crate::base_model::BaseModel;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
@@ -106,12 +108,74 @@ impl Versions {
         source: AdapterSource,
         now_unix_ms: u64,
     ) -> Result<AdapterVersion, VersionsError> {
-        let version = publish::copy(dir, &self.adapters)?;
-        let name = bundle::verify(&bundle_dir(&self.adapters, &version))?
-            .manifest
-            .name;
-        self.record(&version, name, source, now_unix_ms)?;
+        self.install_offered(Offered::read(dir)?, source, now_unix_ms)
+    }
+
+    /// Publishes what was read or made, and records it. People who were deleted after what was learned of
+    /// them are left out: then the version has another name.
+    ///
+    /// # Errors
+    /// A bundle that does not verify; nothing was changed.
+    pub fn install_offered(
+        &self,
+        offered: Offered,
+        source: AdapterSource,
+        now_unix_ms: u64,
+    ) -> Result<AdapterVersion, VersionsError> {
+        offered.verify()?;
+        let (named, offered) = self.without_deleted(offered)?;
+        let name = offered.name()?;
+        let version = offered.publish(&self.adapters)?;
+        let record = AdapterRecord {
+            version: version.clone(),
+            name,
+            installed_unix_ms: now_unix_ms,
+            source,
+        };
+        self.record_as(&named, &record)?;
         Ok(version)
+    }
+
+    /// A bundle on its way in, without the people who were deleted after what was learned of them; and the
+    /// name that it had with them.
+    ///
+    /// # Errors
+    /// A bundle that cannot be used; the store cannot be read.
+    pub(super) fn without_deleted(
+        &self,
+        offered: Offered,
+    ) -> Result<(AdapterVersion, Offered), VersionsError> {
+        let named = offered.version().clone();
+        let deletions = self.store.deletions()?;
+        if deletions.is_empty() {
+            return Ok((named, offered));
+        }
+        let (gone, _) = forgetting::deleted(&deletions, offered.people()?);
+        if gone.is_empty() {
+            return Ok((named, offered));
+        }
+        let people = gone.len();
+        tracing::info!(version = %named, people, "a bundle knows people who were deleted; they are left out");
+        Ok((named, offered.without(&gone)?))
+    }
+
+    /// Records a version whose bundle is in place, which was offered under the name `named`; false if it was
+    /// recorded before.
+    ///
+    /// # Errors
+    /// The write fails.
+    pub(super) fn record_as(
+        &self,
+        named: &AdapterVersion,
+        record: &AdapterRecord,
+    ) -> Result<bool, StoreError> {
+        if *named == record.version {
+            return Ok(self.store.insert_adapter(record)? == *record);
+        }
+        let new = self.store.adapter(&record.version)?.is_none();
+        let now_unix_ms = record.installed_unix_ms;
+        self.store.replace_adapter(named, record, now_unix_ms)?;
+        Ok(new)
     }
 
     /// Records a version whose bundle is in place; false if it was recorded before.
@@ -131,7 +195,7 @@ impl Versions {
             installed_unix_ms,
             source,
         };
-        Ok(self.store.insert_adapter(&record)? == record)
+        self.record_as(version, &record)
     }
 
     /// Removes a version: its record, durably, then its bundle. A crash between the two leaves a bundle
@@ -157,8 +221,44 @@ impl Versions {
         found.retain(|adapter| digits.begin(&adapter.version));
         match found.as_slice() {
             [one] => Ok(one.version.clone()),
-            [] => Err(VersionsError::Unknown(digits.clone())),
+            [] => self.replaced(digits),
             _ => Err(VersionsError::Ambiguous(digits.clone())),
+        }
+    }
+
+    /// The version in the place of the one that began with `digits`.
+    fn replaced(&self, digits: &VersionDigits) -> Result<AdapterVersion, VersionsError> {
+        let successors = self.store.successors()?.into_iter();
+        let new: BTreeSet<_> = successors
+            .filter(|(old, _)| digits.begin(old))
+            .map(|(_, new)| new)
+            .collect();
+        let mut new = new.into_iter();
+        let unknown = || VersionsError::Unknown(digits.clone());
+        match (new.next(), new.next()) {
+            (Some(_), Some(_)) => Err(VersionsError::Ambiguous(digits.clone())),
+            (Some(one), None) if self.store.adapter(&one)?.is_some() => Ok(one),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Whether `actual` is where it is expected: a version that was replaced stands for the one in its
+    /// place.
+    fn is_met(
+        &self,
+        expected: &Expected,
+        actual: Option<&AdapterVersion>,
+    ) -> Result<bool, VersionsError> {
+        if expected.is_met_by(actual) {
+            return Ok(true);
+        }
+        let Expected::Version(digits) = expected else {
+            return Ok(false);
+        };
+        match self.replaced(digits) {
+            Ok(new) => Ok(Some(&new) == actual),
+            Err(VersionsError::Unknown(_) | VersionsError::Ambiguous(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -178,7 +278,7 @@ impl Versions {
             alias: alias.clone(),
             actual,
         };
-        if !expected.is_met_by(actual.as_ref()) {
+        if !self.is_met(expected, actual.as_ref())? {
             return Err(conflict(actual));
         }
         self.store

@@ -54,7 +54,20 @@ pub async fn lease(
     let _waiting = first_use.waiting.try_acquire().map_err(overloaded)?;
     let closed = |_| AppError::ShuttingDown;
     let _loading = first_use.loading.acquire().await.map_err(closed)?;
-    // `hold` looks again: whoever waited before may have loaded it.
-    let load = move |state: &AppState| Ok(Lease::of(&state.versions.hold(&version)?));
-    state.blocking(load).await
+    state.blocking(move |state| load(state, &version)).await
+}
+
+/// It may have been loaded by whoever waited before, and retired or replaced since it was named.
+fn load(state: &AppState, version: &InstalledVersion) -> Result<Lease, AppError> {
+    let (versions, name) = (&state.versions, &version.record.version);
+    let held = versions.hold(version);
+    let now = versions.now();
+    if now.version(name).is_some() {
+        return Ok(Lease::of(&held?));
+    }
+    versions.loaded().forget(name);
+    match now.version(now.successor(name)) {
+        Some(next) => Ok(Lease::of(&versions.hold(next)?)),
+        None => Err(AppError::ModelNotFound(name.to_string())),
+    }
 }

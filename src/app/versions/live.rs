@@ -22,7 +22,7 @@ use crate::adapter::loaded::{LoadError, LoadedVersions};
 use crate::adapter::publish::Offered;
 use crate::app::error::AppError;
 use crate::ids::{AdapterVersion, Alias, UserKey, VersionDigits};
-use crate::store::{AdapterSource, CanaryRecord, DecisionRecord, Store};
+use crate::store::{AdapterRecord, AdapterSource, CanaryRecord, DecisionRecord, Store};
 
 /// The versions of a running server.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct LiveVersions {
     now: RwLock<Arc<Projection>>,
     /// Held from a look at the store until the projection has followed: one change at a time.
     changing: Mutex<()>,
+    /// Held while people who were deleted leave: one such run at a time.
+    forgetting: Mutex<()>,
 }
 
 /// What an installation did.
@@ -62,6 +64,7 @@ impl LiveVersions {
         let live = Self {
             now: RwLock::new(Arc::new(Projection::divided_by(split))),
             changing: Mutex::new(()),
+            forgetting: Mutex::new(()),
             disk,
             base,
             bundles,
@@ -70,6 +73,10 @@ impl LiveVersions {
         };
         live.follow()?;
         live.warn();
+        // What a process left that was killed between two steps.
+        if let Err(error) = live.disk.sweep() {
+            tracing::warn!(%error, "bundles that nobody names are still there");
+        }
         Ok(live)
     }
 
@@ -98,6 +105,11 @@ impl LiveVersions {
         &self.first_use
     }
 
+    /// The folder from which bundles are installed.
+    pub(super) fn bundles(&self) -> &Path {
+        &self.bundles
+    }
+
     /// What is installed and named now.
     pub fn now(&self) -> Arc<Projection> {
         let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
@@ -117,9 +129,13 @@ impl LiveVersions {
     pub fn install(&self, name: &str, now_unix_ms: u64) -> Result<Installed, AppError> {
         let dir = bundle_folder::locate(&self.bundles, name)?;
         // The long part, before others have to wait.
-        let offered = Offered::read(&dir).map_err(bundle_folder::unusable)?;
+        let read = Offered::read(&dir).map_err(bundle_folder::unusable)?;
+        // Made while somebody was deleted: without them.
+        let (named, offered) = self.disk.without_deleted(read)?;
         let version = offered.version().clone();
-        if self.now().version(&version).is_some_and(|v| v.fits) {
+        let now = self.now();
+        let there = now.version(&version).is_some_and(|v| v.fits);
+        if there && now.successor(&named) == &version {
             let new = false;
             return Ok(Installed { version, new });
         }
@@ -131,8 +147,13 @@ impl LiveVersions {
             return Err(AppError::Store(error.to_string()));
         }
         // If this fails, the bundle stays: whether the record is there tells the next start only.
-        let (name, source) = (loaded.adapter().name.clone(), AdapterSource::Installed);
-        let new = self.disk.record(&version, name, source, now_unix_ms)?;
+        let record = AdapterRecord {
+            version: version.clone(),
+            name: loaded.adapter().name.clone(),
+            installed_unix_ms: now_unix_ms,
+            source: AdapterSource::Installed,
+        };
+        let new = self.disk.record_as(&named, &record)?;
         self.follow()?;
         tracing::info!(%version, "installed");
         Ok(Installed { version, new })
@@ -249,11 +270,17 @@ impl LiveVersions {
     pub fn retire(&self, digits: &VersionDigits) -> Result<AdapterVersion, AppError> {
         let _changing = self.changing();
         let version = self.now().find(digits)?.record.version.clone();
-        self.disk.remove(&version)?;
-        self.follow()?;
-        self.loaded.forget(&version);
+        self.take_out(&version)?;
         tracing::info!(%version, "retired");
         Ok(version)
+    }
+
+    /// Takes a version out that no alias names or tries; for whoever holds `changing`.
+    pub(super) fn take_out(&self, version: &AdapterVersion) -> Result<(), VersionsError> {
+        self.disk.remove(version)?;
+        self.follow()?;
+        self.loaded.forget(version);
+        Ok(())
     }
 
     fn move_alias(
@@ -273,7 +300,7 @@ impl LiveVersions {
     /// Holds an installed version in memory, before an alias names it.
     fn ready(&self, version: &AdapterVersion) -> Result<Arc<Loaded>, VersionsError> {
         let now = self.now();
-        let installed = now.version(version);
+        let installed = now.version(now.successor(version));
         self.hold(installed.ok_or_else(|| VersionsError::NotInstalled(version.clone()))?)
     }
 
@@ -306,7 +333,7 @@ impl LiveVersions {
     }
 
     /// Puts what the store says now in place of what it said before.
-    fn follow(&self) -> Result<Arc<Projection>, VersionsError> {
+    pub(super) fn follow(&self) -> Result<Arc<Projection>, VersionsError> {
         let next = Arc::new(self.project(&self.now())?);
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *now, next.clone());
@@ -317,7 +344,13 @@ impl LiveVersions {
     }
 
     /// No change panics between store and projection, and the store is what counts: poison is ignored.
-    fn changing(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Likewise.
+    pub(super) fn forgetting(&self) -> MutexGuard<'_, ()> {
+        let guard = self.forgetting.lock();
+        guard.unwrap_or_else(PoisonError::into_inner)
     }
 }

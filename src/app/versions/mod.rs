@@ -7,6 +7,8 @@
 //! | `project` | the store becomes the next projection |
 //! | [`live`] | versions change while the server runs: a commit, then the next projection |
 //! | [`first_use`] | a version that a request names is loaded then |
+//! | [`forgetting`], `live_forgetting` | people who were deleted leave the versions |
+//! | `retention` | old versions go |
 //! | [`bundle_folder`] | names in the folder from which bundles are installed |
 //! | [`describe`] | versions as lines for people |
 //! | [`error`] | what goes wrong |
@@ -16,9 +18,12 @@ pub mod data_dir;
 pub mod describe;
 pub mod error;
 pub mod first_use;
+pub mod forgetting;
 pub mod live;
+mod live_forgetting;
 mod project;
 pub mod projection;
+mod retention;
 
 pub use data_dir::{Expected, LoadedBase, Versions};
 pub use error::VersionsError;

@@ -42,6 +42,7 @@ impl LiveVersions {
             split: before.split.clone(),
             versions,
             aliases,
+            successors: self.store().successors()?,
         })
     }
 

@@ -19,6 +19,8 @@ pub struct Projection {
     pub(super) split: SplitKey,
     pub(super) versions: BTreeMap<AdapterVersion, Arc<InstalledVersion>>,
     pub(super) aliases: BTreeMap<Alias, Named>,
+    /// What is in the place of versions that were replaced.
+    pub(super) successors: BTreeMap<AdapterVersion, AdapterVersion>,
 }
 
 /// An installed version.
@@ -71,7 +73,7 @@ impl Projection {
         self.by_alias_for(alias, None)
     }
 
-    /// The installed version that begins with `digits`.
+    /// The installed version that begins with `digits`, or is in the place of one that did.
     ///
     /// # Errors
     /// [`VersionsError::Unknown`], [`VersionsError::Ambiguous`].
@@ -80,9 +82,35 @@ impl Projection {
         let mut found = self.versions.values().filter(begin);
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one),
-            (None, _) => Err(VersionsError::Unknown(digits.clone())),
+            (None, _) => self.replaced(digits),
             _ => Err(VersionsError::Ambiguous(digits.clone())),
         }
+    }
+
+    fn replaced(&self, digits: &VersionDigits) -> Result<&Arc<InstalledVersion>, VersionsError> {
+        let old = self.successors.iter().filter(|(old, _)| digits.begin(old));
+        let mut new = old.map(|(_, new)| new);
+        let unknown = || VersionsError::Unknown(digits.clone());
+        let first = new.next().ok_or_else(unknown)?;
+        if new.any(|other| other != first) {
+            return Err(VersionsError::Ambiguous(digits.clone()));
+        }
+        self.versions.get(first).ok_or_else(unknown)
+    }
+
+    /// The version in the place of `version`: itself, if it was not replaced.
+    pub fn successor<'a>(&'a self, version: &'a AdapterVersion) -> &'a AdapterVersion {
+        self.successors.get(version).unwrap_or(version)
+    }
+
+    /// Whether an alias names or tries `version`.
+    pub fn names(&self, version: &AdapterVersion) -> bool {
+        let is_it = |held: &Option<Arc<Loaded>>| {
+            held.as_ref()
+                .is_some_and(|held| held.adapter().version == *version)
+        };
+        let mut aliases = self.aliases.values();
+        aliases.any(|named| is_it(&named.current) || is_it(&named.tried))
     }
 
     /// What is known of an installed version.

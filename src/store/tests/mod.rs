@@ -12,6 +12,7 @@ mod model;
 mod people;
 mod room;
 mod snapshot;
+mod successors;
 
 use std::path::Path;
 

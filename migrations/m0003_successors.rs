@@ -1,0 +1,34 @@
+//! Schema 3. Only new kinds.
+//!
+//! | kind | tree | key | data |
+//! |---|---|---|---|
+//! | `successor` v1 | `successors` | (version) | version, successor, replaced_unix_ms |
+
+use crate::store::migrate::Migration;
+use crate::store::record::RawRecord;
+
+pub(super) const MIGRATION: Migration = Migration {
+    to: 3,
+    about: "successors of versions",
+    kinds: &[
+        ("adapter", 1),
+        ("alias", 1),
+        ("by_user", 1),
+        ("canary", 1),
+        ("completion", 1),
+        ("decision", 1),
+        ("feedback", 1),
+        ("idempotency", 1),
+        ("preference", 1),
+        ("profile", 1),
+        ("successor", 1),
+        ("tombstone", 1),
+        ("user", 1),
+    ],
+    upgrade,
+};
+
+/// All kinds of schema 2 are kinds of schema 3.
+fn upgrade(record: RawRecord) -> Result<Option<RawRecord>, String> {
+    Err(format!("schema 2 has no {}", record.kind))
+}
