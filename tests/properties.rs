@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "properties/driver.rs"]
 mod driver;
+#[path = "properties/fairness.rs"]
+mod fairness;
 #[path = "properties/faults.rs"]
 mod faults;
 #[path = "properties/mock.rs"]

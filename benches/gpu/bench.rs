@@ -15,9 +15,10 @@ use attune::engine::block_hash::CacheSalt;
 use attune::engine::chosen::ChosenTokens;
 use attune::engine::clock::Clock;
 use attune::engine::device_memory;
+use attune::engine::fairness::Sharing;
 use attune::engine::kv_cache::KvCache;
 use attune::engine::model_runner::ModelRunner;
-use attune::engine::request::{EngineEvent, EngineRequest, SamplingParams, TimeLimits};
+use attune::engine::request::{EngineEvent, EngineRequest, Payer, SamplingParams, TimeLimits};
 use attune::engine::runner::Runner;
 use attune::engine::sampler::Wish;
 use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
@@ -317,6 +318,7 @@ fn engine(decoder: &Arc<Decoder>, max_running: usize, queue: usize) -> Result<En
         max_running,
         max_queued: queue,
         max_queued_tokens: usize::MAX / 2,
+        sharing: Sharing::default(),
         token_budget: 2048,
         prefix_cache: false,
         seed: 0,
@@ -340,6 +342,7 @@ fn request(cli: &Cli, config: &ModelConfig, user: usize, seed: usize) -> EngineR
         end_ids: Arc::from([]),
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
+        payer: Payer::default(),
         limits: TimeLimits::default(),
     }
 }

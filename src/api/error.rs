@@ -207,6 +207,12 @@ impl ApiError {
         Self::new(status, "overloaded_error", Some(code), message).retry_after(retry_after)
     }
 
+    /// 429: one caller has too much under way.
+    fn too_many(message: String, retry_after: Duration) -> Self {
+        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded"));
+        Self::new(status, "rate_limit_error", code, message).retry_after(retry_after)
+    }
+
     /// 503: there is no place for the connection.
     pub fn too_many_connections() -> Self {
         Self::new(
@@ -281,7 +287,7 @@ impl From<AppError> for ApiError {
         let message = error.to_string();
         match error {
             AppError::Invalid { field, message } => Self::invalid("invalid_value", field, message),
-            AppError::ContextLength { field, .. } => {
+            AppError::ContextLength { field, .. } | AppError::TextTooLong { field, .. } => {
                 Self::invalid("context_length_exceeded", field, message)
             }
             AppError::TooMuch(_) => {
@@ -294,7 +300,8 @@ impl From<AppError> for ApiError {
             }
             AppError::UserNotAllowed => Self::forbidden(message).about("user"),
             AppError::RoleMissing(_) | AppError::TenantOnly => Self::forbidden(message),
-            AppError::Overloaded { retry_after } => {
+            AppError::TooMany { retry_after, .. } => Self::too_many(message, retry_after),
+            AppError::Overloaded { retry_after } | AppError::Late { retry_after } => {
                 Self::overloaded("engine_overloaded", message, retry_after)
             }
             AppError::ShuttingDown => Self::shutting_down(),
@@ -317,9 +324,7 @@ impl From<AppError> for ApiError {
             AppError::UserDeleted => Self::conflict("user_deleted", message).about("user"),
             AppError::Conflict(_) => Self::conflict("conflict", message),
             AppError::AdapterMemory(_) => {
-                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "adapter_memory_full");
-                let error = Self::new(status, "overloaded_error", Some(code), message);
-                error.about("model").retry_after(MEMORY_RETRY_AFTER)
+                Self::overloaded("adapter_memory_full", message, MEMORY_RETRY_AFTER).about("model")
             }
             AppError::AdapterDamaged { version, reason } => {
                 tracing::error!(%version, %reason, "an installed version cannot be loaded");
@@ -391,6 +396,17 @@ mod tests {
                 Some("messages"),
             ),
             (
+                AppError::TextTooLong {
+                    field: "prompt",
+                    bytes: 99,
+                    context: 8,
+                },
+                400,
+                INVALID_REQUEST,
+                "context_length_exceeded",
+                Some("prompt"),
+            ),
+            (
                 AppError::ModelNotFound("x".into()),
                 404,
                 INVALID_REQUEST,
@@ -430,6 +446,24 @@ mod tests {
                 503,
                 "overloaded_error",
                 "engine_overloaded",
+                None,
+            ),
+            (
+                AppError::Late { retry_after: after },
+                503,
+                "overloaded_error",
+                "engine_overloaded",
+                None,
+            ),
+            (
+                AppError::TooMany {
+                    whose: "user",
+                    cap: 8,
+                    retry_after: after,
+                },
+                429,
+                "rate_limit_error",
+                "rate_limit_exceeded",
                 None,
             ),
             (AppError::ShuttingDown, 503, SERVER, "shutting_down", None),

@@ -35,6 +35,15 @@ pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> impl IntoResp
 
 /// What the engine does not count itself.
 fn publish(stats: &EngineStats) {
+    let queued = stats.waiting.saturating_sub(stats.held + stats.put_back);
+    for (reason, count) in [
+        ("queued", queued),
+        ("encoding", stats.held),
+        ("preempted", stats.put_back),
+    ] {
+        metrics::gauge!("attune_num_requests_waiting_by_reason", "reason" => reason)
+            .set(count as f64);
+    }
     metrics::gauge!("attune_kv_blocks_used").set(stats.blocks_used as f64);
     metrics::gauge!("attune_kv_blocks_total").set(stats.blocks_total as f64);
     metrics::counter!("attune_engine_steps_total").absolute(stats.steps);

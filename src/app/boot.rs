@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::address::Identity;
@@ -137,6 +138,7 @@ fn state(
         alias,
         keys,
         identity: Identity::new(),
+        encoding: Arc::new(Semaphore::new(limits.encode_at_once)),
         limits,
         started: SystemTime::now(),
         work: TaskTracker::new(),

@@ -13,6 +13,9 @@ pub use crate::text::chat_template::ChatMessage;
 use crate::text::tokenizer::TextError;
 use crate::text::user_info;
 
+/// What a message costs beside its text, as bytes of text.
+const MESSAGE_BYTES: usize = 64;
+
 /// A chat request, checked.
 #[derive(Debug, Clone)]
 pub struct ChatCommand {
@@ -39,6 +42,7 @@ pub async fn start(
     command: ChatCommand,
     began_unix_ms: u64,
 ) -> Result<(Running, Option<Keeper>), AppError> {
+    let hold = generate::hold(state, caller, &command.user, command.options.n)?;
     let selection =
         selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
     let mut messages = command.messages;
@@ -46,15 +50,19 @@ pub async fn start(
     if let Some(info) = selection.profile() {
         user_info::put_into(&mut messages, info);
     }
-    let bytes = messages.iter().map(|m| m.content.len()).sum();
-    let prompt = generate::tokenize(state, bytes, move |state| encode(state, &messages)).await?;
-    let running = generate::submit(state, &selection, "messages", vec![prompt], command.options)?;
+    let bytes = messages.iter().map(|m| MESSAGE_BYTES + m.content.len());
+    let prompt = generate::tokenize(state, bytes.sum(), move |state| encode(state, &messages));
+    let prompts = vec![prompt.await?];
+    let options = command.options;
+    let running = generate::submit(state, &selection, hold, "messages", prompts, options)?;
     Ok((running, keeper))
 }
 
 fn encode(state: &AppState, messages: &[ChatMessage]) -> Result<Vec<u32>, AppError> {
     let template = state.template.as_ref().ok_or(TextError::NoChatTemplate);
     template
-        .and_then(|template| template.encode(&state.tokenizer, messages, true))
+        .and_then(|template| {
+            template.encode_up_to(state.context_len, &state.tokenizer, messages, true)
+        })
         .map_err(|error| generate::text_error("messages", error))
 }

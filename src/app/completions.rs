@@ -53,10 +53,15 @@ pub async fn start(
     command: CompletionCommand,
     began_unix_ms: u64,
 ) -> Result<RunningCompletions, AppError> {
+    let answers = command.prompts.len().saturating_mul(command.options.n);
+    let hold = generate::hold(state, caller, &command.user, answers)?;
     let selection =
         selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
     let (n, echo, prompts) = (command.options.n, command.echo, command.prompts);
     let bytes = prompts.iter().map(Prompt::bytes).sum();
+    for prompt in &prompts {
+        prompt.could_fit(state, selection.soft_prompt().len())?;
+    }
     let encoded = generate::tokenize(state, bytes, move |state| {
         prompts
             .iter()
@@ -64,7 +69,7 @@ pub async fn start(
             .collect::<Result<Vec<_>, _>>()
     });
     let (ids, echoes): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
-    let running = generate::submit(state, &selection, "prompt", ids, command.options)?;
+    let running = generate::submit(state, &selection, hold, "prompt", ids, command.options)?;
     let echoes = echoes
         .into_iter()
         .flat_map(|echo: String| std::iter::repeat_n(echo, n))
@@ -77,6 +82,29 @@ impl Prompt {
         match self {
             Self::Text(text) => text.len(),
             Self::Ids(ids) => ids.len(),
+        }
+    }
+
+    /// Refuses what does not fit the context whatever it says, before it is encoded or copied.
+    fn could_fit(&self, state: &AppState, soft: usize) -> Result<(), AppError> {
+        let (field, context) = ("prompt", state.context_len);
+        match self {
+            Self::Text(text) if state.tokenizer.least_tokens(text.len()) > context => {
+                let bytes = text.len();
+                Err(AppError::TextTooLong {
+                    field,
+                    bytes,
+                    context,
+                })
+            }
+            Self::Ids(ids) if ids.len() > context => Err(AppError::ContextLength {
+                field,
+                context,
+                soft,
+                prompt: ids.len(),
+                answer: 1,
+            }),
+            _ => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::request::{SequenceError, SubmitError};
+use crate::engine::request::{SequenceError, SubmitError, Whose};
 use crate::ids::AdapterVersion;
 use crate::store::{InsertError, StoreError};
 
@@ -38,6 +38,18 @@ pub enum AppError {
         /// Tokens asked for; 1 where the request named none.
         answer: usize,
     },
+    /// A text that has more tokens than the context has positions, whatever it says.
+    #[error(
+        "this model's context is {context} positions, and no text of {bytes} bytes fits it; shorten the text"
+    )]
+    TextTooLong {
+        /// The field that holds the text.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// Positions there are.
+        context: usize,
+    },
     /// A request larger than this server can ever run, as its settings are.
     #[error("the request cannot run: {0}")]
     TooMuch(String),
@@ -57,6 +69,26 @@ pub enum AppError {
     #[error("the server is at its limit of waiting requests; try again later")]
     Overloaded {
         /// When room is expected.
+        retry_after: Duration,
+    },
+    /// The answer would miss its deadline, as busy as the server is.
+    #[error(
+        "the server is too busy to finish this answer in time; try again later, or ask for fewer tokens"
+    )]
+    Late {
+        /// When it could be finished in time.
+        retry_after: Duration,
+    },
+    /// One key or one person has as many answers under way as they may have.
+    #[error(
+        "{cap} answers at once are the most for one {whose}, and so many are under way; wait for one of them"
+    )]
+    TooMany {
+        /// `API key` or `user`.
+        whose: &'static str,
+        /// Answers that they may have.
+        cap: usize,
+        /// When one of them is expected to end.
         retry_after: Duration,
     },
     /// Nothing has this id, or it is another tenant's: callers cannot tell which.
@@ -151,6 +183,19 @@ impl From<SubmitError> for AppError {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Full { retry_after } => Self::Overloaded { retry_after },
+            SubmitError::Late { retry_after } => Self::Late { retry_after },
+            SubmitError::Capped {
+                whose,
+                cap,
+                retry_after,
+            } => Self::TooMany {
+                whose: match whose {
+                    Whose::Key => "API key",
+                    Whose::Member => "user",
+                },
+                cap,
+                retry_after,
+            },
             SubmitError::ShuttingDown => Self::ShuttingDown,
             SubmitError::Stopped => Self::Internal(error.to_string()),
             // Values are checked before; what is left is more answers or rows than there are places.

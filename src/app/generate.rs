@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use super::answer::{AnswerReader, AnswerSettings};
 use super::error::AppError;
+use super::keys::Caller;
+use super::payer::payer;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
+use super::user::UserHint;
 use crate::engine::block_hash::CacheSalt;
 pub use crate::engine::request::SamplingParams;
-use crate::engine::request::{EngineRequest, TimeLimits};
+use crate::engine::request::{EngineRequest, Payer, TimeLimits};
 pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
+use crate::engine::thread::Hold;
 use crate::ids::Tenant;
 use crate::text::tokenizer::TextError;
 
@@ -43,13 +47,34 @@ pub struct Running {
     pub answers: Vec<AnswerReader>,
 }
 
-/// Submits `n` answers for each prompt, all or none. `field` is what errors about prompts name.
+/// Keeps places for `answers` answers: before anything is read, rendered or encoded for them, so that a request
+/// for which there is no room costs nothing.
+///
+/// # Errors
+/// The key may not act for the person, or there is no room.
+pub(super) fn hold(
+    state: &AppState,
+    caller: &Caller,
+    hint: &UserHint,
+    answers: usize,
+) -> Result<Hold, AppError> {
+    let payer = payer(state, caller, hint)?;
+    if state.is_draining() {
+        return Err(AppError::ShuttingDown);
+    }
+    let held = || state.engine.hold(&payer, answers);
+    Ok(state.metrics.record(held)?)
+}
+
+/// Submits `n` answers for each prompt, all or none; their places are held. `field` is what errors about prompts
+/// name.
 ///
 /// # Errors
 /// A prompt that does not fit the context, or an engine that does not take the request in.
 pub(super) fn submit(
     state: &Arc<AppState>,
     selection: &Selection,
+    hold: Hold,
     field: &'static str,
     prompts: Vec<Vec<u32>>,
     options: GenerationOptions,
@@ -61,10 +86,14 @@ pub(super) fn submit(
     let mut requests = Vec::with_capacity(prompts.len() * options.n);
     for prompt in prompts {
         let max_tokens = max_tokens(state, selection, field, prompt.len(), &options)?;
-        let request = engine_request(state, selection, prompt, max_tokens, &options);
+        let request = EngineRequest {
+            payer: *hold.payer(),
+            ..engine_request(state, selection, prompt, max_tokens, &options)
+        };
         requests.extend((0..options.n).map(|i| with_seed_of(request.clone(), i)));
     }
-    let answers = state.engine.submit(requests)?;
+    let submitted = || state.engine.submit_held(hold, requests);
+    let answers = state.metrics.record(submitted)?;
     let settings = AnswerSettings {
         stop: options.stop,
         logprobs: options.sampling.logprobs.is_some(),
@@ -90,7 +119,7 @@ pub(super) fn submit(
     })
 }
 
-/// Runs `encode` here if the text is short, else on a thread where it holds nobody up.
+/// Runs `encode` here if the text is short, else on a thread where it holds nobody up, when few others do so.
 ///
 /// # Errors
 /// What `encode` says.
@@ -106,6 +135,14 @@ where
     if bytes <= state.limits.inline_tokenize_bytes {
         return encode(state);
     }
+    let turn = Arc::clone(&state.encoding).acquire_owned().await;
+    // Nobody closes it.
+    let turn = turn.map_err(|_| AppError::ShuttingDown)?;
+    let encode = move |state: &AppState| {
+        // Held until the work is done, also if nobody waits for it any more.
+        let _turn = turn;
+        encode(state)
+    };
     state.blocking(encode).await
 }
 
@@ -113,6 +150,11 @@ where
 pub(super) fn text_error(field: &'static str, error: TextError) -> AppError {
     let message = error.to_string();
     match error {
+        TextError::TooManyTokens { bytes, most, .. } => AppError::TextTooLong {
+            field,
+            bytes,
+            context: most,
+        },
         TextError::TooLong { .. } | TextError::Template(_) => AppError::Invalid { field, message },
         TextError::NoChatTemplate => AppError::Invalid {
             field: "model",
@@ -165,6 +207,7 @@ fn engine_request(
         end_ids: state.tokenizer.end_ids().into(),
         ignore_eos: options.ignore_eos,
         cache_salt: cache_salt(selection.tenant(), options.cache_salt.as_deref()),
+        payer: Payer::default(),
         limits: TimeLimits {
             answer: Some(state.limits.answer_timeout),
             stall: Some(state.limits.max_stall),

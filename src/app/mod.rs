@@ -8,6 +8,7 @@
 //! | [`model_id`] | which model answers: alias, bare base, pinned version |
 //! | [`models`] | the models that can be asked |
 //! | [`selection`] | model + person become a lease and a soft prompt, from the same version |
+//! | [`payer`] | on whose account a request runs, in the engine's numbers |
 //! | [`generate`] | prompts and options become engine requests |
 //! | [`answer`] | engine events become text: detokenizer, stop strings, log-probabilities |
 //! | [`chat`] | messages to answers |
@@ -43,6 +44,7 @@ pub mod keep;
 pub mod keys;
 pub mod model_id;
 pub mod models;
+pub mod payer;
 pub mod people;
 pub mod preferences;
 pub mod selection;

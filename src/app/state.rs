@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::address::Identity;
@@ -39,8 +40,10 @@ pub struct Limits {
     pub forget_within: Duration,
     /// How long completions are kept whose requests do not say; `None`: not at all.
     pub keep_completions: Option<Duration>,
-    /// Texts longer than this many bytes are tokenized off the async threads.
+    /// Texts longer than this many bytes are rendered and tokenized off the async threads.
     pub inline_tokenize_bytes: usize,
+    /// So many of them at once; others wait for their turn.
+    pub encode_at_once: usize,
 }
 
 impl Default for Limits {
@@ -54,8 +57,14 @@ impl Default for Limits {
             forget_within: Duration::from_secs(86_400),
             keep_completions: None,
             inline_tokenize_bytes: 8 * 1024,
+            // The engine wants cores, too.
+            encode_at_once: cores().div_ceil(2),
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// An empty set of counters, with the buckets and help texts of the engine's.
@@ -104,6 +113,8 @@ pub struct AppState {
     pub identity: Identity,
     /// Bounds of requests.
     pub limits: Limits,
+    /// Turns at rendering and tokenizing long texts.
+    pub encoding: Arc<Semaphore>,
     /// When the server started.
     pub started: SystemTime,
     /// Requests in flight: each holds a token until its last byte is out.

@@ -90,6 +90,13 @@ pub struct Serve {
     /// Seconds for which an answer waits for a caller who does not read it; then it is ended.
     #[arg(long, env = "ATTUNE_MAX_STALL", default_value_t = 30)]
     pub max_stall: u64,
+    /// Answers that one API key may have at once, running and waiting; more are refused with 429. 0 is no
+    /// bound. Without it three quarters of all places, where there are keys.
+    #[arg(long, env = "ATTUNE_MAX_ANSWERS_PER_KEY")]
+    pub max_answers_per_key: Option<usize>,
+    /// The same for one user. Requests that name no user are not counted. 0 is no bound.
+    #[arg(long, env = "ATTUNE_MAX_ANSWERS_PER_USER", default_value_t = 128)]
+    pub max_answers_per_user: usize,
     /// Rows of one step, decodes and prefill chunks together.
     #[arg(long, env = "ATTUNE_TOKEN_BUDGET", default_value_t = 256)]
     pub token_budget: usize,

@@ -17,7 +17,9 @@ use rand::TryRngCore;
 
 use super::http;
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
+use crate::engine::admission::Caps;
 use crate::engine::clock::Clock;
+use crate::engine::fairness::Sharing;
 use crate::engine::thread::EngineConfig;
 use crate::model::device::{usual_dtype, DeviceChoice};
 use crate::model::kernels::packed_matmul::WeightType;
@@ -129,6 +131,10 @@ impl ServeConfig {
                 max_running: raw.max_running,
                 max_queued: raw.max_queued,
                 max_queued_tokens: raw.max_queued_tokens,
+                sharing: Sharing {
+                    caps: caps(raw)?,
+                    ..Sharing::default()
+                },
                 // A step must be able to hold one row of every running sequence.
                 token_budget: raw.token_budget.max(raw.max_running),
                 prefix_cache: !raw.no_prefix_cache,
@@ -350,6 +356,32 @@ fn forget_within(seconds: u64) -> Result<Duration, ConfigError> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// Without a number, one key of several may fill three quarters of the places, so that the others still find some;
+/// without keys there is nobody to keep them for.
+fn caps(raw: &Serve) -> Result<Caps, ConfigError> {
+    let places = raw.max_running + raw.max_queued;
+    let usual = match raw.api_keys {
+        Some(_) => places.div_ceil(4) * 3,
+        None => 0,
+    };
+    Ok(Caps {
+        per_key: cap(
+            "--max-answers-per-key",
+            raw.max_answers_per_key.unwrap_or(usual),
+        )?,
+        per_member: cap("--max-answers-per-user", raw.max_answers_per_user)?,
+    })
+}
+
+/// 0 is no cap.
+fn cap(setting: &'static str, value: usize) -> Result<Option<usize>, ConfigError> {
+    if value > MAX_COUNT {
+        let problem = format!("{value} is not in 0..={MAX_COUNT}");
+        return Err(ConfigError { setting, problem });
+    }
+    Ok((value > 0).then_some(value))
+}
+
 fn tensor_parallel(raw: &Serve) -> Result<usize, ConfigError> {
     let n = raw.tensor_parallel;
     let problem = if n == 1 {
@@ -499,6 +531,14 @@ mod tests {
             (["--max-running", "0"], "--max-running"),
             (["--token-budget", "99999999"], "--token-budget"),
             (["--max-queued-tokens", "0"], "--max-queued-tokens"),
+            (
+                ["--max-answers-per-user", "99999999"],
+                "--max-answers-per-user",
+            ),
+            (
+                ["--max-answers-per-key", "99999999"],
+                "--max-answers-per-key",
+            ),
             (["--device", "gpu"], "--device"),
             (["--device", "cuda:x"], "--device"),
             (["--tensor-parallel", "3"], "--tensor-parallel"),
@@ -516,6 +556,20 @@ mod tests {
             let problem = serve(&arguments).unwrap_err().to_string();
             assert!(problem.starts_with(named), "{problem}");
         }
+    }
+
+    #[test]
+    fn caps_leave_room_for_others() {
+        let caps = |arguments: &[&str]| {
+            let all = [&["--data-dir", "d"], arguments].concat();
+            let caps = serve(&all).unwrap().engine().sharing.caps;
+            (caps.per_key, caps.per_member)
+        };
+        assert_eq!(caps(&[]), (None, Some(128)));
+        // 64 run and 512 wait.
+        assert_eq!(caps(&["--api-keys", "f"]), (Some(432), Some(128)));
+        let typed = ["--max-answers-per-key", "5", "--max-answers-per-user", "0"];
+        assert_eq!(caps(&typed), (Some(5), None));
     }
 
     #[test]

@@ -55,6 +55,12 @@ impl ScheduledBatch {
     pub fn n_rows(&self) -> usize {
         self.spans.iter().map(|s| s.positions.len()).sum()
     }
+
+    /// Sequences of which one row is computed for the next token.
+    pub fn n_decodes(&self) -> usize {
+        let decodes = |s: &&ScheduledSpan| s.wants_logits && s.positions.len() == 1;
+        self.spans.iter().filter(decodes).count()
+    }
 }
 
 /// Packs spans of `sequences`, one each, without padding; logits in the order of the spans that want them.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use super::admission::Admission;
+use super::admission::{Admission, Ticket};
 use super::clock::Clock;
 use super::outbox::{Answer, Outbox};
-use super::request::{EngineRequest, SubmitError};
+use super::request::{EngineRequest, Payer, SubmitError};
 use super::sampler::Sampler;
 use super::sequence::Sequence;
 
@@ -19,6 +19,20 @@ pub struct Intake {
     /// Seed of sequences that bring none.
     seed: u64,
     clock: Clock,
+}
+
+/// Places for the answers of one request; dropping it gives them back.
+#[derive(Debug)]
+pub struct Hold {
+    tickets: Vec<Ticket>,
+    payer: Payer,
+}
+
+impl Hold {
+    /// Who pays for them.
+    pub fn payer(&self) -> &Payer {
+        &self.payer
+    }
 }
 
 /// What the runner can hold.
@@ -42,19 +56,37 @@ impl Intake {
         }
     }
 
-    /// Takes all requests in, or none.
+    /// Keeps places for `answers` answers, whose prompts are not known yet.
     ///
     /// # Errors
-    /// `Invalid` for a request that can never run, `Full` for want of places.
+    /// `Invalid` for more than there can ever be, `Capped` and `Full` for want of places.
+    pub fn hold(&self, payer: &Payer, answers: usize) -> Result<Hold, SubmitError> {
+        let tickets = self.admission.hold(payer, answers)?;
+        Ok(Hold {
+            tickets,
+            payer: *payer,
+        })
+    }
+
+    /// Takes all requests in, or none; as many as are held, and paid for by whoever holds.
+    ///
+    /// # Errors
+    /// `Invalid` for a request that can never run, `Full` if too many rows wait, `Late` for one that would miss
+    /// its deadline.
     pub fn take(
         &self,
+        hold: Hold,
         requests: Vec<EngineRequest>,
     ) -> Result<(Vec<Sequence>, Vec<Answer>), SubmitError> {
+        let Hold { tickets, payer } = hold;
+        if tickets.len() != requests.len() || requests.iter().any(|r| r.payer != payer) {
+            let why = "these are not the answers whose places were held";
+            return Err(SubmitError::Invalid(why.into()));
+        }
         for request in &requests {
             self.check(request)?;
         }
-        let rows: Vec<usize> = requests.iter().map(prompt_rows).collect();
-        let tickets = self.admission.reserve(&rows)?;
+        self.admission.enter(&tickets, &requests)?;
         let number = |(request, ticket): (EngineRequest, _)| {
             let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
             let sampler = Sampler::new(&request, self.seed, arrival);
@@ -81,7 +113,7 @@ impl Intake {
         if let Err(error) = request.sampling.validate(self.limits.vocab_size) {
             return invalid(error.to_string());
         }
-        let rows = prompt_rows(request);
+        let rows = request.prompt_rows();
         if rows == 0 {
             return invalid("the prompt is empty".into());
         }
@@ -106,8 +138,4 @@ impl Intake {
         }
         Ok(())
     }
-}
-
-fn prompt_rows(request: &EngineRequest) -> usize {
-    request.prompt.len() + request.soft_prompt.len()
 }

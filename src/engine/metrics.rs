@@ -62,6 +62,14 @@ pub fn describe() {
         "Sequences that failed, by reason."
     );
     c!(
+        "attune_request_refusal_total",
+        "Requests that were not taken in, by reason."
+    );
+    g!(
+        "attune_num_requests_waiting_by_reason",
+        "Sequences that wait, by what for."
+    );
+    c!(
         "attune_request_disconnect_total",
         "Sequences whose client went away."
     );
@@ -138,6 +146,12 @@ pub(super) fn failed(error: &SequenceError) {
         SequenceError::Stalled(_) => "stalled",
         SequenceError::ShuttingDown => "shutting_down",
     });
+}
+
+/// A request was not taken in, for want of `places` or of `tokens` in the queue, for the cap of a `key` or of a
+/// `user`, or for its `deadline`.
+pub(super) fn refused(reason: &'static str) {
+    counter!("attune_request_refusal_total", "reason" => reason).increment(1);
 }
 
 /// A reader left before the end. One whose answer is complete counts as [`finished`].

@@ -33,6 +33,30 @@ pub struct SamplingParams {
     pub logprobs: Option<usize>,
 }
 
+/// On whose account a request runs: opaque numbers. Groups share the engine evenly, and so do the members of a
+/// group (`engine::fairness`); caps are on members and on keys (`engine::admission`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Payer {
+    /// Whom the key belongs to.
+    pub group: u64,
+    /// One of the group; `None` are all that have no name, together.
+    pub member: Option<u64>,
+    /// The key that the request came with; `None` where there are no keys.
+    pub key: Option<u64>,
+}
+
+impl Payer {
+    /// The member, told apart from those of other groups; its requests may come with several keys.
+    pub fn seat(&self) -> (u64, Option<u64>) {
+        (self.group, self.member)
+    }
+
+    /// The same, if the member has a name.
+    pub fn named(&self) -> Option<(u64, u64)> {
+        self.member.map(|member| (self.group, member))
+    }
+}
+
 /// One answer to make. The engine trusts it: `app` checked lengths against the context.
 #[derive(Debug, Clone)]
 pub struct EngineRequest {
@@ -56,6 +80,8 @@ pub struct EngineRequest {
     pub ignore_eos: bool,
     /// Who may find what this one leaves in the prefix cache.
     pub cache_salt: CacheSalt,
+    /// On whose account.
+    pub payer: Payer,
     /// When the engine ends it, finished or not.
     pub limits: TimeLimits,
 }
@@ -68,6 +94,13 @@ pub struct TimeLimits {
     pub answer: Option<Duration>,
     /// For which its reader may leave no room for the next token; `None`: for ever.
     pub stall: Option<Duration>,
+}
+
+impl EngineRequest {
+    /// Rows in front of the answer.
+    pub fn prompt_rows(&self) -> usize {
+        self.prompt.len() + self.soft_prompt.len()
+    }
 }
 
 /// An adapter version as the engine sees it.
@@ -176,6 +209,25 @@ pub enum SequenceError {
     ShuttingDown,
 }
 
+/// Whose cap was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// That of [`Payer::key`].
+    Key,
+    /// That of [`Payer::member`].
+    Member,
+}
+
+impl Whose {
+    /// A word for messages and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Member => "user",
+        }
+    }
+}
+
 /// Why a request was not taken in.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SubmitError {
@@ -183,6 +235,22 @@ pub enum SubmitError {
     #[error("the engine's queue is full")]
     Full {
         /// When room is expected.
+        retry_after: Duration,
+    },
+    /// The payer has as many answers under way as it may have.
+    #[error("{cap} answers at once are the most for one {}", .whose.as_str())]
+    Capped {
+        /// Whose cap it is.
+        whose: Whose,
+        /// The cap.
+        cap: usize,
+        /// When one of them is expected to end.
+        retry_after: Duration,
+    },
+    /// The answer would not be complete by its deadline.
+    #[error("the answer cannot be complete by its deadline")]
+    Late {
+        /// When it could be, as things are now.
         retry_after: Duration,
     },
     /// The engine drains.

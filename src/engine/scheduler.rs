@@ -2,27 +2,33 @@
 //!
 //! Rules, in order:
 //!
-//! 1. First come, first served: both queues are kept in order of arrival.
-//! 2. Decodes first, then prefill chunks of those that run, then admission from the queue, while
+//! 1. Decodes first, then prefill chunks of those that run, then admission from the queue, while
 //!    rows are left in the token budget.
+//! 2. Admission is in the order of `queue`: whoever's payer was served least. It does not go past one
+//!    that finds no room, or long prompts would wait for ever.
 //! 3. A sequence runs only with blocks for all its rows; only decoding asks for more.
 //! 4. When a decode finds no block, a sequence is preempted: a stalled one if there is one, else the
-//!    youngest. It goes back to its place at the front of the queue and is recomputed later.
+//!    youngest of a payer that is far ahead of the youngest's, else the youngest. It goes back to its place in
+//!    the queue and is recomputed later.
 //! 5. A stalled sequence (its reader is slow) is passed over, and gives its place up to whoever
-//!    waits for it. Who is stalled is looked at once, when a step begins: a reader may make room at any
+//!    waits for it. So does a sequence whose payer is far ahead of whoever waits: by the patience and by what
+//!    recomputing it costs. Who is stalled is looked at once, when a step begins: a reader may make room at any
 //!    time, and a step that saw both would find that nobody could run who could.
 //! 6. Passes may be planned while the one before is in flight (`Sequence::in_flight`). A sequence whose
 //!    last token is on its way is passed over.
 //!
-//! Progress: the oldest sequence that is not stalled can take every block and slot from all others
-//! and fits alone, so a step with such a sequence is never empty unless a pass is in flight.
+//! Progress: whoever is preempted leaves its blocks to those that run on, and each sequence fits alone, so a
+//! step with one that is not stalled is never empty unless a pass is in flight. Among payers that were
+//! served alike the oldest is never preempted.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::admission::Progress;
 use super::batch::{ScheduledBatch, ScheduledSpan};
 use super::block_manager::BlockManager;
+use super::fairness::{DECODE_WEIGHT, PREFILL_WEIGHT};
 use super::metrics;
+use super::queue::Queue;
 use super::request::SequenceError;
 use super::sequence::{Sequence, SequenceState};
 
@@ -30,14 +36,17 @@ use super::sequence::{Sequence, SequenceState};
 #[derive(Debug)]
 pub struct Scheduler {
     blocks: BlockManager,
-    /// By arrival; none holds blocks.
-    waiting: VecDeque<Sequence>,
+    queue: Queue,
     /// By arrival; each holds blocks for all its rows.
     running: Vec<Sequence>,
     /// Ended, without blocks; their readers learn of it when these are let go.
     ended: Vec<Sequence>,
     max_running: usize,
     token_budget: usize,
+    /// Rows that the step which is being built may still take.
+    budget: usize,
+    /// Whether the last step left somebody waiting for want of a slot or of blocks.
+    is_full: bool,
     totals: Totals,
 }
 
@@ -53,24 +62,30 @@ pub struct Totals {
 }
 
 impl Scheduler {
-    /// Empty queues over `blocks`. At least one sequence runs, and at least one row a step.
-    pub fn new(blocks: BlockManager, max_running: usize, token_budget: usize) -> Self {
+    /// Empty queues over `blocks`. At least one sequence runs, and at least one row a step. `patience` is how far a
+    /// payer may get ahead ([`super::fairness::PATIENCE`]).
+    pub fn new(
+        blocks: BlockManager,
+        max_running: usize,
+        token_budget: usize,
+        patience: u64,
+    ) -> Self {
         Self {
             blocks,
-            waiting: VecDeque::new(),
+            queue: Queue::new(patience),
             running: Vec::new(),
             ended: Vec::new(),
             max_running: max_running.max(1),
             token_budget: token_budget.max(1),
+            budget: 0,
+            is_full: false,
             totals: Totals::default(),
         }
     }
 
     /// Takes a sequence in.
     pub fn enqueue(&mut self, sequence: Sequence) {
-        let arrival = sequence.arrival();
-        let place = self.waiting.partition_point(|s| s.arrival() < arrival);
-        self.waiting.insert(place, sequence);
+        self.queue.join(sequence);
     }
 
     /// Chooses the rows of the step that begins `now`. Empty if every sequence is stalled, or there is none.
@@ -79,10 +94,12 @@ impl Scheduler {
             sequence.look(now);
         }
         self.reap();
-        let mut budget = self.token_budget;
-        self.schedule_decodes(&mut budget);
-        self.schedule_prefills(&mut budget);
-        self.admit(&mut budget);
+        self.queue.look_again();
+        self.budget = self.token_budget;
+        self.is_full = false;
+        self.schedule_decodes();
+        self.schedule_prefills();
+        self.admit();
         ScheduledBatch::of(&self.running)
     }
 
@@ -101,9 +118,8 @@ impl Scheduler {
             return;
         }
         let finished = |s: &Sequence| s.state() == SequenceState::Finished;
-        let (ended, waiting) = self.waiting.drain(..).partition(finished);
-        self.waiting = waiting;
-        self.ended.extend::<VecDeque<_>>(ended);
+        let ended = self.queue.reap(finished, &self.running);
+        self.ended.extend(ended);
         for mut sequence in self.running.extract_if(.., |s| finished(s)) {
             self.blocks.release(&sequence.take_blocks());
             self.ended.push(sequence);
@@ -118,8 +134,13 @@ impl Scheduler {
     /// A pass over the scheduled rows of `batch` was started.
     pub fn advance(&mut self, batch: &ScheduledBatch) {
         for span in &batch.spans {
-            if let Some(sequence) = self.find_mut(span.arrival) {
-                sequence.advance();
+            let Some(sequence) = self.find_mut(span.arrival) else {
+                continue;
+            };
+            sequence.advance();
+            let payer = sequence.request().payer;
+            if span.wants_logits {
+                self.queue.charge(&payer, DECODE_WEIGHT);
             }
         }
     }
@@ -147,7 +168,7 @@ impl Scheduler {
     pub fn find(&self, arrival: u64) -> Option<&Sequence> {
         match self.place_of(arrival) {
             Some(at) => Some(&self.running[at]),
-            None => self.waiting.iter().find(|s| s.arrival() == arrival),
+            None => self.queue.iter().find(|s| s.arrival() == arrival),
         }
     }
 
@@ -155,13 +176,13 @@ impl Scheduler {
     pub(super) fn find_mut(&mut self, arrival: u64) -> Option<&mut Sequence> {
         match self.place_of(arrival) {
             Some(at) => Some(&mut self.running[at]),
-            None => self.waiting.iter_mut().find(|s| s.arrival() == arrival),
+            None => self.queue.iter_mut().find(|s| s.arrival() == arrival),
         }
     }
 
     /// All sequences, to be changed.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
-        self.running.iter_mut().chain(&mut self.waiting)
+        self.running.iter_mut().chain(self.queue.iter_mut())
     }
 
     /// Ends everything.
@@ -190,8 +211,13 @@ impl Scheduler {
     }
 
     /// Sequences that wait, by arrival.
-    pub fn waiting(&self) -> &VecDeque<Sequence> {
-        &self.waiting
+    pub fn waiting(&self) -> impl Iterator<Item = &Sequence> {
+        self.queue.iter()
+    }
+
+    /// Whether the last step left somebody waiting for want of a slot or of blocks.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// The blocks.
@@ -201,18 +227,23 @@ impl Scheduler {
 
     /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty()
+        self.running.is_empty() && self.queue.is_empty()
+    }
+
+    /// How far the running sequences are.
+    pub fn under_way(&self) -> impl Iterator<Item = Progress<'_>> {
+        self.running.iter().map(Progress::of)
     }
 
     /// When [`Self::schedule`] will end a sequence if nothing happens before.
     pub fn next_end(&self) -> Option<Instant> {
-        let sequences = self.running.iter().chain(&self.waiting);
+        let sequences = self.running.iter().chain(self.queue.iter());
         sequences.filter_map(Sequence::ends_at).min()
     }
 
     /// Waits until a stalled sequence has room again or is abandoned; for ever if there is none.
     pub async fn any_unstalled(&self) {
-        let stalled = self.running.iter().chain(&self.waiting);
+        let stalled = self.running.iter().chain(self.queue.iter());
         let rooms: Vec<_> = stalled.map(|s| Box::pin(s.room_or_closed())).collect();
         if rooms.is_empty() {
             std::future::pending::<()>().await;
@@ -230,30 +261,31 @@ impl Scheduler {
     /// # Errors
     /// A bug, in words.
     pub fn check_integrity(&self) -> Result<(), String> {
-        if self.waiting.iter().any(|s| !s.block_table().is_empty()) {
+        if self.queue.iter().any(|s| !s.block_table().is_empty()) {
             return Err("a waiting sequence holds blocks".into());
         }
         let tables = self.running.iter().map(|s| &s.block_table()[..]);
         self.blocks.check_integrity(tables)
     }
 
-    fn schedule_decodes(&mut self, budget: &mut usize) {
+    fn schedule_decodes(&mut self) {
         let mut i = 0;
-        while i < self.running.len() && *budget > 0 {
+        while i < self.running.len() && self.budget > 0 {
             let sequence = &self.running[i];
             if sequence.pending() != 1 || sequence.is_stalled() || sequence.is_complete() {
                 i += 1;
                 continue;
             }
             let arrival = sequence.arrival();
-            if !self.grow(arrival) {
-                // It was the youngest itself, and is back in the queue.
+            let grown = self.grow(arrival);
+            // Older ones may have left: it may have moved to the front.
+            i = self.running.partition_point(|s| s.arrival() < arrival);
+            if !grown {
+                // It was its own turn to give way, and it is back in the queue.
                 continue;
             }
-            // Older stalled ones may have left: it may have moved to the front.
-            i = self.running.partition_point(|s| s.arrival() < arrival);
             self.running[i].schedule(1);
-            *budget -= 1;
+            self.budget -= 1;
             i += 1;
         }
     }
@@ -273,52 +305,54 @@ impl Scheduler {
             match self.blocks.grow() {
                 Some(block) => sequence.push_block(block),
                 None => {
-                    let last = self.running.len() - 1;
-                    let victim = self.youngest_stalled().unwrap_or(last);
+                    let victim = self.youngest_stalled();
+                    let victim = victim.unwrap_or_else(|| self.least_entitled());
                     self.preempt(victim);
                 }
             }
         }
     }
 
-    fn schedule_prefills(&mut self, budget: &mut usize) {
+    fn schedule_prefills(&mut self) {
         for sequence in &mut self.running {
-            if *budget == 0 {
+            if self.budget == 0 {
                 return;
             }
             let unscheduled = sequence.scheduled().is_empty();
             if unscheduled && sequence.pending() > 1 && !sequence.is_stalled() {
-                let rows = sequence.pending().min(*budget);
+                let rows = sequence.pending().min(self.budget);
                 sequence.schedule(rows);
-                *budget -= rows;
+                self.budget -= rows;
             }
         }
     }
 
-    fn admit(&mut self, budget: &mut usize) {
-        while *budget > 0 {
-            let ready = |s: &Sequence| !s.is_stalled() && !s.is_complete();
-            let next = self.waiting.iter().position(ready);
-            let Some(mut sequence) = next.and_then(|i| self.waiting.remove(i)) else {
+    fn admit(&mut self) {
+        while self.budget > 0 {
+            let Some(mut sequence) = self.queue.take() else {
                 return;
             };
             if !self.make_room(&mut sequence) {
-                return self.enqueue(sequence);
+                self.is_full = true;
+                return self.queue.put_back(sequence);
             }
-            let rows = sequence.pending().min(*budget);
+            self.queue.has_left(&sequence.request().payer);
+            let rows = sequence.pending().min(self.budget);
             sequence.schedule(rows);
-            *budget -= rows;
+            self.budget -= rows;
             self.insert_running(sequence);
         }
     }
 
-    /// Finds a slot and blocks for a sequence that waits, if need be those of stalled ones.
+    /// Finds a slot and blocks for a sequence that waits, if need be those of stalled ones, or of one whose
+    /// payer had more than its share.
     fn make_room(&mut self, sequence: &mut Sequence) -> bool {
         loop {
             if self.running.len() < self.max_running && self.allocate(sequence) {
                 return true;
             }
-            match self.youngest_stalled() {
+            let stalled = self.youngest_stalled();
+            match stalled.or_else(|| self.gives_way_to(sequence)) {
                 Some(victim) => self.preempt(victim),
                 None => return false,
             }
@@ -349,11 +383,17 @@ impl Scheduler {
             self.totals.prefix_hits += cached.rows as u64;
             metrics::prefix_lookup(n_rows, cached.rows);
         }
+        if let Some(cached) = hit {
+            let computed = (n_rows - cached.rows) as u64;
+            self.queue
+                .charge(&sequence.request().payer, computed * PREFILL_WEIGHT);
+        }
         true
     }
 
     fn preempt(&mut self, index: usize) {
         let mut sequence = self.running.remove(index);
+        self.budget += sequence.scheduled().len();
         let table = sequence.preempt();
         self.blocks.release(&table);
         self.totals.preemptions += 1;
@@ -376,6 +416,39 @@ impl Scheduler {
 
     fn youngest_stalled(&self) -> Option<usize> {
         self.running.iter().rposition(Sequence::is_stalled)
+    }
+
+    /// Who is preempted when blocks run out: the youngest, unless another payer is far ahead of that one's.
+    fn least_entitled(&self) -> usize {
+        let last = self.running.len() - 1;
+        let youngest = &self.running[last];
+        let lead = |s: &Sequence| match self.queue.is_far_ahead(s, youngest) {
+            true => self.queue.ahead(s, youngest),
+            false => 0,
+        };
+        let by_lead = self.running.iter().enumerate();
+        // The last of equals, which is the youngest.
+        by_lead
+            .max_by_key(|(_, s)| lead(s))
+            .map_or(last, |(i, _)| i)
+    }
+
+    /// The youngest running sequence of the payer that is furthest ahead of `waiting`'s, if that is far enough to
+    /// be worth recomputing it, and if enough blocks come free.
+    fn gives_way_to(&self, waiting: &Sequence) -> Option<usize> {
+        let lead = |s: &Sequence| {
+            let cost = self.queue.patience() + s.n_rows() as u64 * PREFILL_WEIGHT;
+            self.queue.ahead(s, waiting).checked_sub(cost)
+        };
+        let with_lead = self.running.iter().enumerate();
+        let leading = || with_lead.clone().filter_map(|(i, s)| Some((i, lead(s)?)));
+        let held = leading().map(|(i, _)| self.running[i].block_table().len());
+        let free = self.blocks.available() + held.sum::<usize>();
+        if free < waiting.n_rows().div_ceil(self.blocks.block_size()) {
+            return None;
+        }
+        let furthest = leading().max_by_key(|(i, _)| self.queue.ahead(&self.running[*i], waiting));
+        furthest.map(|(i, _)| i)
     }
 }
 

@@ -130,8 +130,9 @@ impl Sequence {
         self.state = SequenceState::Running;
         self.block_table = block_table.into();
         self.num_computed = num_computed;
+        let rows = self.n_rows();
         if let Some(ticket) = &mut self.ticket {
-            ticket.run();
+            ticket.run(rows, num_computed);
         }
         if self.timeline.started.is_some() {
             return None;
@@ -151,9 +152,9 @@ impl Sequence {
         self.state = SequenceState::Waiting;
         self.num_computed = 0;
         self.num_scheduled = 0;
-        let rows = self.n_rows();
+        let (rows, made) = (self.n_rows(), self.output.len() + self.in_flight);
         if let Some(ticket) = &mut self.ticket {
-            ticket.wait_again(rows);
+            ticket.wait_again(&self.request, rows, made);
         }
         self.take_blocks()
     }
@@ -350,6 +351,11 @@ impl Sequence {
         }
     }
 
+    /// Whether it ran before.
+    pub fn was_started(&self) -> bool {
+        self.timeline.started.is_some()
+    }
+
     /// Whether the reader was so slow, when this step began, that one more token would have had no place:
     /// it is not scheduled.
     pub fn is_stalled(&self) -> bool {
@@ -378,6 +384,9 @@ impl Sequence {
             cached_tokens: self.cached.map_or(0, |c| c.tokens),
             timing: self.timeline.timing(),
         };
+        if let Some(ticket) = &self.ticket {
+            ticket.ended(&self.request, self.output.len());
+        }
         metrics::finished(&finished, self.output.len());
         self.end(EngineEvent::Finished(finished));
     }

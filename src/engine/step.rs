@@ -43,9 +43,19 @@ pub enum StepOutcome {
     Ran {
         /// Rows of the pass that was started.
         rows: usize,
+        /// Those of them that go on with an answer: one each.
+        decodes: usize,
     },
     /// There was nothing to do: no sequences, or all of them stalled.
     Idle,
+}
+
+impl StepOutcome {
+    /// A pass has landed, or a sequence ended.
+    pub const NOTHING_STARTED: Self = Self::Ran {
+        rows: 0,
+        decodes: 0,
+    };
 }
 
 /// What came of a span: something if it reached the last row.
@@ -56,7 +66,12 @@ impl Engine {
     pub fn new(runner: Box<dyn Runner>, config: &EngineConfig) -> Self {
         let blocks = BlockManager::new(runner.n_blocks(), runner.block_size(), config.prefix_cache);
         Self {
-            scheduler: Scheduler::new(blocks, config.max_running, config.token_budget),
+            scheduler: Scheduler::new(
+                blocks,
+                config.max_running,
+                config.token_budget,
+                config.sharing.patience,
+            ),
             runner,
             steps: 0,
             ahead: None,
@@ -80,13 +95,13 @@ impl Engine {
             return match previous {
                 Some(previous) => {
                     self.land_launched(previous);
-                    StepOutcome::Ran { rows: 0 }
+                    StepOutcome::NOTHING_STARTED
                 }
                 None => self.step_without_rows(),
             };
         }
         self.steps += 1;
-        let rows = batch.n_rows();
+        let (rows, decodes) = (batch.n_rows(), batch.n_decodes());
         let started = self.start(&batch.spans, previous.as_ref());
         if started.is_ok() {
             self.scheduler.advance(&batch);
@@ -103,7 +118,7 @@ impl Engine {
             }
             Err(error) => self.one_by_one(&spans, error),
         }
-        StepOutcome::Ran { rows }
+        StepOutcome::Ran { rows, decodes }
     }
 
     /// Sends the last events of the sequences that the step ended: apart from it, so that their
@@ -125,16 +140,20 @@ impl Engine {
 
     /// Counts; `waiting` lacks what was submitted and has not come here.
     pub fn stats(&self) -> EngineStats {
-        let (running, waiting) = (self.scheduler.running(), self.scheduler.waiting());
+        let all = || {
+            self.scheduler
+                .running()
+                .iter()
+                .chain(self.scheduler.waiting())
+        };
+        let waiting = || self.scheduler.waiting();
         let totals = self.scheduler.totals();
         EngineStats {
-            running: running.len(),
-            waiting: waiting.len(),
-            stalled: running
-                .iter()
-                .chain(waiting)
-                .filter(|s| s.is_stalled())
-                .count(),
+            running: self.scheduler.running().len(),
+            waiting: waiting().count(),
+            put_back: waiting().filter(|s| s.was_started()).count(),
+            held: 0,
+            stalled: all().filter(|s| s.is_stalled()).count(),
             blocks_used: self.scheduler.blocks().used(),
             blocks_total: self.scheduler.blocks().total(),
             steps: self.steps,
@@ -147,7 +166,7 @@ impl Engine {
     fn step_without_rows(&mut self) -> StepOutcome {
         if self.scheduler.fail_oldest_ready(SequenceError::KvExhausted) {
             tracing::error!("no sequence could be scheduled: this is a bug; ended the oldest");
-            return StepOutcome::Ran { rows: 0 };
+            return StepOutcome::NOTHING_STARTED;
         }
         StepOutcome::Idle
     }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, Notify};
 
-use super::admission::{Admission, Bounds};
+use super::admission::{Admission, Bounds, Pass};
 use super::clock::Clock;
+use super::fairness::Sharing;
+pub use super::intake::Hold;
 use super::intake::{Intake, Limits};
 use super::metrics;
 pub use super::outbox::Answer;
-use super::request::{EngineRequest, SequenceError, SubmitError};
+use super::request::{EngineRequest, Payer, SequenceError, SubmitError};
 use super::runner::Runner;
 use super::sequence::Sequence;
 use super::step::{Engine, StepOutcome};
@@ -30,6 +32,8 @@ pub struct EngineConfig {
     pub max_queued: usize,
     /// Prompt tokens (soft rows counted) that wait.
     pub max_queued_tokens: usize,
+    /// What each payer may have of it.
+    pub sharing: Sharing,
     /// Rows of one step (decodes and prefill chunks together).
     pub token_budget: usize,
     /// Whether prompts share KV blocks.
@@ -47,6 +51,10 @@ pub struct EngineStats {
     pub running: usize,
     /// Sequences that wait: new ones, and those that were put back to be recomputed.
     pub waiting: usize,
+    /// Those of them that ran before, and were put back to be recomputed.
+    pub put_back: usize,
+    /// Those of them that only have a place yet: their prompts are being made.
+    pub held: usize,
     /// Those of both that are paused because their readers are too slow.
     pub stalled: usize,
     /// KV blocks that sequences hold.
@@ -119,20 +127,39 @@ impl EngineHandle {
         Self { shared, commands }
     }
 
+    /// Keeps places for `answers` answers to a request that is not ready yet. Cheap, and refuses what would be
+    /// refused later, so it comes before any work for the request. Never blocks.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn hold(&self, payer: &Payer, answers: usize) -> Result<Hold, SubmitError> {
+        self.shared.takes_requests()?;
+        self.shared.intake.hold(payer, answers)
+    }
+
     /// Submits the answers of one request: all are taken in, or none. Never blocks.
     ///
     /// # Errors
     /// See [`SubmitError`].
     pub fn submit(&self, requests: Vec<EngineRequest>) -> Result<Vec<Answer>, SubmitError> {
-        match self.shared.phase() {
-            SERVING => {}
-            ENDED => return Err(SubmitError::Stopped),
-            _ => return Err(SubmitError::ShuttingDown),
-        }
-        if requests.is_empty() {
+        let Some(first) = requests.first() else {
             return Ok(Vec::new());
-        }
-        let (sequences, answers) = self.shared.intake.take(requests)?;
+        };
+        let hold = self.hold(&first.payer, requests.len())?;
+        self.submit_held(hold, requests)
+    }
+
+    /// The same for answers whose places were held.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn submit_held(
+        &self,
+        hold: Hold,
+        requests: Vec<EngineRequest>,
+    ) -> Result<Vec<Answer>, SubmitError> {
+        self.shared.takes_requests()?;
+        let (sequences, answers) = self.shared.intake.take(hold, requests)?;
         match self.commands.try_send(sequences) {
             Ok(()) => Ok(answers),
             Err(mpsc::error::TrySendError::Full(_)) => Err(SubmitError::Full {
@@ -196,9 +223,16 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
         shared.publish(&engine);
         engine.let_go();
         match outcome {
-            StepOutcome::Ran { rows } => {
-                let took = shared.clock.now() - began;
-                shared.intake.admission().record_step(rows, took);
+            StepOutcome::Ran { rows, decodes } => {
+                let pass = Pass {
+                    prefill_rows: rows - decodes,
+                    decodes,
+                    took: shared.clock.now() - began,
+                };
+                let scheduler = engine.scheduler();
+                let fits = scheduler.is_full().then(|| scheduler.running().len());
+                let admission = shared.intake.admission();
+                admission.record(&pass, scheduler.under_way(), fits);
             }
             StepOutcome::Idle => {
                 if let Err(bug) = engine.scheduler().check_integrity() {
@@ -261,6 +295,7 @@ impl Shared {
             max_running: config.max_running.max(1),
             max_queued: config.max_queued,
             max_queued_tokens: config.max_queued_tokens,
+            caps: config.sharing.caps,
         });
         let limits = Limits {
             vocab_size: runner.vocab_size(),
@@ -290,6 +325,14 @@ impl Shared {
         self.phase.fetch_max(phase, Ordering::SeqCst);
     }
 
+    fn takes_requests(&self) -> Result<(), SubmitError> {
+        match self.phase() {
+            SERVING => Ok(()),
+            ENDED => Err(SubmitError::Stopped),
+            _ => Err(SubmitError::ShuttingDown),
+        }
+    }
+
     fn phase(&self) -> u8 {
         self.phase.load(Ordering::SeqCst)
     }
@@ -315,8 +358,10 @@ impl Shared {
 
     fn stats(&self) -> EngineStats {
         let mut stats = *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.intake.admission().counts();
         // As of now: what was submitted during the step is among them.
-        stats.waiting = self.intake.admission().counts().waiting;
+        stats.waiting = counts.waiting;
+        stats.held = counts.held;
         stats
     }
 

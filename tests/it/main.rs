@@ -20,6 +20,7 @@ mod api_kept;
 mod api_keys;
 mod api_models;
 mod api_origin;
+mod api_overload;
 mod api_preferences;
 mod api_replay;
 mod api_sdk;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use attune::engine::clock::Clock;
+use attune::engine::fairness::Sharing;
 use attune::engine::request::{EngineAdapter, EngineRequest};
 use attune::engine::thread::EngineConfig;
 use attune::model::decoder::Decoder;
@@ -124,6 +125,7 @@ fn check(model: &Model, case: &Case) -> Result<(), TestCaseError> {
         max_running: case.max_running,
         max_queued: 64,
         max_queued_tokens: 1 << 16,
+        sharing: Sharing::default(),
         token_budget: case.token_budget,
         prefix_cache: case.prefix_cache,
         seed: 0,

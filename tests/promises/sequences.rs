@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use attune::engine::block_hash::CacheSalt;
 use attune::engine::clock::Clock;
+use attune::engine::fairness::Sharing;
 use attune::engine::kv_cache::KvCache;
 use attune::engine::model_runner::ModelRunner;
 use attune::engine::request::{
-    EngineAdapter, EngineEvent, EngineRequest, SamplingParams, TimeLimits,
+    EngineAdapter, EngineEvent, EngineRequest, Payer, SamplingParams, TimeLimits,
 };
 use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
 use attune::ids::AdapterVersion;
@@ -28,6 +29,7 @@ pub fn usual() -> EngineConfig {
         max_running: 64,
         max_queued: 1024,
         max_queued_tokens: 1 << 20,
+        sharing: Sharing::default(),
         token_budget: 512,
         prefix_cache: false,
         seed: 7,
@@ -66,6 +68,7 @@ pub fn greedy(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         end_ids: Arc::from([]),
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
+        payer: Payer::default(),
         limits: TimeLimits::default(),
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use attune::engine::admission::{Admission, Bounds};
 use attune::engine::block_hash::CacheSalt;
 use attune::engine::clock::Clock;
+use attune::engine::fairness::Sharing;
 use attune::engine::intake::{Intake, Limits};
 use attune::engine::outbox::Answer;
 use attune::engine::request::{
-    EngineEvent, EngineRequest, FinishReason, SamplingParams, SequenceError, SubmitError,
+    EngineEvent, EngineRequest, FinishReason, Payer, SamplingParams, SequenceError, SubmitError,
     TimeLimits,
 };
 use attune::engine::runner::Runner;
@@ -63,6 +64,7 @@ impl Driver {
             max_running: config.max_running,
             max_queued: config.max_queued,
             max_queued_tokens: config.max_queued_tokens,
+            caps: config.sharing.caps,
         }));
         let limits = Limits {
             vocab_size: runner.vocab_size(),
@@ -75,7 +77,8 @@ impl Driver {
     }
 
     pub fn submit(&mut self, requests: Vec<EngineRequest>) -> Result<Vec<Reader>, SubmitError> {
-        let (sequences, answers) = self.intake.take(requests)?;
+        let hold = self.intake.hold(&requests[0].payer, requests.len())?;
+        let (sequences, answers) = self.intake.take(hold, requests)?;
         self.engine.enqueue(sequences);
         Ok(answers.into_iter().map(Reader::new).collect())
     }
@@ -223,6 +226,7 @@ pub fn request(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         end_ids: Arc::from([END]),
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
+        payer: Payer::default(),
         limits: TimeLimits::default(),
     }
 }
@@ -238,6 +242,7 @@ pub fn config() -> EngineConfig {
         max_running: 8,
         max_queued: 1000,
         max_queued_tokens: 1_000_000,
+        sharing: Sharing::default(),
         token_budget: 64,
         prefix_cache: true,
         seed: 7,

@@ -1,6 +1,7 @@
 //! Batching, chunking, caching, preempting and cancelling change no answer.
 
-use attune::engine::request::{EngineRequest, SamplingParams};
+use attune::engine::fairness::Sharing;
+use attune::engine::request::{EngineRequest, Payer, SamplingParams};
 use attune::engine::step::StepOutcome;
 use attune::engine::thread::EngineConfig;
 use proptest::prelude::*;
@@ -59,10 +60,11 @@ fn any_request(plain: bool) -> impl Strategy<Value = EngineRequest> {
         any_sampling(plain),
         prop_oneof![12 => 1..30usize, 1 => 66..90usize],
         0..4usize,
-        any::<bool>(),
+        (any::<bool>(), 0..2u64, prop::option::of(0..3u64)),
     );
     parts.prop_map(
-        |(prompt, rows, soft_at, version, sampling, max_tokens, min_tokens, ignore_eos)| {
+        |(prompt, rows, soft_at, version, sampling, max_tokens, min_tokens, more)| {
+            let (ignore_eos, group, member) = more;
             let rows: Vec<f32> = rows.into_iter().map(f32::from).collect();
             EngineRequest {
                 soft_prompt: soft(&rows),
@@ -71,6 +73,11 @@ fn any_request(plain: bool) -> impl Strategy<Value = EngineRequest> {
                 sampling,
                 min_tokens,
                 ignore_eos,
+                payer: Payer {
+                    group,
+                    member,
+                    key: None,
+                },
                 ..request(&prompt, max_tokens)
             }
         },
@@ -121,19 +128,25 @@ fn any_machine() -> impl Strategy<Value = Machine> {
         1..40usize,
         any::<[bool; 2]>(),
         1..9usize,
-        0..60usize,
+        (0..60usize, prop_oneof![0..30u64, Just(u64::MAX / 2)]),
     );
     parts.prop_map(
-        |(max_running, token_budget, [prefix_cache, ahead], block_size, extra)| Machine {
-            ahead,
-            config: EngineConfig {
-                max_running,
-                token_budget,
-                prefix_cache,
-                ..config()
-            },
-            n_blocks: 140usize.div_ceil(block_size) + extra,
-            block_size,
+        |(max_running, token_budget, [prefix_cache, ahead], block_size, (extra, patience))| {
+            Machine {
+                ahead,
+                config: EngineConfig {
+                    max_running,
+                    token_budget,
+                    prefix_cache,
+                    sharing: Sharing {
+                        patience,
+                        ..Sharing::default()
+                    },
+                    ..config()
+                },
+                n_blocks: 140usize.div_ceil(block_size) + extra,
+                block_size,
+            }
         },
     )
 }
@@ -239,10 +252,18 @@ fn decodes_come_before_prompts_and_a_step_keeps_its_budget() {
     for step in 1..=4 {
         assert!(second.read().ids.is_empty());
         let rows = if step == 4 { 2 } else { 4 };
-        assert_eq!(driver.step(), StepOutcome::Ran { rows });
+        assert_eq!(rows_of(driver.step()), rows);
         assert_eq!(first.read().ids.len(), 1 + step);
     }
     assert_eq!(second.read().ids.len(), 1);
+}
+
+/// Rows of a step that did something.
+fn rows_of(outcome: StepOutcome) -> usize {
+    match outcome {
+        StepOutcome::Ran { rows, .. } => rows,
+        StepOutcome::Idle => panic!("idle"),
+    }
 }
 
 /// Passes are started one after the other, and each gives its tokens while the next one runs.
@@ -256,16 +277,11 @@ fn a_runner_that_runs_ahead_is_one_pass_ahead() {
     let ask = request(&[1, 2], 5);
     let mut reader = driver.submit_one(ask.clone());
     for step in 1..=5 {
-        assert_eq!(
-            driver.step(),
-            StepOutcome::Ran {
-                rows: if step == 1 { 2 } else { 1 }
-            }
-        );
+        assert_eq!(rows_of(driver.step()), if step == 1 { 2 } else { 1 });
         assert_eq!((started(), reader.read().ids.len()), (step, step - 1));
     }
     // The last token is on its way, and no pass is started behind it.
-    assert_eq!(driver.step(), StepOutcome::Ran { rows: 0 });
+    assert_eq!(rows_of(driver.step()), 0);
     assert_eq!(started(), 5);
     assert_eq!(reader.read(), &naive(&ask));
     assert_eq!(driver.step(), StepOutcome::Idle);

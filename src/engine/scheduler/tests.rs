@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::engine::admission::{Admission, Bounds};
+use crate::engine::admission::{Admission, Bounds, Caps};
 use crate::engine::block_hash::CacheSalt;
 use crate::engine::clock::Clock;
 use crate::engine::intake::{Intake, Limits};
 use crate::engine::outbox::Answer;
-use crate::engine::request::{EngineRequest, SamplingParams, TimeLimits, TokenOutput};
+use crate::engine::request::{EngineRequest, Payer, SamplingParams, TimeLimits, TokenOutput};
 use crate::user_model::soft_prompt::SoftPrompt;
 
 /// A scheduler with one sequence whose reader has read nothing, so that it has no room for a token more.
@@ -15,6 +15,7 @@ fn with_one_stalled(clock: &Clock) -> (Scheduler, Answer) {
         max_running: 4,
         max_queued: 4,
         max_queued_tokens: 1000,
+        caps: Caps::default(),
     };
     let limits = Limits {
         vocab_size: 10,
@@ -32,10 +33,12 @@ fn with_one_stalled(clock: &Clock) -> (Scheduler, Answer) {
         end_ids: Arc::from([]),
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
+        payer: Payer::default(),
         limits: TimeLimits::default(),
     };
-    let (sequences, mut answers) = intake.take(vec![request]).unwrap();
-    let mut scheduler = Scheduler::new(BlockManager::new(100, 4, false), 4, 64);
+    let hold = intake.hold(&request.payer, 1).unwrap();
+    let (sequences, mut answers) = intake.take(hold, vec![request]).unwrap();
+    let mut scheduler = Scheduler::new(BlockManager::new(100, 4, false), 4, 64, 0);
     sequences.into_iter().for_each(|s| scheduler.enqueue(s));
     for _ in 0..1000 {
         let batch = scheduler.schedule(clock.now());

@@ -122,6 +122,15 @@ impl Split {
         self
     }
 
+    /// Bytes of text between the control tokens.
+    pub(super) fn text_bytes(&self) -> usize {
+        let bytes = |part: &Part| match part {
+            Part::Control(_) => 0,
+            Part::Text(text) => text.len(),
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+
     /// The text between the control tokens.
     #[cfg(test)]
     pub(super) fn text(&self) -> String {

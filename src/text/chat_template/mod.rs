@@ -144,6 +144,21 @@ impl ChatTemplate {
         messages: &[ChatMessage],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>, TextError> {
+        self.encode_up_to(usize::MAX, tokenizer, messages, add_generation_prompt)
+    }
+
+    /// The same for a prompt of at most `most` tokens. A longer one may come back, but one that is so long that it
+    /// shows before it is encoded is refused.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::encode`]; [`TextError::TooManyTokens`].
+    pub fn encode_up_to(
+        &self,
+        most: usize,
+        tokenizer: &Tokenizer,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<u32>, TextError> {
         let specials = tokenizer.specials();
         let guard = Guard::new(messages, specials)?;
         let guarded = messages
@@ -153,6 +168,11 @@ impl ChatTemplate {
         let guarded = Split::new(specials, &guarded);
         let plain = self.render(messages, add_generation_prompt)?;
         let plain = Split::new(specials, &plain);
+        let bytes = plain.text_bytes();
+        let least = tokenizer.least_tokens(bytes);
+        if least > most {
+            return Err(TextError::TooManyTokens { bytes, least, most });
+        }
 
         let mut ids = if plain.control_ids() == guarded.control_ids() {
             plain.encode(tokenizer)?

@@ -207,3 +207,58 @@ fn a_model_without_a_template_says_what_to_use() {
     let error = message(ChatTemplate::of(&tokenizer(false)));
     assert_eq!(error, "the model has no chat template; use /v1/completions");
 }
+
+/// Refused before it is encoded, and only then: the longest token of this vocabulary is two bytes.
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_before_it_is_encoded() {
+    let every_byte = every_byte_and("ab");
+    let template = ChatTemplate::new("{{ messages[0].content }}</s>", None, None).unwrap();
+    let encode = |text: &str| template.encode_up_to(10, &every_byte, &user(text), true);
+    assert_eq!(encode(&"ab".repeat(10)).unwrap().len(), 10 + 1);
+    let error = encode(&format!("{}a", "ab".repeat(10))).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            TextError::TooManyTokens {
+                bytes: 21,
+                least: 11,
+                most: 10
+            }
+        ),
+        "{error}"
+    );
+    // A vocabulary that leaves text out says nothing about its length.
+    let ascii = tokenizer(false);
+    assert_eq!(ascii.least_tokens(1 << 30), 0);
+    let dropped = template.encode_up_to(10, &ascii, &user(&"\u{e9}".repeat(1000)), true);
+    assert!(dropped.unwrap().len() <= 1001);
+}
+
+/// A byte-level vocabulary: each byte is a token, and so is `pair`.
+fn every_byte_and(pair: &str) -> Tokenizer {
+    let printable = |b: &u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let shown = (0..256u32).filter(printable);
+    let shifted = 0x100..0x100 + (256 - shown.clone().count() as u32);
+    let bytes = shown
+        .chain(shifted)
+        .filter_map(char::from_u32)
+        .map(String::from);
+    let names = ["<s>", "</s>"].map(str::to_owned);
+    let tokens: Vec<String> = names
+        .into_iter()
+        .chain(bytes)
+        .chain([pair.to_owned()])
+        .collect();
+    let (first, second) = pair.split_at(1);
+    let vocabulary = GgufVocabulary {
+        model: "gpt2".to_owned(),
+        pre: Some("gpt-2".to_owned()),
+        token_types: [3; 2].into_iter().chain([1; 257]).collect(),
+        tokens,
+        merges: vec![format!("{first} {second}")],
+        bos: Some(0),
+        eos: Some(1),
+        ..GgufVocabulary::default()
+    };
+    Tokenizer::from_gguf(&vocabulary).unwrap()
+}

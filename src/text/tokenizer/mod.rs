@@ -44,6 +44,16 @@ pub enum TextError {
         /// Its length in bytes.
         bytes: usize,
     },
+    /// A text that has too many tokens, whatever it says.
+    #[error("a text of {bytes} bytes has at least {least} tokens; at most {most} fit")]
+    TooManyTokens {
+        /// Its length in bytes.
+        bytes: usize,
+        /// Tokens that it has at least.
+        least: usize,
+        /// Tokens that it may have.
+        most: usize,
+    },
     /// The tokenizer refused a text; its vocabulary is damaged.
     #[error("the text cannot be encoded: {0}")]
     Encode(String),
@@ -71,6 +81,8 @@ pub struct Tokenizer {
     pieces: Pieces,
     roles: Roles,
     chat_template: Option<String>,
+    /// Bytes of text that one token can stand for at most; `None`: there is no bound.
+    longest_token: Option<usize>,
 }
 
 /// The ids with a meaning of their own.
@@ -116,12 +128,14 @@ impl Tokenizer {
                     .to_owned(),
             ));
         }
+        let longest_token = pieces.longest().filter(|_| plain.keeps_all_text());
         Ok(Self {
             plain,
             specials,
             pieces,
             roles,
             chat_template,
+            longest_token,
         })
     }
 
@@ -155,6 +169,12 @@ impl Tokenizer {
             }
         }
         Ok(ids)
+    }
+
+    /// How few tokens a text of `bytes` bytes can have; 0 where this tokenizer may leave text out.
+    pub fn least_tokens(&self, bytes: usize) -> usize {
+        self.longest_token
+            .map_or(0, |longest| bytes.div_ceil(longest))
     }
 
     /// Ids of a run of plain text. `at_start`: nothing stands before it in the prompt.

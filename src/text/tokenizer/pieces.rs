@@ -133,6 +133,17 @@ impl Pieces {
             .filter_map(|&byte| self.single[usize::from(byte)])
     }
 
+    /// The length of the longest token, in bytes. `None` unless each byte that text can have is a token, for else
+    /// text may be left out.
+    pub(super) fn longest(&self) -> Option<usize> {
+        let in_text = |byte: &u8| !matches!(byte, 0xc0 | 0xc1 | 0xf5..);
+        let mut bytes = (0..=u8::MAX).filter(in_text);
+        if !bytes.all(|byte| self.single[usize::from(byte)].is_some()) {
+            return None;
+        }
+        self.bytes.iter().map(|bytes| bytes.len()).max()
+    }
+
     pub(super) fn strips_leading_space(&self) -> bool {
         self.strips_leading_space
     }
@@ -183,5 +194,24 @@ mod tests {
         assert_eq!(pieces.spell(0).collect::<Vec<_>>(), [4, 7]);
         assert_eq!(pieces.len(), 10);
         assert!(pieces.bytes(1).is_empty() && pieces.bytes(99).is_empty());
+    }
+
+    #[test]
+    fn the_longest_token_is_a_bound_only_if_no_byte_can_be_left_out() {
+        let single = |byte: u8| Piece {
+            id: u32::from(byte),
+            bytes: vec![byte],
+            is_special: false,
+        };
+        let long = Piece {
+            id: 300,
+            bytes: vec![b' '; 9],
+            is_special: false,
+        };
+        let in_text = (0..=u8::MAX).filter(|b| !matches!(b, 0xc0 | 0xc1 | 0xf5..));
+        let all = in_text.map(single).chain([long]);
+        assert_eq!(Pieces::new(all, false).longest(), Some(9));
+        let but_one = (0..=u8::MAX).filter(|b| *b != b'x').map(single);
+        assert_eq!(Pieces::new(but_one, false).longest(), None);
     }
 }

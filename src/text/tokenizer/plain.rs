@@ -1,8 +1,9 @@
 //! Text to ids with every control token switched off.
 
+use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::Tokenizer as Encoder;
+use tokenizers::{SplitDelimiterBehavior, Tokenizer as Encoder};
 
 use super::TextError;
 
@@ -32,6 +33,16 @@ impl PlainEncoder {
         })
     }
 
+    /// Whether every byte of a text is in a token of its own text: nothing is normalized away, and no
+    /// pre-tokenizer drops anything. Kinds that are not known to do so are taken to.
+    pub(super) fn keeps_all_text(&self) -> bool {
+        let added = self.first.get_added_tokens_decoder();
+        self.first.get_normalizer().is_none_or(keeps_length)
+            && self.first.get_pre_tokenizer().is_none_or(keeps_text)
+            // Such a token takes all spaces beside it.
+            && !added.values().any(|token| token.lstrip || token.rstrip)
+    }
+
     /// The id of text that the vocabulary cannot write.
     pub(super) fn unknown(&self) -> Option<u32> {
         self.unknown
@@ -59,6 +70,28 @@ fn after_the_first(encoder: &Encoder) -> Option<Encoder> {
     let mut rest = encoder.clone();
     rest.with_pre_tokenizer(Some(pre_tokenizer));
     Some(rest)
+}
+
+/// Whether a text is never shorter afterwards, in bytes.
+fn keeps_length(normalizer: &NormalizerWrapper) -> bool {
+    match normalizer {
+        NormalizerWrapper::Sequence(sequence) => sequence.as_ref().iter().all(keeps_length),
+        NormalizerWrapper::Prepend(_) => true,
+        // The pattern is not shown; SentencePiece's is a space, which is one byte.
+        NormalizerWrapper::Replace(replace) => replace.content == "\u{2581}",
+        _ => false,
+    }
+}
+
+fn keeps_text(pre_tokenizer: &PreTokenizerWrapper) -> bool {
+    match pre_tokenizer {
+        PreTokenizerWrapper::Sequence(sequence) => sequence.as_ref().iter().all(keeps_text),
+        PreTokenizerWrapper::Split(split) => split.behavior != SplitDelimiterBehavior::Removed,
+        PreTokenizerWrapper::ByteLevel(_)
+        | PreTokenizerWrapper::Digits(_)
+        | PreTokenizerWrapper::Metaspace(_) => true,
+        _ => false,
+    }
 }
 
 /// Whether anything was changed.

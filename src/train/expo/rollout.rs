@@ -11,10 +11,11 @@ use super::voice::Voice;
 use crate::base_model::{BaseModel, LoadError};
 use crate::engine::block_hash::CacheSalt;
 use crate::engine::clock::Clock;
+use crate::engine::fairness::Sharing;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::model_runner::ModelRunner;
 use crate::engine::outbox::Answer;
-use crate::engine::request::{EngineEvent, EngineRequest, SamplingParams, TimeLimits};
+use crate::engine::request::{EngineEvent, EngineRequest, Payer, SamplingParams, TimeLimits};
 use crate::engine::thread::{EngineConfig, EngineHandle};
 use crate::model::kernels::paged_attention::BLOCK_SIZE;
 use crate::text::chat_template::ChatMessage;
@@ -120,6 +121,7 @@ impl<'a> RolloutEngine<'a> {
             max_running: running,
             max_queued: MAX_RUNNING,
             max_queued_tokens: longest * MAX_RUNNING,
+            sharing: Sharing::default(),
             token_budget: 256,
             prefix_cache: true,
             // Every request has its own.
@@ -335,6 +337,7 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
         end_ids: tokenizer.end_ids().into(),
         ignore_eos: false,
         cache_salt: CacheSalt::default(),
+        payer: Payer::default(),
         limits: TimeLimits::default(),
     }
 }

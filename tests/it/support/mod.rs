@@ -25,6 +25,7 @@ use attune::app::store_health::StoreHealth;
 use attune::app::store_threads::StoreThreads;
 use attune::app::versions::{Expected, LiveVersions, Versions};
 use attune::engine::clock::Clock;
+use attune::engine::fairness::Sharing;
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
 use attune::store::AdapterSource;
@@ -60,6 +61,7 @@ pub struct Setup {
     pub max_queued: usize,
     /// What the engine keeps time limits by.
     pub clock: Clock,
+    pub sharing: Sharing,
     pub limits: Limits,
     pub http: HttpConfig,
     /// Memory for versions.
@@ -78,6 +80,7 @@ impl Default for Setup {
             max_running: 256,
             max_queued: 256,
             clock: Clock::system(),
+            sharing: Sharing::default(),
             limits: Limits::default(),
             http: HttpConfig::default(),
             adapter_bytes: 1 << 30,
@@ -123,6 +126,7 @@ impl TestServer {
             max_running: setup.max_running,
             max_queued: setup.max_queued,
             max_queued_tokens: 1 << 20,
+            sharing: setup.sharing,
             token_budget: 1024,
             prefix_cache: setup.prefix_cache,
             seed: 1,
@@ -153,6 +157,7 @@ impl TestServer {
             vocab_size: VOCAB,
             keys: setup.keys,
             identity: Identity::new(),
+            encoding: Arc::new(tokio::sync::Semaphore::new(setup.limits.encode_at_once)),
             limits: setup.limits,
             started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             work: Default::default(),

@@ -1,0 +1,168 @@
+//! How long a prompt row and a step take, measured.
+//!
+//! A step computes prompt rows and one row for each answer in the making. Its time is taken apart in the ratio of
+//! what both were measured to take, so that a slow step makes both slower by the same factor. The time of
+//! decoding is kept by batch size, in powers of two: a step of 64 takes far less than 64 steps of one.
+
+use std::time::Duration;
+
+/// How much a new measurement counts.
+const NEW: f64 = 0.1;
+
+/// Batch sizes are told apart up to two to this power.
+const SIZES: usize = 21;
+
+/// What a step computed, and its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    /// Rows of prompts (and of what is recomputed).
+    pub prefill_rows: usize,
+    /// Answers that got a row each.
+    pub decodes: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Times in seconds; what was never measured counts nothing, so that nobody is refused for it.
+#[derive(Debug)]
+pub struct Rates {
+    prefill_row: Option<f64>,
+    /// A step's decoding part, by the power of two that its batch reaches.
+    step: [Option<f64>; SIZES],
+    /// The share of prompt rows that the prefix cache does not have.
+    computed: f64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            prefill_row: None,
+            step: [None; SIZES],
+            computed: 1.0,
+        }
+    }
+}
+
+impl Rates {
+    /// Remembers a step.
+    pub fn record(&mut self, pass: &Pass) {
+        let (rows, decodes) = (pass.prefill_rows as f64, pass.decodes as f64);
+        let took = pass.took.as_secs_f64();
+        if rows + decodes == 0.0 || took <= 0.0 {
+            return;
+        }
+        // Where a part was never measured, its rows count like all others.
+        let even = took / (rows + decodes);
+        let prefill = rows * self.prefill_row.unwrap_or(even);
+        let decode = match pass.decodes {
+            0 => 0.0,
+            n => self.nearest(n).unwrap_or(decodes * even),
+        };
+        let factor = took / (prefill + decode);
+        if pass.prefill_rows > 0 {
+            blend(&mut self.prefill_row, prefill * factor / rows);
+        }
+        if pass.decodes > 0 {
+            blend(&mut self.step[size(pass.decodes)], decode * factor);
+        }
+    }
+
+    /// Remembers that of a prompt's `rows` the prefix cache had `cached`.
+    pub fn record_prompt(&mut self, rows: usize, cached: usize) {
+        let computed = rows.saturating_sub(cached) as f64 / rows.max(1) as f64;
+        self.computed += NEW * (computed - self.computed);
+    }
+
+    /// Seconds for `rows` rows of prompts that wait.
+    pub fn prefill(&self, rows: usize) -> f64 {
+        rows as f64 * self.computed * self.prefill_row.unwrap_or(0.0)
+    }
+
+    /// Seconds from one token of an answer to its next, with `together` answers in the making.
+    pub fn step(&self, together: usize) -> f64 {
+        self.nearest(together.max(1)).unwrap_or(0.0)
+    }
+
+    /// Seconds that `tokens` tokens take of the engine's time, with `together` answers in the making.
+    pub fn decode(&self, tokens: usize, together: usize) -> f64 {
+        tokens as f64 * self.step(together) / together.max(1) as f64
+    }
+
+    /// The time of a step with `decodes` answers; else that of the next smaller size that was measured, which is
+    /// too short rather than too long, else that of the next larger one.
+    fn nearest(&self, decodes: usize) -> Option<f64> {
+        let (smaller, larger) = self.step.split_at(size(decodes) + 1);
+        let smaller = smaller.iter().rev().flatten().next();
+        smaller.or(larger.iter().flatten().next()).copied()
+    }
+}
+
+/// The power of two that `decodes` reaches.
+fn size(decodes: usize) -> usize {
+    (decodes.max(1).ilog2() as usize).min(SIZES - 1)
+}
+
+fn blend(value: &mut Option<f64>, new: f64) {
+    let before = value.unwrap_or(new);
+    *value = Some(before + NEW * (new - before));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(rates: &mut Rates, prefill_rows: usize, decodes: usize, millis: u64) {
+        rates.record(&Pass {
+            prefill_rows,
+            decodes,
+            took: Duration::from_millis(millis),
+        });
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-9
+    }
+
+    #[test]
+    fn prefill_and_decode_are_measured_apart() {
+        let mut rates = Rates::default();
+        assert!(rates.prefill(100) == 0.0 && rates.step(4) == 0.0, "unknown");
+        record(&mut rates, 0, 0, 5);
+        record(&mut rates, 10, 0, 0);
+        record(&mut rates, 100, 0, 200);
+        record(&mut rates, 0, 4, 40);
+        assert!(close(rates.prefill(100), 0.2) && close(rates.step(4), 0.04));
+        assert!(close(rates.decode(8, 4), 0.08));
+        // 100 rows and 4 answers should take 0.24 s. Twice that: both are twice as slow this time.
+        record(&mut rates, 100, 4, 480);
+        assert!(close(rates.prefill(100), 0.22) && close(rates.step(4), 0.044));
+    }
+
+    #[test]
+    fn a_batch_is_not_as_slow_as_its_answers_one_by_one() {
+        let mut rates = Rates::default();
+        record(&mut rates, 0, 1, 20);
+        record(&mut rates, 0, 64, 64);
+        assert!(close(rates.step(1), 0.02) && close(rates.step(64), 0.064));
+        assert!(close(rates.step(100), 0.064), "65 to 127 are of one size");
+        assert!(close(rates.step(8), 0.02), "too short rather than too long");
+        assert!(close(rates.step(usize::MAX), 0.064));
+        let mut only_large = Rates::default();
+        record(&mut only_large, 0, 64, 64);
+        assert!(close(only_large.step(2), 0.064));
+    }
+
+    #[test]
+    fn rows_that_the_prefix_cache_has_take_no_time() {
+        let mut rates = Rates::default();
+        record(&mut rates, 100, 0, 100);
+        for _ in 0..100 {
+            rates.record_prompt(1000, 900);
+        }
+        let (cold, warm) = (1.0, rates.prefill(1000));
+        assert!((warm / cold - 0.1).abs() < 0.01, "{warm}");
+        rates.record_prompt(0, 0);
+        rates.record_prompt(1, 2);
+        assert!(rates.prefill(1) >= 0.0);
+    }
+}
