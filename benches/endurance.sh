@@ -28,7 +28,7 @@ scripted)
     server="$BIN/examples/scripted_server --port \$PORT --data-dir $data/attune --no-demo --offer 3"
     bundles=scripted-0,scripted-1,scripted-2
     # So slow that the script, and not HTTP, is what a server of ten times the requests runs out of.
-    [ "$what" != overload ] || server="$server --step-micros 5000 --row-micros 200"
+    [ "$what" != overload ] || server="$server --health-port \$HEALTH_PORT --step-micros 10000 --row-micros 500"
     ;;
 real)
     users="$(seq -s, -f 'soak-%g' 0 63)"

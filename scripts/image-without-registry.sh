@@ -19,8 +19,17 @@ suite=bookworm
 version="$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)"
 port="${PORT:-18190}"
 
-# vfs and chroot want neither overlay mounts nor namespaces, which a sandbox may not have.
-storage=(--root "$dir/storage" --runroot "$dir/run" --storage-driver vfs)
+# Where a sandbox has no overlay mounts, vfs copies the whole image for each layer: 70 GB then. Isolation `chroot`
+# wants no namespaces.
+driver=vfs
+mkdir -p "$dir"/try/{lower,upper,work,merged}
+if mount -t overlay overlay -o "lowerdir=$dir/try/lower,upperdir=$dir/try/upper,workdir=$dir/try/work" "$dir/try/merged" 2>/dev/null
+then
+    umount "$dir/try/merged"
+    driver=overlay
+fi
+rm -rf "$dir/try"
+storage=(--root "$dir/storage-$driver" --runroot "$dir/run-$driver" --storage-driver "$driver")
 buildah() { command buildah "${storage[@]}" "$@"; }
 timed() { # NAME COMMAND...: the command, and its seconds in DIR/times.txt
     local name="$1" start=$SECONDS
@@ -78,7 +87,7 @@ ask() { # as the head of the Dockerfile says, with a key, for the image listens 
     local container pid answer key
     container="$(buildah from attune)"
     key="$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')"
-    printf '{"keys": [{"name": "check", "key": "%s"}]}' "$key" >"$dir/keys.json"
+    printf '{"keys": [{"name": "check", "sha256": "%s"}]}' "$(printf %s "$key" | sha256sum | cut -d ' ' -f 1)" >"$dir/keys.json"
     chmod 644 "$dir/keys.json"
     # The entry point and the command of the image; `buildah run` takes neither by itself.
     buildah run --isolation chroot --env ATTUNE_PORT="$port" --env ATTUNE_API_KEYS=/etc/attune/keys.json \
