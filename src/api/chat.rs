@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{Began, ForInference, JsonBody, UserHeader};
 use super::headers::{AnswerHead, KEPT, STORE};
+use super::json;
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
 use super::types::chat_request::ChatCompletionRequest;
@@ -17,7 +17,6 @@ use super::types::chat_response::{
     AnswerMessage, ChatChoice, ChatCompletion, ChatCompletionChunk, ChunkChoice, Delta,
 };
 use super::types::error::ErrorResponse;
-use super::types::generation::Bounds;
 use super::types::usage::{Attribution, Usage};
 use crate::app::answer::{AnswerPiece, WholeAnswer};
 use crate::app::state::AppState;
@@ -50,9 +49,8 @@ pub(super) async fn create_chat_completion(
     ForInference(caller): ForInference,
     Began(began): Began,
     UserHeader(user): UserHeader,
-    JsonBody(body): JsonBody,
+    JsonBody(request): JsonBody<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let request = ChatCompletionRequest::parse(body, &Bounds::from(state.as_ref()))?;
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();
     let (running, keeper) =
@@ -87,8 +85,9 @@ pub(super) async fn create_chat_completion(
         };
         headers.insert(KEPT, HeaderValue::from_static(kept));
     }
-    let body = completion(head, running.prompt_tokens, answers);
-    Ok((headers, Json(body)).into_response())
+    let (bytes, prompt_tokens) = (json::bytes_of(&answers), running.prompt_tokens);
+    let body = move || completion(head, prompt_tokens, answers);
+    Ok((headers, json::respond(&state, bytes, body).await?).into_response())
 }
 
 fn completion(head: AnswerHead, prompt_tokens: usize, answers: Vec<WholeAnswer>) -> ChatCompletion {

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{Began, ForInference, JsonBody, UserHeader};
 use super::headers::AnswerHead;
+use super::json;
 use super::router::HttpConfig;
 use super::sse::{self, Chunks};
 use super::types::completion_request::CompletionRequest;
 use super::types::completion_response::{Completion, CompletionChoice};
 use super::types::error::ErrorResponse;
-use super::types::generation::Bounds;
 use super::types::usage::{Attribution, Usage};
 use crate::app::answer::{AnswerPiece, WholeAnswer};
 use crate::app::state::AppState;
@@ -45,9 +44,8 @@ pub(super) async fn create_completion(
     ForInference(caller): ForInference,
     Began(began): Began,
     UserHeader(user): UserHeader,
-    JsonBody(body): JsonBody,
+    JsonBody(request): JsonBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let request = CompletionRequest::parse(body, &Bounds::from(state.as_ref()))?;
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();
     let started = completions::start(&state, &caller, request.into_command(user)?, began).await?;
@@ -69,8 +67,10 @@ pub(super) async fn create_completion(
         ));
     }
     let answers = answer::collect_all(running.answers).await?;
-    let body = completion(head, running.prompt_tokens, echoes, answers);
-    Ok((headers, Json(body)).into_response())
+    let bytes = json::bytes_of(&answers) + echoes.iter().map(String::len).sum::<usize>();
+    let prompt_tokens = running.prompt_tokens;
+    let body = move || completion(head, prompt_tokens, echoes, answers);
+    Ok((headers, json::respond(&state, bytes, body).await?).into_response())
 }
 
 fn completion(

@@ -12,6 +12,7 @@ use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
 use super::error::ApiError;
+use super::json::FromBody;
 use super::router::{ApiState, HttpConfig};
 use super::types::list::Query as UrlQuery;
 use crate::app::keys::{Caller, Role};
@@ -20,12 +21,12 @@ use crate::app::preferences::Idempotent;
 use crate::app::state::AppState;
 use crate::ids::{IdempotencyKey, UserId, UserKey};
 
-/// The JSON body. axum's own extractor answers 422 and plain text, which OpenAI's clients do not
-/// understand.
+/// The JSON body, as what it is read as. axum's own extractor answers 422 and plain text, which OpenAI's
+/// clients do not understand, and parses on the runtime's worker whatever was sent.
 #[derive(Debug)]
-pub struct JsonBody(pub Value);
+pub struct JsonBody<T = Value>(pub T);
 
-impl FromRequest<ApiState> for JsonBody {
+impl<T: FromBody> FromRequest<ApiState> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
@@ -37,18 +38,8 @@ impl FromRequest<ApiState> for JsonBody {
         let bytes = tokio::time::timeout(http.body_timeout, reading)
             .await
             .map_err(|_| ApiError::body_timeout())??;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            // The place only: the text around it is the caller's.
-            .map_err(|e| {
-                let (line, column) = (e.line(), e.column());
-                let what = if e.is_eof() {
-                    "ends too early"
-                } else {
-                    "is not valid JSON"
-                };
-                ApiError::malformed_body(format!("the body {what} (line {line}, column {column})"))
-            })
+        let app = Arc::<AppState>::from_ref(state);
+        super::json::read(&app, bytes).await.map(Self)
     }
 }
 
@@ -252,27 +243,29 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
 
 /// The header `Idempotency-Key`.
 #[derive(Debug)]
-pub struct IdempotencyHeader(pub Option<RequestKey>);
+pub struct IdempotencyHeader(Option<IdempotencyKey>);
 
-/// A key that was sent with a request.
-#[derive(Debug)]
-pub struct RequestKey(IdempotencyKey);
-
-impl RequestKey {
-    /// The request: what was asked on `route`, for whom the header names, or else the key's person.
-    pub fn of(
+impl IdempotencyHeader {
+    /// The request, where it has a key: what was asked on `route`, and for whom.
+    ///
+    /// # Errors
+    /// See [`AppState::compute`].
+    pub async fn request(
         self,
-        route: &str,
-        caller: &Caller,
-        user: Option<&UserId>,
+        state: &AppState,
+        route: &'static str,
+        person: Option<&UserId>,
         body: &Value,
-    ) -> Idempotent {
-        let user = user.or(caller.bound_user.as_ref());
-        let asked = json!([route, user.map(UserId::as_str), body]);
-        Idempotent {
-            key: self.0,
-            sha256: hex::encode(Sha256::digest(asked.to_string())),
-        }
+    ) -> Result<Option<Idempotent>, ApiError> {
+        let Some(key) = self.0 else {
+            return Ok(None);
+        };
+        let asked = json!([route, person.map(UserId::as_str), body]);
+        let digest = move || hex::encode(Sha256::digest(asked.to_string()));
+        // How much it is was lost with the body's text; the way to another thread is nothing beside the write
+        // to the disk that follows.
+        let sha256 = state.compute(usize::MAX, digest).await?;
+        Ok(Some(Idempotent { key, sha256 }))
     }
 }
 
@@ -292,6 +285,6 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
         };
         let text = value.to_str().unwrap_or_default();
         let key = IdempotencyKey::new(text).map_err(|e| invalid(e.to_string()))?;
-        Ok(Self(Some(RequestKey(key))))
+        Ok(Self(Some(key)))
     }
 }

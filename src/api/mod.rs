@@ -15,6 +15,7 @@
 //! | [`access`] | one log line, one count and one drain token a request |
 //! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
 //! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`identity`], [`metrics`] | handlers |
+//! | [`json`] | bodies read and written beside the runtime's workers |
 //! | [`admin`] | handlers of the operator's routes |
 
 pub mod access;
@@ -30,6 +31,7 @@ pub mod headers;
 pub mod health;
 pub mod health_server;
 pub mod identity;
+pub mod json;
 pub mod kept;
 pub mod metrics;
 pub mod models;

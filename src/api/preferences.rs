@@ -46,10 +46,11 @@ pub(super) async fn create_preference(
     ForFeedback(caller): ForFeedback,
     Began(began_unix_ms): Began,
     UserHeader(user): UserHeader,
-    IdempotencyHeader(key): IdempotencyHeader,
+    key: IdempotencyHeader,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Preference>), ApiError> {
-    let idempotent = key.map(|key| key.of("preferences", &caller, user.as_ref(), &body));
+    let person = user.as_ref().or(caller.bound_user.as_ref());
+    let idempotent = key.request(&state, "preferences", person, &body).await?;
     let request = PreferenceRequest::parse(body, state.limits.max_messages)?;
     let command = PreferenceCommand {
         user: request.user_hint(user),
@@ -135,10 +136,11 @@ pub(super) async fn create_feedback(
     State(state): State<Arc<AppState>>,
     ForFeedback(caller): ForFeedback,
     Began(began_unix_ms): Began,
-    IdempotencyHeader(key): IdempotencyHeader,
+    key: IdempotencyHeader,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Feedback>), ApiError> {
-    let idempotent = key.map(|key| key.of("feedback", &caller, None, &body));
+    let person = caller.bound_user.as_ref();
+    let idempotent = key.request(&state, "feedback", person, &body).await?;
     let request = FeedbackRequest::parse(body)?;
     let command = FeedbackCommand {
         answer: request.answer(),

@@ -4,10 +4,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::address::Identity;
+use super::compute::Compute;
 use super::devices;
 use super::keys::{KeyFileError, KeyRing};
 use super::state::{AppState, Limits};
@@ -138,7 +138,8 @@ fn state(
         alias,
         keys,
         identity: Identity::new(),
-        encoding: Arc::new(Semaphore::new(limits.encode_at_once)),
+        encoding: Compute::new(limits.encode_at_once, limits.inline_tokenize_bytes),
+        bodies: Compute::new(limits.encode_at_once, limits.inline_body_bytes),
         limits,
         started: SystemTime::now(),
         work: TaskTracker::new(),

@@ -51,7 +51,11 @@ pub async fn start(
         user_info::put_into(&mut messages, info);
     }
     let bytes = messages.iter().map(|m| MESSAGE_BYTES + m.content.len());
-    let prompt = generate::tokenize(state, bytes.sum(), move |state| encode(state, &messages));
+    let repetition = command.options.sampling.repetition_penalty;
+    let prompt = generate::tokenize(state, bytes.sum(), move |state| {
+        let ids = encode(state, &messages)?;
+        Ok(generate::prompt_ids(ids, repetition))
+    });
     let prompts = vec![prompt.await?];
     let options = command.options;
     let running = generate::submit(state, &selection, hold, "messages", prompts, options)?;

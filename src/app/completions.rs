@@ -62,11 +62,16 @@ pub async fn start(
     for prompt in &prompts {
         prompt.could_fit(state, selection.soft_prompt().len())?;
     }
+    let repetition = command.options.sampling.repetition_penalty;
     let encoded = generate::tokenize(state, bytes, move |state| {
+        let encode = |prompt| {
+            let (ids, text) = encode(state, prompt, echo)?;
+            Ok((generate::prompt_ids(ids, repetition), text))
+        };
         prompts
             .iter()
-            .map(|p| encode(state, p, echo))
-            .collect::<Result<Vec<_>, _>>()
+            .map(encode)
+            .collect::<Result<Vec<_>, AppError>>()
     });
     let (ids, echoes): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
     let running = generate::submit(state, &selection, hold, "prompt", ids, command.options)?;

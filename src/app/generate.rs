@@ -10,6 +10,7 @@ use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
 use super::user::UserHint;
 use crate::engine::block_hash::CacheSalt;
+use crate::engine::prompt::PromptIds;
 pub use crate::engine::request::SamplingParams;
 use crate::engine::request::{EngineRequest, Payer, TimeLimits};
 pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
@@ -76,13 +77,13 @@ pub(super) fn submit(
     selection: &Selection,
     hold: Hold,
     field: &'static str,
-    prompts: Vec<Vec<u32>>,
+    prompts: Vec<PromptIds>,
     options: GenerationOptions,
 ) -> Result<Running, AppError> {
     if state.is_draining() {
         return Err(AppError::ShuttingDown);
     }
-    let prompt_tokens = prompts.iter().map(Vec::len).sum();
+    let prompt_tokens = prompts.iter().map(|ids| ids.len()).sum();
     let mut requests = Vec::with_capacity(prompts.len() * options.n);
     for prompt in prompts {
         let max_tokens = max_tokens(state, selection, field, prompt.len(), &options)?;
@@ -119,7 +120,7 @@ pub(super) fn submit(
     })
 }
 
-/// Runs `encode` here if the text is short, else on a thread where it holds nobody up, when few others do so.
+/// Runs `encode`, on texts of so many bytes, where it holds nobody up.
 ///
 /// # Errors
 /// What `encode` says.
@@ -132,18 +133,19 @@ where
     T: Send + 'static,
     F: FnOnce(&AppState) -> Result<T, AppError> + Send + 'static,
 {
-    if bytes <= state.limits.inline_tokenize_bytes {
-        return encode(state);
+    let shared = Arc::clone(state);
+    let work = move || encode(&shared);
+    state.encoding.run(&state.tasks, bytes, work).await?
+}
+
+/// The ids of a prompt. What its answers will ask of them is found out here, where that holds nobody up.
+#[expect(clippy::float_cmp, reason = "exactly 1 is how clients say `off`")]
+pub(super) fn prompt_ids(ids: Vec<u32>, repetition_penalty: f32) -> PromptIds {
+    let ids = PromptIds::from(ids);
+    if repetition_penalty != 1.0 {
+        ids.distinct();
     }
-    let turn = Arc::clone(&state.encoding).acquire_owned().await;
-    // Nobody closes it.
-    let turn = turn.map_err(|_| AppError::ShuttingDown)?;
-    let encode = move |state: &AppState| {
-        // Held until the work is done, also if nobody waits for it any more.
-        let _turn = turn;
-        encode(state)
-    };
-    state.blocking(encode).await
+    ids
 }
 
 /// What a failure of the text part means for the caller, whose text was in `field`.
@@ -191,14 +193,14 @@ fn max_tokens(
 fn engine_request(
     state: &AppState,
     selection: &Selection,
-    prompt: Vec<u32>,
+    prompt: PromptIds,
     max_tokens: usize,
     options: &GenerationOptions,
 ) -> EngineRequest {
     let begins = state.tokenizer.adds_bos() && state.tokenizer.bos() == prompt.first().copied();
     EngineRequest {
         soft_at: usize::from(begins && !prompt.is_empty()),
-        prompt: prompt.into(),
+        prompt,
         soft_prompt: selection.soft_prompt().clone(),
         adapter: selection.engine_adapter(),
         sampling: options.sampling.clone(),

@@ -23,6 +23,7 @@
 //! | [`address`] | where the server of a data directory listens |
 //! | [`admin`] | the operator's view: changes are counted, versions and aliases listed |
 //! | [`snapshot`] | the store's export, for a client that may be slow |
+//! | [`compute`] | long computations, beside the runtime's workers |
 //! | [`store_threads`] | threads that work on the store, and nothing else does |
 //! | [`store_health`] | whether the store works, as far as is known |
 //! | [`commands`] | the other subcommands |
@@ -35,6 +36,7 @@ pub mod boot;
 pub mod chat;
 pub mod commands;
 pub mod completions;
+pub mod compute;
 pub mod descriptors;
 pub mod devices;
 pub mod error;

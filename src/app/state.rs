@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::address::Identity;
 use super::boot::now_unix_ms;
+use super::compute::Compute;
 use super::error::AppError;
 use super::keys::KeyRing;
 use super::store_health::StoreHealth;
@@ -42,8 +42,10 @@ pub struct Limits {
     pub keep_completions: Option<Duration>,
     /// Texts longer than this many bytes are rendered and tokenized off the async threads.
     pub inline_tokenize_bytes: usize,
-    /// So many of them at once; others wait for their turn.
+    /// So many of them at once, and so many bodies; others wait for their turn.
     pub encode_at_once: usize,
+    /// Bodies and answers longer than this many bytes are parsed and written off the async threads.
+    pub inline_body_bytes: usize,
 }
 
 impl Default for Limits {
@@ -59,6 +61,7 @@ impl Default for Limits {
             inline_tokenize_bytes: 8 * 1024,
             // The engine wants cores, too.
             encode_at_once: cores().div_ceil(2),
+            inline_body_bytes: 8 * 1024,
         }
     }
 }
@@ -114,7 +117,9 @@ pub struct AppState {
     /// Bounds of requests.
     pub limits: Limits,
     /// Turns at rendering and tokenizing long texts.
-    pub encoding: Arc<Semaphore>,
+    pub encoding: Compute,
+    /// Turns at parsing long bodies and at writing long answers.
+    pub bodies: Compute,
     /// When the server started.
     pub started: SystemTime,
     /// Requests in flight: each holds a token until its last byte is out.

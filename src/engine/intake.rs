@@ -124,7 +124,11 @@ impl Intake {
             return invalid("max_tokens must be at least 1".into());
         }
         let vocab_size = self.limits.vocab_size;
-        if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocab_size) {
+        if let Some(id) = request
+            .prompt
+            .greatest()
+            .filter(|id| *id as usize >= vocab_size)
+        {
             return invalid(format!("token id {id} is not in 0..{vocab_size}"));
         }
         // The last token is sent and never computed.

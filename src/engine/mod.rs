@@ -28,6 +28,7 @@ pub mod model_runner;
 pub mod outbox;
 mod pass;
 pub mod penalties;
+pub mod prompt;
 pub mod queue;
 pub mod ranks;
 pub mod request;

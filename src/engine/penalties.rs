@@ -4,21 +4,29 @@
 //! repetition r, prompt included: l = l / r if l > 0 else l * r; then
 //! l = l - frequency * c - presence * (c > 0); then l = l + bias.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::prompt::PromptIds;
 use super::request::SamplingParams;
 
 /// What changes the logits of one sequence.
 #[derive(Debug, Default)]
 pub struct Penalties {
-    repetition: Option<f32>,
+    repetition: Option<Repetition>,
     presence: f32,
     frequency: f32,
-    bias: Vec<(u32, f32)>,
-    /// Ids of the prompt; kept only where repetition counts.
-    in_prompt: BTreeSet<u32>,
+    /// Shared with the other answers of the request.
+    bias: Arc<[(u32, f32)]>,
     /// How often each id stands in the answer; kept only where a penalty counts.
     in_answer: BTreeMap<u32, u32>,
+}
+
+#[derive(Debug)]
+struct Repetition {
+    by: f32,
+    /// Ids of the prompt, each once; shared with the other answers to it.
+    in_prompt: Arc<[u32]>,
 }
 
 impl Penalties {
@@ -27,18 +35,16 @@ impl Penalties {
         clippy::float_cmp,
         reason = "exactly 1 and 0 are how clients say `off`"
     )]
-    pub fn new(params: &SamplingParams, prompt: &[u32]) -> Self {
-        let repetition = Some(params.repetition_penalty).filter(|r| *r != 1.0);
-        let in_prompt = match repetition {
-            Some(_) => prompt.iter().copied().collect(),
-            None => BTreeSet::new(),
-        };
+    pub fn new(params: &SamplingParams, prompt: &PromptIds) -> Self {
+        let by = Some(params.repetition_penalty).filter(|r| *r != 1.0);
         Self {
-            repetition,
+            repetition: by.map(|by| Repetition {
+                by,
+                in_prompt: Arc::clone(prompt.distinct()),
+            }),
             presence: params.presence_penalty,
             frequency: params.frequency_penalty,
             bias: params.logit_bias.clone(),
-            in_prompt,
             in_answer: BTreeMap::new(),
         }
     }
@@ -57,8 +63,8 @@ impl Penalties {
 
     /// Changes `logits`, one a token id. Ids that they do not have are passed over.
     pub fn apply(&self, logits: &mut [f32]) {
-        if let Some(r) = self.repetition {
-            let only_prompt = self.in_prompt.iter();
+        if let Some(Repetition { by: r, in_prompt }) = &self.repetition {
+            let only_prompt = in_prompt.iter();
             let repeated = only_prompt.filter(|id| !self.in_answer.contains_key(id));
             for id in repeated.chain(self.in_answer.keys()) {
                 if let Some(logit) = logits.get_mut(*id as usize) {
@@ -72,7 +78,7 @@ impl Penalties {
                 *logit -= self.presence;
             }
         }
-        for (id, bias) in &self.bias {
+        for (id, bias) in self.bias.iter() {
             if let Some(logit) = logits.get_mut(*id as usize) {
                 *logit += bias;
             }
@@ -94,10 +100,10 @@ mod tests {
             repetition_penalty: 2.0,
             presence_penalty: 0.5,
             frequency_penalty: 0.25,
-            logit_bias: vec![(4, 3.0), (99, 1.0)],
+            logit_bias: [(4, 3.0), (99, 1.0)].into(),
             ..SamplingParams::default()
         };
-        let mut penalties = Penalties::new(&params, &[0, 1]);
+        let mut penalties = Penalties::new(&params, &vec![0, 1].into());
         penalties.record(1);
         penalties.record(1);
         penalties.record(2);
@@ -110,9 +116,27 @@ mod tests {
 
     #[test]
     fn nothing_asked_nothing_kept() {
-        let mut penalties = Penalties::new(&SamplingParams::default(), &[1, 2]);
+        let mut penalties = Penalties::new(&SamplingParams::default(), &vec![1, 2].into());
         penalties.record(1);
         assert!(penalties.are_off());
-        assert!(penalties.in_prompt.is_empty() && penalties.in_answer.is_empty());
+        assert!(penalties.repetition.is_none() && penalties.in_answer.is_empty());
+    }
+
+    #[test]
+    fn answers_to_one_prompt_share_one_set() {
+        let params = SamplingParams {
+            repetition_penalty: 2.0,
+            logit_bias: [(4, 3.0)].into(),
+            ..SamplingParams::default()
+        };
+        let prompt = PromptIds::from(vec![7; 1000]);
+        let all: Vec<Penalties> = (0..128)
+            .map(|_| Penalties::new(&params.clone(), &prompt.clone()))
+            .collect();
+        for penalties in &all {
+            let set = &penalties.repetition.as_ref().unwrap().in_prompt;
+            assert!(Arc::ptr_eq(set, prompt.distinct()));
+            assert!(Arc::ptr_eq(&penalties.bias, &params.logit_bias));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::block_hash::CacheSalt;
+use super::prompt::PromptIds;
 use crate::ids::AdapterVersion;
 use crate::model::lora::LoraSet;
 use crate::user_model::soft_prompt::SoftPrompt;
@@ -26,7 +27,7 @@ pub struct SamplingParams {
     /// Subtracted for each occurrence in the answer.
     pub frequency_penalty: f32,
     /// Added to logits, (token id, bias).
-    pub logit_bias: Vec<(u32, f32)>,
+    pub logit_bias: Arc<[(u32, f32)]>,
     /// Seed of this sequence's own generator; `None` takes one from the engine's.
     pub seed: Option<u64>,
     /// Log-probabilities: `None` is off, `Some(n)` adds the n best alternatives (0..=20).
@@ -61,7 +62,7 @@ impl Payer {
 #[derive(Debug, Clone)]
 pub struct EngineRequest {
     /// Prompt ids, BOS included where the tokenizer adds one.
-    pub prompt: Arc<[u32]>,
+    pub prompt: PromptIds,
     /// Rows placed in front of the prompt, after `soft_at` ids.
     pub soft_prompt: SoftPrompt,
     /// 1 if the prompt starts with a BOS that the tokenizer adds, else 0; at most `prompt.len()`.

@@ -1,5 +1,7 @@
 //! The bounds of [`SamplingParams`], checked in one place below every protocol.
 
+use std::sync::Arc;
+
 use super::request::SamplingParams;
 
 /// Alternatives that may be asked for.
@@ -74,7 +76,7 @@ impl Default for SamplingParams {
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
+            logit_bias: Arc::default(),
             seed: None,
             logprobs: None,
         }
@@ -120,7 +122,7 @@ impl SamplingParams {
             };
             return fail("logit_bias", problem);
         }
-        for &(id, bias) in &self.logit_bias {
+        for &(id, bias) in self.logit_bias.iter() {
             between("logit_bias", bias, -100.0, 100.0)?;
             if id as usize >= vocab_size {
                 let problem = ParamProblem::TokenOutOfRange { id, vocab_size };
@@ -165,7 +167,7 @@ mod tests {
         params.frequency_penalty = 2.0;
         params.repetition_penalty = 10.0;
         params.logprobs = Some(MAX_LOGPROBS);
-        params.logit_bias = vec![(9, -100.0), (0, 100.0)];
+        params.logit_bias = [(9, -100.0), (0, 100.0)].into();
         params.validate(10).unwrap();
     }
 
@@ -188,10 +190,10 @@ mod tests {
             ("repetition_penalty", |p| p.repetition_penalty = 11.0),
             ("repetition_penalty", |p| p.repetition_penalty = f32::NAN),
             ("logprobs", |p| p.logprobs = Some(21)),
-            ("logit_bias", |p| p.logit_bias = vec![(10, 1.0)]),
-            ("logit_bias", |p| p.logit_bias = vec![(1, 100.5)]),
-            ("logit_bias", |p| p.logit_bias = vec![(1, f32::NAN)]),
-            ("logit_bias", |p| p.logit_bias = vec![(1, 1.0); 301]),
+            ("logit_bias", |p| p.logit_bias = [(10, 1.0)].into()),
+            ("logit_bias", |p| p.logit_bias = [(1, 100.5)].into()),
+            ("logit_bias", |p| p.logit_bias = [(1, f32::NAN)].into()),
+            ("logit_bias", |p| p.logit_bias = [(1, 1.0); 301].into()),
         ];
         for (i, (field, change)) in cases.into_iter().enumerate() {
             let mut params = SamplingParams::default();

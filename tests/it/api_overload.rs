@@ -177,7 +177,7 @@ async fn long_prompts_take_turns_and_hold_their_places_meanwhile() {
         ..Setup::default()
     });
     // Somebody else has the only turn.
-    let turn = Arc::clone(&server.state.encoding)
+    let turn = Arc::clone(server.state.encoding.turns())
         .try_acquire_owned()
         .unwrap();
     let body = chat(Some("alice"));
@@ -193,7 +193,7 @@ async fn long_prompts_take_turns_and_hold_their_places_meanwhile() {
     drop(turn);
     assert_eq!(first.await.status, 200);
     // Who leaves while waiting for a turn gives the place back.
-    let turn = Arc::clone(&server.state.encoding)
+    let turn = Arc::clone(server.state.encoding.turns())
         .try_acquire_owned()
         .unwrap();
     let mut leaves = Box::pin(server.post(CHAT, &body));

@@ -6,6 +6,7 @@ mod admin_bad_input;
 mod admin_canary;
 mod admin_records;
 mod api_auth;
+mod api_big_bodies;
 mod api_cache;
 mod api_chat;
 mod api_completions;

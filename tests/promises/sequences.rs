@@ -59,7 +59,7 @@ pub fn greedy(prompt: &[u32], max_tokens: usize) -> EngineRequest {
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
+            logit_bias: Arc::default(),
             seed: None,
             logprobs: Some(3),
         },

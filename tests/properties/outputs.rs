@@ -42,7 +42,7 @@ fn any_sampling(plain: bool) -> impl Strategy<Value = SamplingParams> {
                 repetition_penalty: penalty,
                 presence_penalty: 0.5,
                 frequency_penalty: 0.25,
-                logit_bias: vec![(5, 1.0)],
+                logit_bias: [(5, 1.0)].into(),
                 logprobs: Some(2),
                 ..by_probability
             },

@@ -168,7 +168,7 @@ fn end_ids_are_not_chosen_too_soon() {
 fn log_probabilities_are_those_of_the_raw_logits() {
     let mut request = request(&[1], 8);
     request.sampling.logprobs = Some(2);
-    request.sampling.logit_bias = vec![(0, 100.0)];
+    request.sampling.logit_bias = [(0, 100.0)].into();
     let mut sampler = Sampler::new(&request, 0, 0);
     // softmax([0, ln 3]) = [1/4, 3/4]
     let token = sampler.sample(&[0.0, 3f32.ln()]).unwrap();

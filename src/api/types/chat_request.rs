@@ -9,6 +9,7 @@ use super::generation::{Bounds, GenerationFields};
 use super::message::Message;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
+use crate::api::json::FromBody;
 use crate::app::chat::ChatCommand;
 use crate::app::keep::KeepCommand;
 use crate::ids::UserId;
@@ -42,6 +43,12 @@ pub struct ChatCompletionRequest {
     /// What does not change the answer.
     #[serde(flatten)]
     pub accepted: AcceptedFields,
+}
+
+impl FromBody for ChatCompletionRequest {
+    fn from_body(body: Value, bounds: &Bounds) -> Parsed<Self> {
+        Self::parse(body, bounds)
+    }
 }
 
 impl ChatCompletionRequest {

@@ -8,6 +8,7 @@ use super::chat_request::MAX_MODEL_CHARS;
 use super::generation::{Bounds, GenerationFields, MAX_ANSWERS};
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
+use crate::api::json::FromBody;
 use crate::app::completions::{CompletionCommand, Prompt};
 use crate::ids::UserId;
 
@@ -47,6 +48,12 @@ pub enum PromptInput {
     Texts(Vec<String>),
     /// Token ids of several prompts.
     IdLists(Vec<Vec<u32>>),
+}
+
+impl FromBody for CompletionRequest {
+    fn from_body(body: Value, bounds: &Bounds) -> Parsed<Self> {
+        Self::parse(body, bounds)
+    }
 }
 
 impl CompletionRequest {

@@ -323,7 +323,7 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
     let tokenizer = &base.tokenizer;
     let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
     EngineRequest {
-        prompt: job.prompt.clone(),
+        prompt: job.prompt.clone().into(),
         soft_prompt: job.voice.soft_prompt.clone(),
         soft_at: usize::from(begins),
         adapter: job.voice.adapter.clone(),

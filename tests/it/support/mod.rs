@@ -19,6 +19,7 @@ use attune::adapter::data_until::Reach;
 use attune::adapter::loaded::LoadedVersions;
 use attune::api::router::{router, HttpConfig};
 use attune::app::address::Identity;
+use attune::app::compute::Compute;
 use attune::app::keys::KeyRing;
 use attune::app::state::{new_metrics, AppState, Limits};
 use attune::app::store_health::StoreHealth;
@@ -146,6 +147,7 @@ impl TestServer {
         let (base, folder) = (bundles::base(), data_dir.path().join("bundles"));
         let versions = LiveVersions::open(versions, base, folder, loaded).unwrap();
         let store_threads = StoreThreads::start(versions.store().clone()).unwrap();
+        let at_once = setup.limits.encode_at_once;
         let state = Arc::new(AppState {
             engine: EngineHandle::spawn(Box::new(runner), config),
             template: setup.template.then_some(template),
@@ -157,7 +159,8 @@ impl TestServer {
             vocab_size: VOCAB,
             keys: setup.keys,
             identity: Identity::new(),
-            encoding: Arc::new(tokio::sync::Semaphore::new(setup.limits.encode_at_once)),
+            encoding: Compute::new(at_once, setup.limits.inline_tokenize_bytes),
+            bodies: Compute::new(at_once, setup.limits.inline_body_bytes),
             limits: setup.limits,
             started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             work: Default::default(),
