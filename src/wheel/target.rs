@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::client::Client;
 use super::WheelError;
 use crate::adapter::publish;
+use crate::app::address;
 use crate::app::boot::now_unix_ms;
 use crate::app::versions::{Versions, VersionsError};
 use crate::store::{AdapterSource, CasError, DecisionRecord, StoreError};
@@ -125,6 +126,11 @@ impl Target {
         match Versions::open(&self.data_dir, now_unix_ms()) {
             Ok(versions) => Ok(Holder::Nobody(Box::new(versions))),
             Err(StoreError::Locked { .. }) => {
+                // One that never left word is not waited for, unlike one that is just starting again.
+                address::last(&self.data_dir).map_err(|source| WheelError::Unreachable {
+                    data_dir: self.data_dir.clone(),
+                    source,
+                })?;
                 let client = Client::of_data_dir(&self.data_dir, self.key.clone());
                 Ok(Holder::Server(client))
             }

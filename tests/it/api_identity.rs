@@ -83,6 +83,15 @@ async fn who_has_the_port_of_a_server_that_ended_learns_nothing() {
     assert!(!heard.contains(ADMIN), "{heard}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_left_no_word_is_not_waited_for() {
+    let listening = start().await;
+    let error = snapshot(listening.server.data_dir.path())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, WheelError::Unreachable { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn a_challenge_is_64_hex_digits_and_needs_no_key() {
     let server = TestServer::with(Setup {

@@ -222,6 +222,23 @@ mod tests {
         assert!(ring.open_caller().is_none());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_place_of_the_file_is_not_waited_for() {
+        let (directory, ring) = ring(&format!(r#"{{"keys":[{{"name":"a","key":"{SECRET}"}}]}}"#));
+        let (ring, path) = (ring.unwrap(), directory.path().join("keys.json"));
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        for error in [
+            ring.refresh().unwrap().unwrap_err(),
+            KeyRing::from_file(&path).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("regular file"), "{error}");
+        }
+        assert!(ring.authenticate(SECRET, 0).is_ok());
+    }
+
     #[test]
     fn a_key_ends_at_its_moment() {
         let (_directory, ring) = ring(&format!(
