@@ -141,7 +141,10 @@ impl Pieces {
         if !bytes.all(|byte| self.single[usize::from(byte)].is_some()) {
             return None;
         }
-        self.bytes.iter().map(|bytes| bytes.len()).max()
+        // Control tokens stand for no text.
+        let in_text = self.bytes.iter().zip(&self.special);
+        let in_text = in_text.filter(|(_, special)| !**special);
+        in_text.map(|(bytes, _)| bytes.len()).max()
     }
 
     pub(super) fn strips_leading_space(&self) -> bool {
@@ -209,7 +212,12 @@ mod tests {
             is_special: false,
         };
         let in_text = (0..=u8::MAX).filter(|b| !matches!(b, 0xc0 | 0xc1 | 0xf5..));
-        let all = in_text.map(single).chain([long]);
+        let control = Piece {
+            id: 301,
+            bytes: b"<|endoftext|>".to_vec(),
+            is_special: true,
+        };
+        let all = in_text.map(single).chain([long, control]);
         assert_eq!(Pieces::new(all, false).longest(), Some(9));
         let but_one = (0..=u8::MAX).filter(|b| *b != b'x').map(single);
         assert_eq!(Pieces::new(but_one, false).longest(), None);
