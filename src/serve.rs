@@ -69,7 +69,11 @@ pub fn run(
         // Before the model is loaded: a port that is taken shows at once.
         let listener = listen(config.address()).await?;
         let address = listener.local_addr().map_err(ServeError::Start)?;
-        let health = config.health_address().map(listen_for_health).transpose()?;
+        let health = config
+            .http()
+            .health_address
+            .map(listen_for_health)
+            .transpose()?;
         let state = tokio::task::block_in_place(|| boot::boot_with(config, metrics, load))?;
         address::publish(config.data_dir(), address, &state.identity).map_err(ServeError::Start)?;
         let shutdown = told_to_end().map_err(ServeError::Start)?;
@@ -105,12 +109,12 @@ fn listen_for_health(address: SocketAddr) -> Result<std::net::TcpListener, Serve
 
 fn server_config(config: &ServeConfig) -> Result<ServerConfig, ServeError> {
     let usual = ServerConfig::default();
-    let cors = CorsOrigins::new(config.cors_origins()).map_err(ServeError::Start)?;
+    let cors = CorsOrigins::new(&config.http().cors_origins).map_err(ServeError::Start)?;
     Ok(ServerConfig {
         http: HttpConfig { cors, ..usual.http },
         connections: ConnectionConfig {
             max_connections: connections_within(usual.connections.max_connections),
-            write_timeout: config.write_timeout(),
+            write_timeout: config.http().write_timeout,
             ..usual.connections
         },
         drain_timeout: config.shutdown_timeout(),

@@ -103,7 +103,7 @@ pub fn adapter(command: Adapter) -> Result<String> {
 pub fn key(command: Key) -> Result<String> {
     match command {
         Key::New(new) => new_key(new),
-        Key::List { file } => Ok(keys::edit::list(&file.api_keys, now_unix_ms())?),
+        Key::List { file } => Ok(keys::list::list(&file.api_keys, now_unix_ms())?),
         Key::Revoke { key, file } => {
             let name = keys::edit::revoke(&file.api_keys, &key)?;
             Ok(format!("{name} is revoked\n"))

@@ -11,7 +11,28 @@ use super::resolved::ConfigError;
 /// A day.
 const MAX_WRITE_SECONDS: u64 = 86_400;
 
-pub(super) fn health_address(raw: &Serve) -> Result<Option<SocketAddr>, ConfigError> {
+/// Settings of HTTP.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Address of the listener for health checks alone, if there is one.
+    pub health_address: Option<SocketAddr>,
+    /// Longest time in which a client takes nothing of what there is for it.
+    pub write_timeout: Duration,
+    /// Origins whose web pages may call, as browsers write them; `*` is all.
+    pub cors_origins: Vec<String>,
+}
+
+impl HttpSettings {
+    pub(super) fn new(raw: &Serve) -> Result<Self, ConfigError> {
+        Ok(Self {
+            health_address: health_address(raw)?,
+            write_timeout: write_timeout(raw.write_timeout)?,
+            cors_origins: origins(&raw.cors_origin)?,
+        })
+    }
+}
+
+fn health_address(raw: &Serve) -> Result<Option<SocketAddr>, ConfigError> {
     if raw
         .health_port
         .is_some_and(|port| port != 0 && port == raw.port)
@@ -27,7 +48,7 @@ pub(super) fn health_address(raw: &Serve) -> Result<Option<SocketAddr>, ConfigEr
     Ok(raw.health_port.map(|port| SocketAddr::new(raw.host, port)))
 }
 
-pub(super) fn write_timeout(seconds: u64) -> Result<Duration, ConfigError> {
+fn write_timeout(seconds: u64) -> Result<Duration, ConfigError> {
     if seconds == 0 || seconds > MAX_WRITE_SECONDS {
         return Err(ConfigError {
             setting: "--write-timeout",
@@ -38,7 +59,7 @@ pub(super) fn write_timeout(seconds: u64) -> Result<Duration, ConfigError> {
 }
 
 /// Origins as browsers write them.
-pub(super) fn origins(typed: &[String]) -> Result<Vec<String>, ConfigError> {
+fn origins(typed: &[String]) -> Result<Vec<String>, ConfigError> {
     let typed = typed
         .iter()
         .map(|text| text.trim())

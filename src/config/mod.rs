@@ -2,14 +2,14 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`raw`], [`resolved`], `http` | `attune` |
+//! | [`raw`], [`resolved`], [`http`] | `attune` |
 //! | [`train`], [`training`], `compute` | `attune-train`, with its TOML files |
 //! | [`train_expo`] | its commands on tasks |
 //! | [`moment`] | moments in time |
 //! | [`wheel`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
 
 mod compute;
-mod http;
+pub mod http;
 pub mod moment;
 pub mod raw;
 pub mod resolved;

@@ -109,7 +109,7 @@ pub struct Serve {
     /// Seconds after which a connection is cut whose client takes nothing of what there is for it.
     #[arg(long, env = "ATTUNE_WRITE_TIMEOUT", default_value_t = 60)]
     pub write_timeout: u64,
-    /// Origin whose web pages may call, as a browser writes it (https://chat.example), or * for all. May be
+    /// Origin whose web pages may call, as a browser writes it (`https://chat.example`), or * for all. May be
     /// given several times; in the variable, with commas.
     #[arg(long, env = "ATTUNE_CORS_ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,

@@ -15,7 +15,7 @@ use mistralrs_quant::IsqType;
 use rand::rngs::OsRng;
 use rand::TryRngCore;
 
-use super::http;
+use super::http::HttpSettings;
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
 use crate::engine::admission::Caps;
 use crate::engine::clock::Clock;
@@ -57,9 +57,7 @@ pub struct ServeConfig {
     engine: EngineConfig,
     api_keys: Option<PathBuf>,
     max_stall: Duration,
-    health_address: Option<SocketAddr>,
-    write_timeout: Duration,
-    cors_origins: Vec<String>,
+    http: HttpSettings,
     shutdown_timeout: Duration,
     keep_completions: Option<Duration>,
     min_free_disk: u64,
@@ -143,9 +141,7 @@ impl ServeConfig {
             },
             max_stall: max_stall(raw)?,
             api_keys: raw.api_keys.clone(),
-            health_address: http::health_address(raw)?,
-            write_timeout: http::write_timeout(raw.write_timeout)?,
-            cors_origins: http::origins(&raw.cors_origin)?,
+            http: HttpSettings::new(raw)?,
             shutdown_timeout: Duration::from_secs(raw.shutdown_timeout.min(86_400)),
             keep_completions: (raw.keep_completions > 0)
                 .then(|| Duration::from_secs(raw.keep_completions.min(MAX_KEEP_SECONDS))),
@@ -224,19 +220,9 @@ impl ServeConfig {
         self.max_stall
     }
 
-    /// Address of the listener for health checks alone, if there is one.
-    pub fn health_address(&self) -> Option<SocketAddr> {
-        self.health_address
-    }
-
-    /// Longest time in which a client takes nothing of what there is for it.
-    pub fn write_timeout(&self) -> Duration {
-        self.write_timeout
-    }
-
-    /// Origins whose web pages may call, as browsers write them; `*` is all.
-    pub fn cors_origins(&self) -> &[String] {
-        &self.cors_origins
+    /// Connections, health checks, web pages.
+    pub fn http(&self) -> &HttpSettings {
+        &self.http
     }
 
     /// How long answers in flight may take after SIGTERM.

@@ -1,20 +1,19 @@
-//! Keys are made, listed and revoked in the key file.
+//! Keys are made and revoked in the key file.
 //!
 //! Entries that nobody asked about stay byte for byte and in their order. Edits of several processes come one
 //! after the other (a lock on the file's directory), and the file is replaced whole, so that a server that reads
 //! it meets the old one or the new one.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::caller::{AllowedUsers, Reach, Role};
-use super::file::{self, parse, written, ApiKey, KeyFileError, MAX_FILE_BYTES};
+use super::caller::Role;
+use super::file::{parse, written, ApiKey, KeyFileError, MAX_FILE_BYTES};
 use crate::regular::{self, Links};
 
 /// What keys begin with, so that people and scanners of leaked secrets know them.
@@ -139,48 +138,6 @@ pub fn revoke(path: &Path, which: &str) -> Result<String, KeyEditError> {
     })
 }
 
-/// The keys as a table for people.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn list(path: &Path, now_unix_ms: u64) -> Result<String, KeyEditError> {
-    let (keys, ()) = file::read(path, |_| ())?;
-    let mut table = format!(
-        "{:<20} {:<12} {:<28} {:<12} {:<22} {}\n",
-        "name", "prefix", "roles", "tenant", "expires", "users"
-    );
-    for key in &keys {
-        let caller = &key.caller;
-        let roles: Vec<_> = caller.roles.iter().map(|role| role.as_str()).collect();
-        let tenant = match caller.reach {
-            Reach::Server if caller.roles.contains(&Role::Admin) => "*",
-            _ => caller.tenant.as_str(),
-        };
-        let prefix = match (&key.prefix, key.in_clear) {
-            (_, true) => "in clear!",
-            (Some(prefix), false) => prefix,
-            (None, false) => "",
-        };
-        let expires = match key.expires_unix_ms {
-            None => "never".to_owned(),
-            Some(end) if end <= now_unix_ms => "expired".to_owned(),
-            Some(end) => written(end),
-        };
-        let users = match &caller.users {
-            AllowedUsers::Any => "*".to_owned(),
-            AllowedUsers::Only(users) => format!("{} named", users.len()),
-        };
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            table,
-            "{:<20} {prefix:<12} {:<28} {tenant:<12} {expires:<22} {users}",
-            caller.name,
-            roles.join(",")
-        );
-    }
-    Ok(table)
-}
-
 /// Changes the file under its directory's lock. `edit` sees the keys and their entries, in the same order; the
 /// result must be a file that a server would take.
 fn change<T>(
@@ -255,6 +212,7 @@ fn replace(path: &Path, parent: &Path, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::list::list;
     use super::super::KeyRing;
     use super::*;
 

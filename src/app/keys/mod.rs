@@ -5,14 +5,16 @@
 //! | file | subject |
 //! |---|---|
 //! | [`caller`] | what a key may do, and for whom |
-//! | [`file`] | the file that names the keys |
+//! | [`mod@file`] | the file that names the keys |
 //! | [`ring`] | the keys that are accepted now |
 //! | [`watch`] | a file that changes is read again |
-//! | [`edit`] | keys are made, listed and revoked in the file |
+//! | [`edit`] | keys are made and revoked in the file |
+//! | [`list`] | the keys of the file, for people |
 
 pub mod caller;
 pub mod edit;
 pub mod file;
+pub mod list;
 pub mod ring;
 pub mod watch;
 
