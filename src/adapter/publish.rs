@@ -86,7 +86,7 @@ impl Offered {
     /// Checks it as far as that goes without its base model.
     ///
     /// # Errors
-    /// As [`verify`](super::bundle::verify).
+    /// As [`super::bundle::verify`].
     pub fn verify(&self) -> Result<(), AdapterError> {
         self.files.verify().map(drop)
     }

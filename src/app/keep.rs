@@ -122,7 +122,7 @@ impl Keeper {
     }
 
     /// Writes the whole completion. An answer is worth more than its copy: a failure is logged, the
-    /// answer waits for a slow disk for [`PATIENCE`] only, and the result says whether it was kept.
+    /// answer waits for a slow disk for a moment only, and the result says whether it was kept.
     /// One of a person who was deleted meanwhile is not.
     pub async fn write(self) -> bool {
         let Self { state, record } = self;

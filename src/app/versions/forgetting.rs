@@ -9,7 +9,7 @@
 //! 3. *remove*: the old files go.
 //!
 //! After a crash before 2 the next run makes the same bundle again, which changes nothing, and goes on.
-//! After one before 3 the old files are those of a version that was replaced, which [`sweep`] removes.
+//! After one before 3 the old files are those of a version that was replaced, which `sweep` removes.
 
 use std::collections::BTreeSet;
 use std::fs;
