@@ -1,15 +1,24 @@
-//! Schema 3. Only new kinds.
+//! Schema 3. Only a new kind; and indexes and sums that follow from records.
 //!
 //! | kind | tree | key | data |
 //! |---|---|---|---|
 //! | `successor` v1 | `successors` | (version) | version, successor, replaced_unix_ms |
+//!
+//! | derived | key | what it is for |
+//! |---|---|---|
+//! | `by_expiry` | (time, tenant, id) | completions whose time is over |
+//! | `by_metadata` | (tenant, key, value, id) | completions with a pair |
+//! | `by_model` | (tenant, model, id) | completions of a model id |
+//! | `sums` | what is counted | of tenants, people and versions |
+//!
+//! What is derived is no record: every migration makes it anew, and no export has it.
 
 use crate::store::migrate::Migration;
 use crate::store::record::RawRecord;
 
 pub(super) const MIGRATION: Migration = Migration {
     to: 3,
-    about: "successors of versions",
+    about: "successors of versions; indexes and sums",
     kinds: &[
         ("adapter", 1),
         ("alias", 1),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use attune::ids::{AdapterVersion, Alias, IdempotencyKey, RecordId, Tenant, UserId, UserKey};
 use attune::store::{
-    AdapterRecord, AdapterSource, AliasRecord, CanaryRecord, ComparedAnswer, CompletionRecord,
-    DecisionRecord, FeedbackRecord, Idempotent, KeptChoice, Page, PreferenceRecord,
-    PreferenceSource, ProfileRecord, Rating, Store, Turn, UserRecord, SCHEMA,
+    AdapterRecord, AdapterSource, AliasRecord, CanaryRecord, ComparedAnswer, CompletionFilter,
+    CompletionRecord, DecisionRecord, FeedbackRecord, Idempotent, KeptChoice, Owners, Page,
+    PreferenceRecord, PreferenceSource, ProfileRecord, Rating, Store, Turn, UserRecord, SCHEMA,
 };
 
 fn fixture(schema: u32, extension: &str) -> PathBuf {
@@ -234,11 +234,22 @@ fn assert_content_2(store: &Store) {
         limit: 9,
         ..Page::default()
     };
-    let found = store.preferences(&tenant, None, &page, |_| true).unwrap();
-    assert_eq!(found, preferences());
-    assert_eq!(store.feedback(&tenant, None, &page).unwrap(), feedback());
-    let found = store.completions(&tenant, &page, now, |_| true).unwrap();
-    assert_eq!(found, [completion()]);
+    let whose = Owners::Everybody;
+    let found = store.preferences(&tenant, &whose, &page).unwrap();
+    assert_eq!((found.records, found.more), (preferences(), None));
+    let found = store.feedback(&tenant, &whose, &page).unwrap();
+    assert_eq!((found.records, found.more), (feedback(), None));
+    // By indexes that schema 2 has not.
+    let filter = CompletionFilter {
+        whose: Owners::Only(completion().user.into_iter().collect()),
+        model: Some("attune".to_owned()),
+        metadata: completion().metadata,
+    };
+    let found = store.completions(&tenant, &filter, &page, now).unwrap();
+    assert_eq!((found.records, found.more), (vec![completion()], None));
+    assert_eq!(store.tenant_use(&tenant).unwrap().records, 8);
+    let tally = store.tallies().unwrap()[&Some(version("2"))];
+    assert_eq!((tally.liked, tally.other_preferences), (2, 2));
     let user = UserKey {
         tenant: tenant.clone(),
         user: profile().user,

@@ -87,13 +87,18 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "std::thread::Builder",
-        &["src/engine/thread.rs", "src/engine/ranks.rs"],
-        "one thread owns a device",
+        &[
+            "src/engine/thread.rs",
+            "src/engine/ranks.rs",
+            "src/app/store_threads.rs",
+        ],
+        "one thread owns a device; some work on the store",
     ),
     (
         "unsafe {",
         &[
             "src/model/weights/hugging_face.rs",
+            "src/adapter/files.rs",
             "src/model/kernels/avx512.rs",
             "src/model/cuda_device.rs",
             "src/engine/device_sampler.rs",

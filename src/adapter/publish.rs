@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::bundle::{bundle_dir, verify, BundleContents};
 use super::data_until::DataUntil;
 use super::error::AdapterError;
-use super::files::{Files, MANIFEST_FILE, WEIGHTS_FILE};
+use super::files::{Files, OpenFiles, Weights, MANIFEST_FILE, WEIGHTS_FILE};
 use super::hash::content_version;
 use super::lease::Loaded;
 use super::loaded::{LoadError, LoadedVersions};
@@ -45,6 +45,20 @@ impl Offered {
         Ok(Self { files })
     }
 
+    /// The bundle in `dir`, which may be anybody's, by a copy in a file without a name in `parent`, which is
+    /// made if it is not there: whatever happens to the bundle meanwhile, what is checked is what is
+    /// published. Takes no memory to speak of, however large it is.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); a failing disk.
+    pub fn copied(dir: &Path, parent: &Path) -> Result<Self, AdapterError> {
+        let open = OpenFiles::open(dir)?;
+        fs::create_dir_all(parent).map_err(AdapterError::io(parent))?;
+        let nameless = tempfile::tempfile_in(parent).map_err(AdapterError::io(parent))?;
+        let files = open.copied(nameless, parent)?;
+        Ok(Self { files })
+    }
+
     /// What `contents` are as a bundle.
     ///
     /// # Errors
@@ -57,7 +71,7 @@ impl Offered {
         let files = Files {
             version,
             manifest,
-            weights,
+            weights: Weights::Made(weights),
         };
         Ok(Self { files })
     }
@@ -125,6 +139,14 @@ impl Offered {
     }
 }
 
+/// Bytes of the files of the bundle in `dir`.
+///
+/// # Errors
+/// A directory that is no bundle.
+pub fn bytes(dir: &Path) -> Result<u64, AdapterError> {
+    Ok(OpenFiles::open(dir)?.bytes())
+}
+
 /// Publishes `contents` in `parent`, which is made if it is not there. Publishing the same content
 /// again changes nothing.
 ///
@@ -140,9 +162,9 @@ pub fn write(parent: &Path, contents: &BundleContents) -> Result<AdapterVersion,
 /// # Errors
 /// A bundle that does not verify, or as [`write()`].
 pub fn copy(dir: &Path, parent: &Path) -> Result<AdapterVersion, AdapterError> {
-    let files = Files::read(dir)?;
-    files.verify()?;
-    publish(parent, files)
+    let offered = Offered::copied(dir, parent)?;
+    offered.verify()?;
+    offered.publish(parent)
 }
 
 /// Removes a version from `parent`; one that is not there is no error. Whoever lists versions sees it
@@ -249,8 +271,60 @@ mod tests {
         Files {
             version: content_version(&manifest, &weights),
             manifest,
-            weights,
+            weights: Weights::Made(weights),
         }
+    }
+
+    /// A file as large as `bytes` says, most of it a hole.
+    fn large_bundle(parent: &Path, bytes: u64) -> std::path::PathBuf {
+        let dir = parent.join("0".repeat(64));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(MANIFEST_FILE), "{}").unwrap();
+        let weights = File::create(dir.join(WEIGHTS_FILE)).unwrap();
+        weights.set_len(bytes).unwrap();
+        dir
+    }
+
+    /// Bytes of memory that are this process's own.
+    #[cfg(target_os = "linux")]
+    fn own_memory() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib << 10
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_copy_takes_no_memory_to_speak_of_and_leaves_nothing_when_it_is_refused() {
+        let (from, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bytes = 512 << 20;
+        let dir = large_bundle(from.path(), bytes);
+        let before = own_memory();
+        let error = Offered::copied(&dir, parent.path()).unwrap_err();
+        assert!(matches!(error, AdapterError::Hash { .. }), "{error}");
+        let after = own_memory();
+        // Tests beside this one take some, none of them that much.
+        assert!(after < before + bytes / 2, "{before} {after}");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_published_is_what_was_copied_whatever_becomes_of_the_bundle() {
+        let (from, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let version = publish(from.path(), files()).unwrap();
+        let dir = bundle_dir(from.path(), &version);
+        let offered = Offered::copied(&dir, parent.path()).unwrap();
+        // Cut short while the copy is in use, and written over.
+        fs::write(dir.join(WEIGHTS_FILE), "").unwrap();
+        fs::write(dir.join(WEIGHTS_FILE), "other").unwrap();
+        assert_eq!(&offered.files.weights[..], b"weights");
+        assert_eq!(offered.publish(parent.path()).unwrap(), version);
+        let published = bundle_dir(parent.path(), &version).join(WEIGHTS_FILE);
+        assert_eq!(fs::read(published).unwrap(), b"weights");
+        // One that changed since it was named is refused.
+        let changed = Offered::copied(&dir, parent.path());
+        assert!(matches!(changed, Err(AdapterError::Hash { .. })));
     }
 
     #[test]

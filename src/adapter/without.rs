@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::data_until::DataUntil;
 use super::error::AdapterError;
-use super::files::{read_regular, Files, MANIFEST_FILE, MAX_MANIFEST_BYTES, WEIGHTS_FILE};
+use super::files::{read_regular, Files, Weights, MANIFEST_FILE, MAX_MANIFEST_BYTES, WEIGHTS_FILE};
 use super::hash::content_version;
 use super::manifest::Manifest;
 use super::plan::user_model_name;
@@ -67,7 +67,7 @@ pub(super) fn without(files: &Files, gone: &BTreeSet<UserKey>) -> Result<Files, 
     let files = Files {
         version: content_version(&manifest, &weights),
         manifest,
-        weights,
+        weights: Weights::Made(weights),
     };
     files.verify()?;
     Ok(files)

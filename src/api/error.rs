@@ -225,6 +225,15 @@ impl ApiError {
         .closing()
     }
 
+    /// 507: the disk is nearly full.
+    fn store_full() -> Self {
+        let (status, code) = (StatusCode::INSUFFICIENT_STORAGE, Some("store_full"));
+        let message =
+            "the server's disk is nearly full, so that nothing is recorded; answers go on. \
+                       Try again later: what is deleted, or a larger disk, makes room";
+        Self::new(status, SERVER, code, message).retry_after(FULL_RETRY_AFTER)
+    }
+
     /// 503: a part of the server is not ready; the text names it.
     pub fn not_ready(reason: impl Into<String>) -> Self {
         let code = Some("not_ready");
@@ -335,12 +344,13 @@ impl From<AppError> for ApiError {
                 let error = Self::new(status, SERVER, Some(code), message);
                 error.about("model").never_again()
             }
+            AppError::TenantFull(_) => {
+                let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota");
+                Self::new(status, "insufficient_quota", Some(code), message).never_again()
+            }
             AppError::StoreFull(inner) => {
                 tracing::warn!(reason = %inner, "a write was refused");
-                let (status, code) = (StatusCode::INSUFFICIENT_STORAGE, Some("store_full"));
-                let message = "the server's disk is nearly full, so that nothing is recorded; answers go on. \
-                               Try again later: what is deleted, or a larger disk, makes room";
-                Self::new(status, SERVER, code, message).retry_after(FULL_RETRY_AFTER)
+                Self::store_full()
             }
             AppError::StoreBusy { retry_after } => {
                 Self::overloaded("store_busy", message, retry_after)
@@ -425,6 +435,13 @@ mod tests {
                 403,
                 "permission_error",
                 "insufficient_permissions",
+                None,
+            ),
+            (
+                AppError::TenantFull("m".into()),
+                429,
+                "insufficient_quota",
+                "insufficient_quota",
                 None,
             ),
             (

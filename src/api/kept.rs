@@ -15,6 +15,9 @@ use super::types::list::List;
 use crate::app::keep::{self, CompletionRecord, Filter};
 use crate::app::state::AppState;
 
+/// Pairs of metadata that a completion can have.
+const MAX_PAIRS: usize = 16;
+
 /// Show a kept completion
 #[utoipa::path(
     get,
@@ -61,11 +64,15 @@ pub(super) async fn list_chat_completions(
         model: query.take("model")?,
         metadata: query.take_pairs("metadata").into_iter().collect(),
     };
+    if filter.metadata.len() > MAX_PAIRS {
+        let message = format!("at most {MAX_PAIRS} pairs can be asked for");
+        return Err(ApiError::invalid("invalid_value", "metadata", message));
+    }
     let page = query.page()?;
     query.finish()?;
-    let found = keep::list(&state, &caller, filter, page.clone()).await?;
+    let found = keep::list(&state, &caller, filter, page).await?;
     let id = |record: &CompletionRecord| record.id.to_string();
-    Ok(Json(List::new(found, &page, id, Into::into)))
+    Ok(Json(List::new(found, id, Into::into)))
 }
 
 /// Change a kept completion's metadata

@@ -110,9 +110,9 @@ pub(super) async fn list_preferences(
     let user = user.map_err(|e| ApiError::invalid("invalid_value", "user", e.to_string()))?;
     let page = query.page()?;
     query.finish()?;
-    let found = preferences::list(&state, &caller, user, page.clone()).await?;
+    let found = preferences::list(&state, &caller, user, page).await?;
     let id = |record: &PreferenceRecord| record.id.to_string();
-    Ok(Json(List::new(found, &page, id, Into::into)))
+    Ok(Json(List::new(found, id, Into::into)))
 }
 
 /// Rate an answer

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -79,7 +80,8 @@ pub(super) async fn export_user(
     PersonOfPath(user): PersonOfPath,
 ) -> Result<impl IntoResponse, ApiError> {
     let lines = people::export(&state, user).await?;
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines))
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)))
 }
 
 /// Delete a person

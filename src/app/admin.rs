@@ -18,8 +18,8 @@ use super::versions::{Expected, LiveVersions};
 use crate::adapter::about::About;
 use crate::adapter::bundle::bundle_dir;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
-use crate::store::{AdapterRecord, AliasRecord};
-pub use crate::store::{AdapterSource, CanaryRecord, DecisionRecord, VersionTally};
+use crate::store::{AdapterRecord, AliasRecord, Store};
+pub use crate::store::{AdapterSource, CanaryRecord, DecisionRecord, Listed, Page, VersionTally};
 
 /// The counter of changes.
 const CHANGES: &str = "attune_adapter_changes_total";
@@ -77,13 +77,13 @@ pub struct AliasEntry {
     pub canary: Option<CanaryRecord>,
 }
 
-/// All installed versions. Reads every preference, for the tallies.
+/// All installed versions.
 ///
 /// # Errors
 /// The store cannot be read.
 pub async fn adapters(state: &Arc<AppState>) -> Result<Adapters, AppError> {
     state
-        .blocking(|state| {
+        .with_versions(|state| {
             let now = state.versions.now();
             let mut tallies = of_successors(&now, state.versions.store().tallies()?);
             let entries = now.versions().map(|v| entry(state, &now, v, &tallies));
@@ -242,12 +242,16 @@ fn check_alias(state: &AppState, alias: &Alias) -> Result<(), AppError> {
     })
 }
 
-/// What was decided about trained versions, the oldest first.
+/// A part of what was decided about trained versions.
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn decisions(state: &Arc<AppState>) -> Result<Vec<DecisionRecord>, AppError> {
-    state.with_store(|store| store.decisions()).await
+pub async fn decisions(
+    state: &Arc<AppState>,
+    page: Page,
+) -> Result<Listed<DecisionRecord>, AppError> {
+    let read = move |store: &Store| store.decisions_page(&page);
+    state.with_store(read).await
 }
 
 /// A change, counted.
@@ -257,7 +261,7 @@ where
     F: FnOnce(&LiveVersions) -> Result<T, AppError> + Send + 'static,
 {
     state
-        .blocking(move |state| {
+        .with_versions(move |state| {
             let done = work(&state.versions);
             let outcome = match &done {
                 Ok(_) => "done",

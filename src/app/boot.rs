@@ -22,7 +22,7 @@ use crate::engine::thread::EngineHandle;
 use crate::ids::{Alias, IdError};
 use crate::model::device::DeviceError;
 use crate::model::error::ModelError;
-use crate::store::{Disk, StoreError};
+use crate::store::{Disk, StoreError, TenantQuota};
 use crate::telemetry::{Metrics, TelemetryError};
 
 /// The alias that `/v1/models` lists first.
@@ -104,6 +104,10 @@ pub fn boot_with(
         forget_within: config.forget_within(),
         ..Limits::default()
     };
+    versions.store().set_quota(TenantQuota {
+        records: config.tenant_max_records().unwrap_or(u64::MAX),
+        bytes: config.tenant_max_bytes().unwrap_or(u64::MAX),
+    });
     versions
         .store()
         .keep_free(config.min_free_disk(), Arc::new(Disk));

@@ -122,6 +122,9 @@ pub enum AppError {
         /// Why.
         reason: String,
     },
+    /// The tenant has as many records as it may have.
+    #[error("{0}")]
+    TenantFull(String),
     /// The store's disk has less room than is kept. The text is for the log.
     #[error("{0}")]
     StoreFull(String),
@@ -159,6 +162,7 @@ impl From<StoreError> for AppError {
                     "the record would have {bytes} bytes, the most is {max}; send shorter texts"
                 ),
             },
+            StoreError::Quota { .. } => Self::TenantFull(error.to_string()),
             StoreError::NoRoom { .. } => Self::StoreFull(error.to_string()),
             StoreError::Busy => Self::StoreBusy {
                 retry_after: STORE_BUSY_RETRY_AFTER,

@@ -9,13 +9,13 @@ use metrics::{counter, describe_counter};
 use super::answer::{AnswerPiece, FinishReason, WholeAnswer};
 use super::boot::now_unix_ms;
 use super::error::AppError;
-use super::keys::Caller;
+use super::keys::{AllowedUsers, Caller};
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
 use super::store_health::StoreState;
 use crate::ids::{RecordId, Tenant};
+use crate::store::{CompletionFilter, Listed, Owners, Page, Store, Turn};
 pub use crate::store::{CompletionRecord, KeptChoice};
-use crate::store::{Page, Store, StoreError, Turn};
 use crate::text::chat_template::ChatMessage;
 
 /// How long an answer that is whole waits until it is kept.
@@ -231,18 +231,23 @@ pub async fn list(
     caller: &Arc<Caller>,
     filter: Filter,
     page: Page,
-) -> Result<Vec<CompletionRecord>, AppError> {
-    let caller = caller.clone();
-    let read = move |store: &Store| -> Result<Vec<CompletionRecord>, StoreError> {
-        let keep = |record: &CompletionRecord| {
-            let mut pairs = filter.metadata.iter();
-            may_see(&caller, record)
-                && filter.model.as_ref().is_none_or(|m| *m == record.model)
-                && pairs.all(|(k, v)| record.metadata.get(k) == Some(v))
-        };
-        store.completions(&caller.tenant, &page, now_unix_ms(), keep)
+) -> Result<Listed<CompletionRecord>, AppError> {
+    let filter = CompletionFilter {
+        whose: whose(caller),
+        model: filter.model,
+        metadata: filter.metadata,
     };
+    let tenant = caller.tenant.clone();
+    let read = move |store: &Store| store.completions(&tenant, &filter, &page, now_unix_ms());
     state.with_store(read).await
+}
+
+/// Owners records a caller may see.
+pub(super) fn whose(caller: &Caller) -> Owners {
+    match &caller.users {
+        AllowedUsers::Any => Owners::Everybody,
+        AllowedUsers::Only(users) => Owners::Only(users.iter().cloned().collect()),
+    }
 }
 
 /// Gives a completion that [`find`] found other metadata.

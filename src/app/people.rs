@@ -1,6 +1,9 @@
 //! What is recorded of people: shown, exported, set, deleted.
 
+use std::io;
 use std::sync::Arc;
+
+use futures_util::stream::{try_unfold, Stream};
 
 use super::boot::now_unix_ms;
 use super::error::AppError;
@@ -8,8 +11,11 @@ use super::keys::{AllowedUsers, Caller, Role};
 use super::state::AppState;
 use crate::adapter::lease::Lease;
 use crate::ids::{AdapterVersion, UserId, UserKey};
-use crate::store::{Store, StoreError, UserCounts};
+use crate::store::{ExportPlace, Store, StoreError, UserCounts};
 use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
+
+/// Bytes of a part of a person's export, and of one record more.
+const EXPORT_BYTES: usize = 256 << 10;
 
 /// What an answer has to know of a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -139,16 +145,44 @@ pub async fn set(
     show(state, user).await
 }
 
-/// Everything that is recorded of `user`, a JSON object a line.
+/// Everything that is recorded of `user`, a JSON object a line, part by part: no more than one part of it
+/// is in memory at once.
 ///
 /// # Errors
-/// The store cannot be read.
-pub async fn export(state: &Arc<AppState>, user: UserKey) -> Result<Vec<u8>, AppError> {
-    let read = move |store: &Store| -> Result<Vec<u8>, StoreError> {
-        let mut lines = Vec::new();
-        store.export_user(&user, &mut lines)?;
-        Ok(lines)
-    };
+/// The store cannot be read. Where that happens behind the first part, the stream ends with the error.
+pub async fn export(
+    state: &Arc<AppState>,
+    user: UserKey,
+) -> Result<impl Stream<Item = io::Result<Vec<u8>>>, AppError> {
+    let state = state.clone();
+    let first = part(&state, &user, None).await?;
+    let parts = try_unfold(Some(first), move |part_before| {
+        let (state, user) = (state.clone(), user.clone());
+        async move {
+            let Some((lines, place)) = part_before else {
+                return Ok(None);
+            };
+            let next = match place {
+                None => None,
+                Some(place) => Some(
+                    part(&state, &user, Some(place))
+                        .await
+                        .map_err(io::Error::other)?,
+                ),
+            };
+            Ok(Some((lines, next)))
+        }
+    });
+    Ok(parts)
+}
+
+async fn part(
+    state: &Arc<AppState>,
+    user: &UserKey,
+    from: Option<ExportPlace>,
+) -> Result<(Vec<u8>, Option<ExportPlace>), AppError> {
+    let user = user.clone();
+    let read = move |store: &Store| store.export_user(&user, from, EXPORT_BYTES);
     state.with_store(read).await
 }
 

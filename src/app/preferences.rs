@@ -9,10 +9,10 @@ use super::state::AppState;
 use super::user::{self, UserHint};
 use crate::ids::{RecordId, Tenant, UserId, UserKey};
 pub use crate::store::{
-    ComparedAnswer, FeedbackRecord, Idempotent, Inserted, Page, PreferenceRecord, PreferenceSource,
-    Rating, Turn,
+    ComparedAnswer, FeedbackRecord, Idempotent, Inserted, Listed, Page, PreferenceRecord,
+    PreferenceSource, Rating, Turn,
 };
-use crate::store::{CompletionRecord, InsertError, Store};
+use crate::store::{CompletionRecord, InsertError, Owners, Store};
 
 /// One answer of a kept completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -338,18 +338,16 @@ pub async fn list(
     caller: &Arc<Caller>,
     user: Option<UserId>,
     page: Page,
-) -> Result<Vec<PreferenceRecord>, AppError> {
+) -> Result<Listed<PreferenceRecord>, AppError> {
     if user
         .as_ref()
         .is_some_and(|user| !caller.users.contains(user))
     {
         return Err(AppError::UserNotAllowed);
     }
-    let caller = caller.clone();
-    let read = move |store: &Store| {
-        let may_see = |record: &PreferenceRecord| caller.may_see(record.user.as_ref());
-        store.preferences(&caller.tenant, user.as_ref(), &page, may_see)
-    };
+    let whose = user.map_or_else(|| keep::whose(caller), |user| Owners::Only(vec![user]));
+    let tenant = caller.tenant.clone();
+    let read = move |store: &Store| store.preferences(&tenant, &whose, &page);
     state.with_store(read).await
 }
 

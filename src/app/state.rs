@@ -192,6 +192,20 @@ impl AppState {
         self.store_threads.run(StoreWork::Request, work).await
     }
 
+    /// Runs `work`, a change of versions or a look at all of them, on a thread of the store.
+    ///
+    /// # Errors
+    /// [`AppError::StoreBusy`] if too much waits there already; what `work` says.
+    pub async fn with_versions<T, F>(self: &Arc<Self>, work: F) -> Result<T, AppError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, AppError> + Send + 'static,
+    {
+        let shared = self.clone();
+        let work = move |_: &Store| work(&shared);
+        self.store_threads.run(StoreWork::Change, work).await
+    }
+
     /// Whether requests can be answered. They are without the store, too: see [`StoreHealth`].
     ///
     /// # Errors

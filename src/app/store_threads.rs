@@ -19,6 +19,8 @@ use crate::store::Store;
 pub enum StoreWork {
     /// A request's: some records.
     Request,
+    /// An operator's: versions are installed, promoted, listed.
+    Change,
     /// Reads or writes much: snapshots, what housekeeping does.
     Long,
     /// Looks whether the store works.
@@ -31,6 +33,7 @@ impl StoreWork {
         match self {
             // Writers that wait at the same time share one flush of the disk, so more of them cost little.
             Self::Request => 16,
+            Self::Change => 4,
             Self::Long => 2,
             Self::Probe => 1,
         }
@@ -40,6 +43,7 @@ impl StoreWork {
     pub fn waiting(self) -> usize {
         match self {
             Self::Request => 256,
+            Self::Change => 32,
             Self::Long => 8,
             Self::Probe => 1,
         }
@@ -50,6 +54,7 @@ impl StoreWork {
 pub struct StoreThreads {
     store: Store,
     requests: Lane,
+    changes: Lane,
     long: Lane,
     probe: Lane,
 }
@@ -72,6 +77,7 @@ impl StoreThreads {
         Ok(Self {
             store,
             requests: Lane::start("store", StoreWork::Request)?,
+            changes: Lane::start("store-change", StoreWork::Change)?,
             long: Lane::start("store-long", StoreWork::Long)?,
             probe: Lane::start("store-probe", StoreWork::Probe)?,
         })
@@ -89,6 +95,7 @@ impl StoreThreads {
     {
         let lane = match kind {
             StoreWork::Request => &self.requests,
+            StoreWork::Change => &self.changes,
             StoreWork::Long => &self.long,
             StoreWork::Probe => &self.probe,
         };

@@ -136,6 +136,12 @@ pub struct Serve {
     /// reach at once; each version that has them is replaced by one without, for many deletions at once.
     #[arg(long, env = "ATTUNE_FORGET_WITHIN", default_value_t = 86_400)]
     pub forget_within: u64,
+    /// Preferences, ratings, kept completions and profiles that one tenant may have; 0 bounds nothing.
+    #[arg(long, env = "ATTUNE_TENANT_MAX_RECORDS", default_value_t = 10_000_000)]
+    pub tenant_max_records: u64,
+    /// Bytes of them, for example 512MiB or 16GiB; 0 bounds nothing.
+    #[arg(long, env = "ATTUNE_TENANT_MAX_BYTES", default_value = "16GiB")]
+    pub tenant_max_bytes: String,
     /// Do not put the demo version into a fresh data directory.
     #[arg(long, env = "ATTUNE_NO_DEMO")]
     pub no_demo: bool,

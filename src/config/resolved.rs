@@ -63,6 +63,8 @@ pub struct ServeConfig {
     min_free_disk: u64,
     keep_versions: usize,
     forget_within: Duration,
+    tenant_max_records: Option<u64>,
+    tenant_max_bytes: Option<u64>,
     demo: bool,
 }
 
@@ -145,12 +147,11 @@ impl ServeConfig {
             shutdown_timeout: Duration::from_secs(raw.shutdown_timeout.min(86_400)),
             keep_completions: (raw.keep_completions > 0)
                 .then(|| Duration::from_secs(raw.keep_completions.min(MAX_KEEP_SECONDS))),
-            min_free_disk: match raw.min_free_disk.trim() {
-                "0" => 0,
-                size => parse_bytes("--min-free-disk", size)? as u64,
-            },
             keep_versions: usize::try_from(raw.keep_versions).unwrap_or(usize::MAX),
             forget_within: forget_within(raw.forget_within)?,
+            min_free_disk: bytes_or_none("--min-free-disk", &raw.min_free_disk)?.unwrap_or(0),
+            tenant_max_records: (raw.tenant_max_records > 0).then_some(raw.tenant_max_records),
+            tenant_max_bytes: bytes_or_none("--tenant-max-bytes", &raw.tenant_max_bytes)?,
             demo: !raw.no_demo,
         })
     }
@@ -208,6 +209,16 @@ impl ServeConfig {
     /// File with API keys.
     pub fn api_keys(&self) -> Option<&Path> {
         self.api_keys.as_deref()
+    }
+
+    /// Records that one tenant may have.
+    pub fn tenant_max_records(&self) -> Option<u64> {
+        self.tenant_max_records
+    }
+
+    /// Bytes of them.
+    pub fn tenant_max_bytes(&self) -> Option<u64> {
+        self.tenant_max_bytes
     }
 
     /// Bytes of the store's disk that are kept free.
@@ -422,6 +433,14 @@ fn quantization(name: &str) -> Result<Option<IsqType>, ConfigError> {
             }
         },
     ))
+}
+
+/// A size; 0 is none.
+fn bytes_or_none(setting: &'static str, text: &str) -> Result<Option<u64>, ConfigError> {
+    match text.trim() {
+        "0" => Ok(None),
+        size => Ok(Some(parse_bytes(setting, size)? as u64)),
+    }
 }
 
 /// `1GiB`, `512 MiB`, `1.5GB`, `1000000`.

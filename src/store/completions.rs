@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AdapterVersion, RecordId, Tenant, UserId};
-use crate::store::owned::{self, owned, InsertError, Page};
+use crate::store::list::{Listed, Owners, Page, Source};
+use crate::store::owned::{self, owned, InsertError};
 use crate::store::preferences::Turn;
 use crate::store::record::Record;
 use crate::store::trees::{Edit, Trees};
-use crate::store::{Store, StoreError};
+use crate::store::{derived, keys, Store, StoreError};
 
 /// Records that a sweep removes in one transaction.
 const SWEEP: usize = 256;
@@ -30,7 +31,7 @@ pub struct KeptChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompletionRecord {
-    /// Whose it is.
+    /// Owners it is.
     pub tenant: Tenant,
     /// Its name.
     pub id: RecordId,
@@ -46,7 +47,7 @@ pub struct CompletionRecord {
     pub adapter_version: Option<AdapterVersion>,
     /// `fp_...`
     pub fingerprint: String,
-    /// Whose soft prompt it was: `none`, `generic` or `user`.
+    /// Owners soft prompt it was: `none`, `generic` or `user`.
     pub user_row: String,
     /// T_u.
     pub soft_prompt_tokens: u64,
@@ -77,6 +78,17 @@ impl Record for CompletionRecord {
 }
 
 owned!(CompletionRecord, Completion);
+
+/// Which completions are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletionFilter {
+    /// Owners.
+    pub whose: Owners,
+    /// Only those of this model id.
+    pub model: Option<String>,
+    /// Only those with all of these pairs.
+    pub metadata: BTreeMap<String, String>,
+}
 
 impl CompletionRecord {
     /// Whether its time is over.
@@ -112,19 +124,30 @@ impl Store {
         Ok(record.filter(|record| !record.expired(now_unix_ms)))
     }
 
-    /// A part of a tenant's completions for which `keep` holds and whose time is not over.
+    /// A part of a tenant's completions that fit `filter` and whose time is not over.
     ///
     /// # Errors
     /// A record cannot be read.
     pub fn completions(
         &self,
         tenant: &Tenant,
+        filter: &CompletionFilter,
         page: &Page,
         now_unix_ms: u64,
-        keep: impl Fn(&CompletionRecord) -> bool,
-    ) -> Result<Vec<CompletionRecord>, StoreError> {
-        self.owned_page(tenant, None, page, |record: &CompletionRecord| {
-            !record.expired(now_unix_ms) && keep(record)
+    ) -> Result<Listed<CompletionRecord>, StoreError> {
+        let index = |tree, parts: &[&str]| Source::new(tree, vec![keys::encode(parts)]);
+        let mut sources = Vec::new();
+        for (key, value) in &filter.metadata {
+            sources.push(index(derived::BY_METADATA, &[tenant.as_str(), key, value]));
+        }
+        if let Some(model) = &filter.model {
+            sources.push(index(derived::BY_MODEL, &[tenant.as_str(), model]));
+        }
+        if sources.is_empty() || filter.whose != Owners::Everybody {
+            sources.push(Source::of::<CompletionRecord>(tenant, &filter.whose));
+        }
+        self.list(tenant, sources, page, |record: &CompletionRecord| {
+            !record.expired(now_unix_ms)
         })
     }
 
@@ -145,7 +168,8 @@ impl Store {
             return Ok(None);
         };
         record.metadata = metadata;
-        writer.grow(&[Edit::put(&record)?])?;
+        let edit = [Edit::put(&record)?];
+        writer.grow(&edit)?;
         Ok(Some(record))
     }
 
@@ -157,26 +181,49 @@ impl Store {
         self.delete_owned::<CompletionRecord>(tenant, id)
     }
 
+    /// Some of the completions whose time is over.
+    fn over(&self, now_unix_ms: u64) -> Result<Vec<(Tenant, RecordId)>, StoreError> {
+        let mut found = Vec::new();
+        for entry in self.trees().scan(derived::BY_EXPIRY, &[]) {
+            let (key, _) = entry?;
+            let parts = keys::decode(&key).unwrap_or_default();
+            let [at, tenant, id] = &parts[..] else {
+                continue;
+            };
+            if *at > derived::time(now_unix_ms) || found.len() == SWEEP {
+                break;
+            }
+            if let (Ok(tenant), Ok(id)) = (Tenant::new(tenant), RecordId::new(id)) {
+                found.push((tenant, id));
+            }
+        }
+        Ok(found)
+    }
+
     /// Removes the completions whose time is over, and says how many.
     ///
     /// # Errors
     /// A record cannot be read, or a write fails; those before it are gone.
     pub fn sweep_completions(&self, now_unix_ms: u64) -> Result<u64, StoreError> {
         let mut swept = 0;
-        let mut edits = Vec::new();
-        for record in self.trees().records::<CompletionRecord>() {
-            let record = record?;
-            if !record.expired(now_unix_ms) {
-                continue;
+        loop {
+            let batch = self.over(now_unix_ms)?;
+            if batch.is_empty() {
+                break;
             }
-            edits.extend(owned::removal(&record));
-            swept += 1;
-            if edits.len() >= SWEEP {
-                self.trees().writer()?.commit(&edits)?;
-                edits.clear();
+            let writer = self.trees().writer()?;
+            let mut edits = Vec::new();
+            for (tenant, id) in &batch {
+                let record: Option<CompletionRecord> = self.owned(tenant, id)?;
+                edits.extend(record.iter().flat_map(owned::removal));
+                swept += u64::from(record.is_some());
+            }
+            writer.commit(&edits)?;
+            if edits.is_empty() {
+                // Entries without records: `verify` names them, and no sweep can do anything about them.
+                break;
             }
         }
-        self.trees().writer()?.commit(&edits)?;
         Ok(swept)
     }
 }

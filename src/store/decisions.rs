@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AdapterVersion, Alias, RecordId};
-use crate::store::record::Record;
+use crate::store::list::{Listed, Page};
+use crate::store::record::{self, Record};
 use crate::store::trees::{Edit, Trees};
 use crate::store::{keys, AliasRecord, CasError, Store, StoreError};
 
@@ -80,5 +81,32 @@ impl Store {
     /// A record cannot be read.
     pub fn decisions(&self) -> Result<Vec<DecisionRecord>, StoreError> {
         self.trees().records().collect()
+    }
+
+    /// A part of the decisions.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn decisions_page(&self, page: &Page) -> Result<Listed<DecisionRecord>, StoreError> {
+        let after = page.after.as_ref().map(|id| keys::encode(&[id.as_str()]));
+        let view = self.trees().view()?;
+        let found = view.page(
+            DecisionRecord::TREE,
+            &[],
+            after.as_deref(),
+            page.newest_first,
+        );
+        let mut records: Vec<DecisionRecord> = Vec::new();
+        // One more than is shown says that there are more.
+        for entry in found {
+            let (key, value) = entry?;
+            if records.len() == page.limit {
+                let more = records.last().map(|record| record.id.clone());
+                return Ok(Listed { records, more });
+            }
+            records.push(record::decode(&key, &value)?);
+        }
+        let more = None;
+        Ok(Listed { records, more })
     }
 }

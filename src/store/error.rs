@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::ids::{AdapterVersion, Alias};
+use crate::store::quota::{TenantQuota, TenantUse};
 
 /// A failed store operation. Every message says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +128,18 @@ pub enum StoreError {
         free: u64,
         /// Bytes that have to be.
         needed: u64,
+    },
+    /// The tenant has as much as it may have.
+    #[error(
+        "the tenant has {} records of {} bytes, the most is {} of {}; delete some of its kept \
+         completions or people, or have the quota raised (--tenant-max-records, --tenant-max-bytes)",
+        used.records, used.bytes, quota.records, quota.bytes
+    )]
+    Quota {
+        /// What it has.
+        used: TenantUse,
+        /// What it may have.
+        quota: TenantQuota,
     },
     /// An earlier write failed, so that memory and disk may differ. Reads go on. A server opens the
     /// database anew by itself.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AdapterVersion, RecordId, Tenant, UserId};
 use crate::store::idempotency::Idempotent;
-use crate::store::owned::{self, owned, InsertError, Inserted, Page};
+use crate::store::list::{Listed, Owners, Page, Source};
+use crate::store::owned::{self, owned, InsertError, Inserted};
 use crate::store::preferences::Turn;
 use crate::store::record::Record;
 use crate::store::trees::Trees;
@@ -37,7 +38,7 @@ impl Rating {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeedbackRecord {
-    /// Whose it is.
+    /// Owners it is.
     pub tenant: Tenant,
     /// Its name.
     pub id: RecordId,
@@ -107,17 +108,18 @@ impl Store {
         self.known_owned(tenant, request)
     }
 
-    /// A part of the ratings of a tenant, or of one of its users.
+    /// A part of a tenant's ratings.
     ///
     /// # Errors
     /// A record cannot be read.
     pub fn feedback(
         &self,
         tenant: &Tenant,
-        user: Option<&UserId>,
+        whose: &Owners,
         page: &Page,
-    ) -> Result<Vec<FeedbackRecord>, StoreError> {
-        self.owned_page(tenant, user, page, |_| true)
+    ) -> Result<Listed<FeedbackRecord>, StoreError> {
+        let sources = vec![Source::of::<FeedbackRecord>(tenant, whose)];
+        self.list(tenant, sources, page, |_| true)
     }
 
     /// All ratings, by tenant and time.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::store::derived::Sums;
 use crate::store::record::Envelope;
 use crate::store::StoreError;
 
@@ -100,6 +101,11 @@ pub(super) fn encode_counts(counts: &Counts) -> Result<Vec<u8>, StoreError> {
 
 pub(super) fn decode_counts(value: &[u8]) -> Result<Counts, StoreError> {
     decode(COUNTS_KIND, COUNTS_KEY, value)
+}
+
+/// The one encoding of sums.
+pub(super) fn encode_sums(sums: &Sums) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(sums).map_err(|error| bad(b"sums", error.to_string()))
 }
 
 /// The counts in `value`; no value is a store without records.

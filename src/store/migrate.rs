@@ -7,8 +7,8 @@
 use crate::store::meta::Meta;
 use crate::store::migrations::MIGRATIONS;
 use crate::store::record::{Canonical, Kind, RawRecord, KINDS};
-use crate::store::trees::{Edit, Trees};
-use crate::store::{keys, StoreError};
+use crate::store::trees::{Edit, Trees, Writer};
+use crate::store::{derived, keys, StoreError};
 
 /// The schema that this build writes.
 pub const SCHEMA: u32 = MIGRATIONS[MIGRATIONS.len() - 1].to;
@@ -102,8 +102,18 @@ pub(super) fn migrate(trees: &Trees, mut meta: Meta, list: &[Migration]) -> Resu
         }
     }
     writer.apply(&edits)?;
+    derive_all(trees, &writer)?;
     meta.schema = last.to;
     writer.set_meta(&meta)
+}
+
+/// Makes what follows from the records, which are of today's form, anew.
+fn derive_all(trees: &Trees, writer: &Writer<'_>) -> Result<(), StoreError> {
+    let kinds = KINDS.iter().filter(|kind| derived::concerns(kind.tree));
+    writer.derive_all(kinds.flat_map(|kind| {
+        let entries = trees.scan(kind.tree, &[]);
+        entries.map(|entry| entry.map(|(_, value)| (kind.tree, value)))
+    }))
 }
 
 /// The edits that bring one record up to date: none, a new value, or a new place.

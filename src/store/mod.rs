@@ -9,6 +9,9 @@
 //! | `by_user`, `idempotency` | which records are a person's; which requests were done |
 //! | `moments` | in which order deletions and requests came |
 //! | `person`, `erase` | all that is recorded of a person: shown, deleted |
+//! | `derived` | indexes and sums, which follow from records |
+//! | `list` | a part of records, by indexes |
+//! | `quota` | how much a tenant may have |
 //! | `tally` | what people thought of each version |
 //! | `meta` | schema version, store id, record counts |
 //! | `serving` | what answers need to know of people, in memory |
@@ -39,6 +42,7 @@ mod canaries;
 mod compact;
 mod completions;
 mod decisions;
+mod derived;
 mod durable;
 mod erase;
 mod error;
@@ -49,6 +53,7 @@ mod idempotency;
 mod import;
 mod keys;
 mod lines;
+mod list;
 mod meta;
 mod migrate;
 #[path = "../../migrations/mod.rs"]
@@ -59,6 +64,7 @@ mod owned;
 mod person;
 mod preferences;
 mod profiles;
+mod quota;
 mod record;
 mod seal;
 mod serving;
@@ -79,19 +85,21 @@ pub use adapters::{AdapterRecord, AdapterSource};
 pub use aliases::{AliasRecord, CasError};
 pub use canaries::CanaryRecord;
 pub use compact::CompactSummary;
-pub use completions::{CompletionRecord, KeptChoice};
+pub use completions::{CompletionFilter, CompletionRecord, KeptChoice};
 pub use decisions::DecisionRecord;
 pub use error::StoreError;
 pub use feedback::{FeedbackRecord, Rating};
 pub use idempotency::Idempotent;
 pub use import::ImportSummary;
+pub use list::{Listed, Owners, Page};
 pub use meta::StoreInfo;
 pub use migrate::SCHEMA;
 pub use open::Store;
-pub use owned::{InsertError, Inserted, Page};
-pub use person::UserCounts;
+pub use owned::{InsertError, Inserted};
+pub use person::{ExportPlace, UserCounts};
 pub use preferences::{ComparedAnswer, PreferenceRecord, PreferenceSource, Turn};
 pub use profiles::ProfileRecord;
+pub use quota::{TenantQuota, TenantUse};
 pub use serving::KnownPerson;
 pub use snapshot::{ExportSummary, SnapshotFile};
 pub use space::{Disk, Space};

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::store::durable::Found;
@@ -19,6 +19,7 @@ use crate::store::meta::{self, Meta, State};
 use crate::store::migrate::{self, SCHEMA};
 use crate::store::migrations::MIGRATIONS;
 use crate::store::moments::Moments;
+use crate::store::quota::TenantQuota;
 use crate::store::seal::Seal;
 use crate::store::space::Space;
 use crate::store::trees::Trees;
@@ -49,6 +50,8 @@ struct Inner {
     /// How many people were erased since the store was opened.
     erasures: AtomicU64,
     moments: Moments,
+    /// What a tenant may have; `None`: as much as there is room for.
+    quota: RwLock<Option<TenantQuota>>,
 }
 
 impl Store {
@@ -122,6 +125,7 @@ impl Store {
                 alone: Mutex::new(()),
                 erasures: AtomicU64::new(0),
                 moments: Moments::default(),
+                quota: RwLock::new(None),
             }),
         }
     }
@@ -146,6 +150,14 @@ impl Store {
     /// larger are refused while less is free.
     pub fn keep_free(&self, bytes: u64, space: Arc<dyn Space>) {
         self.trees().room().keep(bytes, space);
+    }
+
+    /// Whether the disk has room for a file of `bytes` that is not the store's.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`]: less than what is to be kept free would be left.
+    pub fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.trees().room().for_file(bytes)
     }
 
     /// Whether the store would take a write now: no write has failed, there is room, and the disk takes
@@ -196,6 +208,11 @@ impl Store {
     /// How many people were erased since the store was opened.
     pub(super) fn erasures(&self) -> u64 {
         self.inner.erasures.load(Ordering::SeqCst)
+    }
+
+    /// What a tenant may have.
+    pub(super) fn quota(&self) -> &RwLock<Option<TenantQuota>> {
+        &self.inner.quota
     }
 
     /// Somebody is erased: the writer's call.

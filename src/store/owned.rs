@@ -1,10 +1,10 @@
 //! Records that a tenant's callers make, mostly for a person: written once under one transaction
-//! with their index entries, listed by pages.
+//! with their index entries. `list` shows them.
 
 use crate::ids::{RecordId, Tenant, UserId, UserKey};
 use crate::store::by_user::{self, ByUserRecord, OwnedKind};
 use crate::store::idempotency::{self, Idempotent};
-use crate::store::record::{self, Record};
+use crate::store::record::Record;
 use crate::store::trees::{Edit, Trees};
 use crate::store::{keys, users, Store, StoreError, UserRecord};
 
@@ -67,17 +67,6 @@ pub enum InsertError {
     Store(#[from] StoreError),
 }
 
-/// A part of a list.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// The records behind this one.
-    pub after: Option<RecordId>,
-    /// At most so many.
-    pub limit: usize,
-    /// The newest first.
-    pub newest_first: bool,
-}
-
 /// The key of record `id` of `tenant`.
 pub(super) fn key(tenant: &Tenant, id: &RecordId) -> Vec<u8> {
     keys::encode(&[tenant.as_str(), id.as_str()])
@@ -128,6 +117,7 @@ impl Store {
             self.refuse_forgotten(&user, record.created_unix_ms())?;
             edits.extend(self.index(record, &user)?);
         }
+        self.check_quota(record.tenant(), &edits)?;
         writer.grow(&edits)?;
         Ok(Inserted::New(record.clone()))
     }
@@ -192,92 +182,6 @@ impl Store {
         id: &RecordId,
     ) -> Result<Option<R>, StoreError> {
         self.trees().record(&key(tenant, id))
-    }
-
-    /// A part of the records of a tenant, or of one of its users, for which `keep` holds.
-    pub(super) fn owned_page<R: Owned>(
-        &self,
-        tenant: &Tenant,
-        user: Option<&UserId>,
-        page: &Page,
-        keep: impl Fn(&R) -> bool,
-    ) -> Result<Vec<R>, StoreError> {
-        let mut found = Vec::new();
-        let add = |record: R| {
-            if found.len() < page.limit && keep(&record) {
-                found.push(record);
-            }
-            found.len() < page.limit
-        };
-        match user {
-            None => self.page_of_tenant(tenant, page, add)?,
-            Some(user) => {
-                let user = UserKey {
-                    tenant: tenant.clone(),
-                    user: user.clone(),
-                };
-                self.page_of_user(&user, page, add)?;
-            }
-        }
-        Ok(found)
-    }
-
-    fn page_of_tenant<R: Owned>(
-        &self,
-        tenant: &Tenant,
-        page: &Page,
-        mut add: impl FnMut(R) -> bool,
-    ) -> Result<(), StoreError> {
-        let prefix = keys::encode(&[tenant.as_str()]);
-        let after = page.after.as_ref().map(|id| key(tenant, id));
-        let entries =
-            self.trees()
-                .view()?
-                .page(R::TREE, &prefix, after.as_deref(), page.newest_first);
-        for entry in entries {
-            let (key, value) = entry?;
-            if !add(record::decode(&key, &value)?) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn page_of_user<R: Owned>(
-        &self,
-        user: &UserKey,
-        page: &Page,
-        mut add: impl FnMut(R) -> bool,
-    ) -> Result<(), StoreError> {
-        let prefix = by_user::prefix(user, Some(R::OWNED));
-        let after = page.after.as_ref();
-        let after = after.map(|id| by_user::key(user, R::OWNED, id));
-        let (tree, backwards) = (ByUserRecord::TREE, page.newest_first);
-        let view = self.trees().view()?;
-        let entries = view.page(tree, &prefix, after.as_deref(), backwards);
-        for entry in entries {
-            let (key, value) = entry?;
-            let entry: ByUserRecord = record::decode(&key, &value)?;
-            // It may have been deleted since the entry was read.
-            let Some(found) = view.record(&entry.target())? else {
-                continue;
-            };
-            if !add(found) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Number of records of one kind that `user` has.
-    pub(super) fn count_owned<R: Owned>(&self, user: &UserKey) -> Result<u64, StoreError> {
-        let prefix = by_user::prefix(user, Some(R::OWNED));
-        let mut count = 0;
-        for entry in self.trees().scan(ByUserRecord::TREE, &prefix) {
-            entry?;
-            count += 1;
-        }
-        Ok(count)
     }
 
     /// Removes record `id` and its index entry; false if there is none.

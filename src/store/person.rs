@@ -1,15 +1,10 @@
 //! All that is recorded of one person: how much, and what.
 
-use std::io::Write;
-
 use crate::ids::UserKey;
-use crate::store::by_user::{self, ByUserRecord};
-use crate::store::completions::CompletionRecord;
-use crate::store::feedback::FeedbackRecord;
-use crate::store::preferences::PreferenceRecord;
+use crate::store::by_user::{self, ByUserRecord, OwnedKind};
 use crate::store::profiles::ProfileRecord;
 use crate::store::record::{self, Record};
-use crate::store::{users, Store, StoreError, UserRecord};
+use crate::store::{derived, users, Store, StoreError, UserRecord};
 
 /// How many records a person has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,37 +23,54 @@ impl Store {
     /// # Errors
     /// The index cannot be read.
     pub fn user_counts(&self, user: &UserKey) -> Result<UserCounts, StoreError> {
+        let value = self.trees().get(derived::SUMS, &derived::person(user))?;
+        let sums = derived::read_sums(value.as_deref());
+        let sum = |kind| sums.get(derived::counted(kind)).copied().unwrap_or(0);
         Ok(UserCounts {
-            preferences: self.count_owned::<PreferenceRecord>(user)?,
-            feedback: self.count_owned::<FeedbackRecord>(user)?,
-            completions: self.count_owned::<CompletionRecord>(user)?,
+            preferences: sum(OwnedKind::Preference),
+            feedback: sum(OwnedKind::Feedback),
+            completions: sum(OwnedKind::Completion),
         })
     }
 
-    /// Writes all that is recorded of `user`, a JSON object a line as it is kept: the user, their
-    /// profile, then their records by kind and time. Returns the number of lines.
+    /// A part of all that is recorded of `user`, a JSON object a line as it is kept: the user, their
+    /// profile, then their records by kind and time. `None` is the start; a part ends with the line that
+    /// brings it to `bytes`, and says where to go on. What is deleted meanwhile is in no later part.
     ///
     /// # Errors
-    /// A record cannot be read, or `out` cannot be written.
-    pub fn export_user(&self, user: &UserKey, out: &mut impl Write) -> Result<u64, StoreError> {
-        let mut lines = 0;
-        let mut line = |value: Option<Vec<u8>>| -> Result<(), StoreError> {
-            let Some(mut value) = value else {
-                return Ok(());
-            };
-            value.push(b'\n');
-            lines += 1;
-            out.write_all(&value).map_err(StoreError::Output)
-        };
+    /// A record cannot be read.
+    pub fn export_user(
+        &self,
+        user: &UserKey,
+        from: Option<ExportPlace>,
+        bytes: usize,
+    ) -> Result<(Vec<u8>, Option<ExportPlace>), StoreError> {
         let (own, view) = (users::key(user), self.trees().view()?);
-        line(view.get(UserRecord::TREE, &own)?)?;
-        line(view.get(ProfileRecord::TREE, &own)?)?;
+        let mut lines = Vec::new();
+        let mut line = |value: Option<Vec<u8>>| {
+            if let Some(value) = value {
+                lines.extend_from_slice(&value);
+                lines.push(b'\n');
+            }
+            lines.len() >= bytes
+        };
+        if from.is_none() {
+            line(view.get(UserRecord::TREE, &own)?);
+            line(view.get(ProfileRecord::TREE, &own)?);
+        }
+        let after = from.map(|place| place.0);
         let index = by_user::prefix(user, None);
-        for entry in view.scan(ByUserRecord::TREE, &index) {
+        for entry in view.page(ByUserRecord::TREE, &index, after.as_deref(), false) {
             let (key, value) = entry?;
             let entry: ByUserRecord = record::decode(&key, &value)?;
-            line(view.get(entry.kind.tree(), &entry.target())?)?;
+            if line(view.get(entry.kind.tree(), &entry.target())?) {
+                return Ok((lines, Some(ExportPlace(key))));
+            }
         }
-        Ok(lines)
+        Ok((lines, None))
     }
 }
+
+/// How far a person's export came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportPlace(Vec<u8>);

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AdapterVersion, RecordId, Tenant, UserId};
 use crate::store::idempotency::Idempotent;
-use crate::store::owned::{self, owned, InsertError, Inserted, Page};
+use crate::store::list::{Listed, Owners, Page, Source};
+use crate::store::owned::{self, owned, InsertError, Inserted};
 use crate::store::record::Record;
 use crate::store::trees::Trees;
 use crate::store::{Store, StoreError};
@@ -49,7 +50,7 @@ pub enum PreferenceSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreferenceRecord {
-    /// Whose it is.
+    /// Owners it is.
     pub tenant: Tenant,
     /// Its name.
     pub id: RecordId,
@@ -122,18 +123,18 @@ impl Store {
         self.owned(tenant, id)
     }
 
-    /// A part of the preferences of a tenant, or of one of its users, for which `keep` holds.
+    /// A part of a tenant's preferences.
     ///
     /// # Errors
     /// A record cannot be read.
     pub fn preferences(
         &self,
         tenant: &Tenant,
-        user: Option<&UserId>,
+        whose: &Owners,
         page: &Page,
-        keep: impl Fn(&PreferenceRecord) -> bool,
-    ) -> Result<Vec<PreferenceRecord>, StoreError> {
-        self.owned_page(tenant, user, page, keep)
+    ) -> Result<Listed<PreferenceRecord>, StoreError> {
+        let sources = vec![Source::of::<PreferenceRecord>(tenant, whose)];
+        self.list(tenant, sources, page, |_| true)
     }
 
     /// All preferences, by tenant and time.

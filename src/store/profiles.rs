@@ -62,10 +62,16 @@ impl Store {
             learning: true,
             updated_unix_ms: began_unix_ms,
         });
+        let text = profile.text.clone();
         change(&mut profile);
         profile.updated_unix_ms = began_unix_ms;
         let mut edits = vec![Edit::put(&profile)?];
         edits.extend(self.first_seen(user, began_unix_ms)?);
+        if profile.text.is_none() || profile.text == text {
+            // Whoever wants nothing to be learned is never refused.
+            return writer.commit(&edits);
+        }
+        self.check_quota(&user.tenant, &edits)?;
         writer.grow(&edits)
     }
 

@@ -67,6 +67,14 @@ impl Room {
         self.check(0, 1)
     }
 
+    /// Whether there is room for a file of `bytes` besides.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`].
+    pub(super) fn for_file(&self, bytes: u64) -> Result<(), StoreError> {
+        self.check(bytes, 1)
+    }
+
     /// Whether there is room for a file of `bytes` that helps the store itself.
     ///
     /// # Errors

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use crate::ids::AdapterVersion;
-use crate::store::feedback::Rating;
-use crate::store::{Store, StoreError};
+use crate::store::{derived, keys, Store, StoreError};
 
 /// Comparisons and ratings of one version's answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,35 +32,27 @@ impl AddAssign for VersionTally {
 }
 
 impl Store {
-    /// The tally of each version that was compared or rated; `None` is the bare base model. Reads
-    /// all preferences and ratings.
+    /// The tally of each version that was compared or rated; `None` is the bare base model. Reads one sum
+    /// a version.
     ///
     /// # Errors
-    /// A record cannot be read.
+    /// A sum cannot be read.
     pub fn tallies(&self) -> Result<BTreeMap<Option<AdapterVersion>, VersionTally>, StoreError> {
-        let mut tallies: BTreeMap<Option<AdapterVersion>, VersionTally> = BTreeMap::new();
-        for record in self.all_preferences() {
-            let record = record?;
-            let (chosen, rejected) = (&record.chosen, &record.rejected);
-            let known = chosen.completion.is_some() && rejected.completion.is_some();
-            if known && chosen.adapter_version != rejected.adapter_version {
-                let won = chosen.adapter_version.clone();
-                tallies.entry(won).or_default().won += 1;
-                let lost = rejected.adapter_version.clone();
-                tallies.entry(lost).or_default().lost += 1;
-            } else {
-                let version = record.adapter_version;
-                tallies.entry(version).or_default().other_preferences += 1;
-            }
-        }
-        for record in self.all_feedback() {
-            let record = record?;
-            let tally = tallies.entry(record.adapter_version).or_default();
-            match record.rating {
-                Rating::Up | Rating::Stars(4..) => tally.liked += 1,
-                Rating::Down | Rating::Stars(..=2) => tally.disliked += 1,
-                Rating::Stars(_) => {}
-            }
+        let mut tallies = BTreeMap::new();
+        for entry in self.trees().scan(derived::SUMS, &derived::versions()) {
+            let (key, value) = entry?;
+            let version = keys::decode(&key).and_then(|mut parts| parts.pop());
+            let sums = derived::read_sums(Some(&value));
+            let sum = |name: &str| sums.get(name).copied().unwrap_or(0);
+            let tally = VersionTally {
+                won: sum("won"),
+                lost: sum("lost"),
+                other_preferences: sum("other"),
+                liked: sum("liked"),
+                disliked: sum("disliked"),
+            };
+            // The bare base model has no name.
+            tallies.insert(version.and_then(|v| AdapterVersion::new(v).ok()), tally);
         }
         Ok(tallies)
     }

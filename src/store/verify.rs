@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::store::derived::Sums;
 use crate::store::meta;
 use crate::store::record::{Kind, KINDS};
 use crate::store::trees::Trees;
-use crate::store::{keys, open, Store, StoreError, SCHEMA};
+use crate::store::{derived, keys, open, Store, StoreError, SCHEMA};
 
 /// Problems that are described one by one; more are only counted.
 const MAX_DESCRIBED: usize = 100;
@@ -75,6 +76,7 @@ pub(super) fn verify(trees: &Trees) -> Result<VerifyReport, StoreError> {
     let mut report = verify_records(trees)?;
     check_names(trees, &mut report)?;
     check_meta(trees, &mut report)?;
+    check_derived(trees, &mut report)?;
     Ok(report)
 }
 
@@ -94,7 +96,10 @@ pub(super) fn verify_records(trees: &Trees) -> Result<VerifyReport, StoreError> 
 }
 
 fn check_names(trees: &Trees, report: &mut VerifyReport) -> Result<(), StoreError> {
-    let known = |name: &str| name == meta::TREE || KINDS.iter().any(|kind| kind.tree == name);
+    let known = |name: &str| {
+        let kinds = KINDS.iter().map(|kind| kind.tree);
+        kinds.chain(derived::TREES).any(|tree| tree == name) || name == meta::TREE
+    };
     for name in trees.names()?.iter().filter(|name| !known(name)) {
         report.add(format!("unknown tree {name}"));
     }
@@ -134,6 +139,59 @@ fn check_record(
         ));
     }
     (kind.problem)(value, trees)
+}
+
+/// Indexes and sums: exactly what follows from the records.
+fn check_derived(trees: &Trees, report: &mut VerifyReport) -> Result<(), StoreError> {
+    let mut entries: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut sums: BTreeMap<Vec<u8>, Sums> = BTreeMap::new();
+    for kind in KINDS.iter().filter(|kind| derived::concerns(kind.tree)) {
+        for entry in trees.scan(kind.tree, &[]) {
+            let (record, value) = entry?;
+            let follows = derived::of(kind.tree, &value);
+            for (tree, key) in follows.entries {
+                *entries.entry(tree).or_insert(0) += 1;
+                if trees.get(tree, &key)?.is_none() {
+                    let (record, key) = (keys::show(&record), keys::show(&key));
+                    report.add(format!(
+                        "{tree}: {key} of {} {record} is missing",
+                        kind.tree
+                    ));
+                }
+            }
+            for ((key, name), more) in follows.sums {
+                *sums
+                    .entry(key)
+                    .or_default()
+                    .entry(name.to_owned())
+                    .or_insert(0) += more;
+            }
+        }
+    }
+    // All that follow are there: as many entries as follow means that there are no others.
+    for tree in derived::TREES {
+        let mut found = 0;
+        for entry in trees.scan(tree, &[]) {
+            let (key, value) = entry?;
+            found += 1;
+            if tree == derived::SUMS {
+                let expected = sums.remove(&key).unwrap_or_default();
+                if derived::read_sums(Some(&value)) != expected {
+                    report.add(format!("sums: {} is not {expected:?}", keys::show(&key)));
+                }
+            }
+        }
+        let expected = entries.get(tree).copied().unwrap_or(0);
+        if tree != derived::SUMS && found != expected {
+            report.add(format!(
+                "{tree}: {found} entries, but {expected} follow from records"
+            ));
+        }
+    }
+    for key in sums.keys() {
+        report.add(format!("sums: {} is missing", keys::show(key)));
+    }
+    Ok(())
 }
 
 /// The tree `meta`: its keys, the schema, and the counts against `report.records`.

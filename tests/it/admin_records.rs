@@ -105,7 +105,8 @@ async fn a_slow_reader_of_a_snapshot_holds_nobody_up() {
 #[tokio::test]
 async fn decisions_are_listed_oldest_first() {
     let server = TestServer::new();
-    let empty = json!({"object": "list", "data": []});
+    let empty =
+        json!({"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": false});
     assert_eq!(server.get("/v1/admin/decisions").await.json(), empty);
     let version = AdapterVersion::new("ab".repeat(32)).unwrap();
     for (n, evaluation) in [

@@ -30,6 +30,7 @@ mod api_users;
 mod forget_versions;
 mod forgetting;
 mod key_command;
+mod store_costs;
 mod store_outage;
 mod support;
 mod versions_memory;

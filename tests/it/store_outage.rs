@@ -191,8 +191,10 @@ impl Space for Stated {
 async fn on_a_disk_that_is_nearly_full_answers_and_deletions_go_on_and_all_comes_back() {
     let server = TestServer::promoted();
     let kept = server.kept(json!({"user": "alice"})).await;
-    let space = Arc::new(Stated(AtomicU64::new(999)));
-    server.state.versions.store().keep_free(1000, space.clone());
+    // Half of what is kept is enough for a compaction.
+    let (kept_free, space) = (1 << 30, Arc::new(Stated(AtomicU64::new((1 << 30) - 1))));
+    let store = server.state.versions.store();
+    store.keep_free(kept_free, space.clone());
     store_health::look(&server.state).await;
     let ready = server.get("/readyz").await;
     assert_eq!(
@@ -221,6 +223,10 @@ async fn on_a_disk_that_is_nearly_full_answers_and_deletions_go_on_and_all_comes
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("x-attune-store"), "full");
     assert_eq!(answer.header("x-attune-kept"), "false");
+    // A bundle is not copied where it would take the rest.
+    server.offer("run", 0);
+    let refused = server.install("run").await;
+    assert_eq!(refused.status, 507, "{}", refused.text());
     // What makes room, and what reads, goes on.
     assert_eq!(server.get("/v1/admin/snapshot").await.status, 200);
     let path = format!("/v1/chat/completions/{kept}");
@@ -229,7 +235,7 @@ async fn on_a_disk_that_is_nearly_full_answers_and_deletions_go_on_and_all_comes
     housekeeping::once(&server.state).await.unwrap();
     assert!(!server.state.versions.store().wants_compaction());
     // Nothing is restarted.
-    space.0.store(1000, Ordering::SeqCst);
+    space.0.store(kept_free, Ordering::SeqCst);
     assert_eq!(
         server.post("/v1/preferences", &preference()).await.status,
         201

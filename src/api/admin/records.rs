@@ -9,10 +9,12 @@ use axum::response::{IntoResponse, Response};
 use axum::Json;
 
 use crate::api::error::ApiError;
-use crate::api::extract::{Admin, JsonBody};
-use crate::api::types::admin::{DecisionList, DecisionObject};
+use crate::api::extract::{Admin, JsonBody, QueryParameters};
+use crate::api::types::admin::DecisionObject;
 use crate::api::types::admin_request::DecisionRequest;
 use crate::api::types::error::ErrorResponse;
+use crate::api::types::list::List;
+use crate::app::admin::DecisionRecord;
 use crate::app::boot::now_unix_ms;
 use crate::app::state::AppState;
 use crate::app::{admin, snapshot};
@@ -82,23 +84,29 @@ pub(in crate::api) async fn create_decision(
 
 /// What was decided about trained versions
 ///
-/// The oldest first.
+/// The oldest first, unless `order` is `desc`.
 #[utoipa::path(
     get,
     path = "/v1/admin/decisions",
     tag = "admin",
+    params(
+        ("after" = Option<String>, Query, description = "Only those behind this one"),
+        ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]"),
+        ("order" = Option<String>, Query, description = "asc or desc"),
+    ),
     responses(
-        (status = 200, description = "The decisions", body = DecisionList),
+        (status = 200, description = "A page", body = List<DecisionObject>),
         (status = "4XX", description = "A caller who may not ask", body = ErrorResponse),
     )
 )]
 pub(in crate::api) async fn list_decisions(
     State(state): State<Arc<AppState>>,
     _: Admin,
-) -> Result<Json<DecisionList>, ApiError> {
-    let decisions = admin::decisions(&state).await?.into_iter();
-    Ok(Json(DecisionList {
-        object: "list",
-        data: decisions.map(Into::into).collect(),
-    }))
+    QueryParameters(mut query): QueryParameters,
+) -> Result<Json<List<DecisionObject>>, ApiError> {
+    let page = query.page()?;
+    query.finish()?;
+    let found = admin::decisions(&state, page).await?;
+    let id = |record: &DecisionRecord| record.id.to_string();
+    Ok(Json(List::new(found, id, Into::into)))
 }

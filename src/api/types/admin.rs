@@ -178,15 +178,6 @@ pub struct DecisionObject {
     pub evaluation: Option<Value>,
 }
 
-/// All decisions.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct DecisionList {
-    /// Always `list`.
-    pub object: &'static str,
-    /// The oldest first.
-    pub data: Vec<DecisionObject>,
-}
-
 impl From<AdapterEntry> for AdapterObject {
     fn from(entry: AdapterEntry) -> Self {
         let (record, about) = (entry.record, entry.about);

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Parsed};
-use crate::app::preferences::Page;
+use crate::app::preferences::{Listed, Page};
 use crate::ids::RecordId;
 
 /// Records of a page.
@@ -22,29 +22,23 @@ pub struct List<T> {
     pub data: Vec<T>,
     /// The id of the first of them; empty where there is none.
     pub first_id: String,
-    /// The id of the last of them: `after` of the next page.
+    /// `after` of the next page: the id of the last of them, or a later one where more was looked at.
     pub last_id: String,
-    /// Whether there are more.
+    /// Whether there may be more: a page also ends after 8 MiB, and after much that it does not show.
     pub has_more: bool,
 }
 
 impl<T> List<T> {
-    /// A page of what was found: one record more than the page shows says that there are more.
-    pub fn new<R>(
-        mut found: Vec<R>,
-        page: &Page,
-        id: impl Fn(&R) -> String,
-        show: impl Fn(R) -> T,
-    ) -> Self {
-        let limit = page.limit - 1;
-        let has_more = found.len() > limit;
-        found.truncate(limit);
+    /// A page of what was found.
+    pub fn new<R>(found: Listed<R>, id: impl Fn(&R) -> String, show: impl Fn(R) -> T) -> Self {
+        let last = found.records.last().map_or_else(String::new, &id);
         Self {
             object: "list",
-            first_id: found.first().map_or_else(String::new, &id),
-            last_id: found.last().map_or_else(String::new, &id),
-            has_more,
-            data: found.into_iter().map(show).collect(),
+            first_id: found.records.first().map_or_else(String::new, &id),
+            has_more: found.more.is_some(),
+            // A page may end behind records that it does not show.
+            last_id: found.more.map_or(last, String::from),
+            data: found.records.into_iter().map(show).collect(),
         }
     }
 }
@@ -89,7 +83,7 @@ impl Query {
         pairs
     }
 
-    /// Takes `after`, `limit` and `order`, and asks for one record more than `limit`.
+    /// Takes `after`, `limit` and `order`.
     ///
     /// # Errors
     /// A value that is none of theirs.
@@ -115,7 +109,7 @@ impl Query {
         };
         Ok(Page {
             after,
-            limit: limit + 1,
+            limit,
             newest_first,
         })
     }

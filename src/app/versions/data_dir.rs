@@ -108,7 +108,8 @@ impl Versions {
         source: AdapterSource,
         now_unix_ms: u64,
     ) -> Result<AdapterVersion, VersionsError> {
-        self.install_offered(Offered::read(dir)?, source, now_unix_ms)
+        let offered = Offered::copied(dir, &self.adapters)?;
+        self.install_offered(offered, source, now_unix_ms)
     }
 
     /// Publishes what was read or made, and records it. People who were deleted after what was learned of

@@ -17,9 +17,10 @@ use super::first_use::FirstUse;
 use super::projection::{InstalledVersion, Projection};
 use crate::adapter::bundle::bundle_dir;
 use crate::adapter::canary::SplitKey;
+use crate::adapter::error::AdapterError;
 use crate::adapter::lease::{Lease, Loaded};
 use crate::adapter::loaded::{LoadError, LoadedVersions};
-use crate::adapter::publish::Offered;
+use crate::adapter::publish::{self, Offered};
 use crate::app::error::AppError;
 use crate::ids::{AdapterVersion, Alias, UserKey, VersionDigits};
 use crate::store::{AdapterRecord, AdapterSource, CanaryRecord, DecisionRecord, Store};
@@ -129,7 +130,16 @@ impl LiveVersions {
     pub fn install(&self, name: &str, now_unix_ms: u64) -> Result<Installed, AppError> {
         let dir = bundle_folder::locate(&self.bundles, name)?;
         // The long part, before others have to wait.
-        let read = Offered::read(&dir).map_err(bundle_folder::unusable)?;
+        let bytes = publish::bytes(&dir).map_err(bundle_folder::unusable)?;
+        // For a moment there are two copies of it.
+        self.store().check_room(bytes.saturating_mul(2))?;
+        let ours = self.disk.adapters_dir();
+        let read = Offered::copied(&dir, ours).map_err(|error| match &error {
+            AdapterError::Io { path, .. } if path.starts_with(ours) => {
+                AppError::Store(error.to_string())
+            }
+            _ => bundle_folder::unusable(error),
+        })?;
         // Made while somebody was deleted: without them.
         let (named, offered) = self.disk.without_deleted(read)?;
         let version = offered.version().clone();

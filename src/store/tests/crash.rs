@@ -64,6 +64,13 @@ fn child() {
                 .unwrap();
             acknowledge("promotion", moved.promotions);
             current = Some(moved);
+            // Indexes that come and go with their records.
+            let mut kept = super::people::completion(n % 40, Some("ann"), Some(n));
+            kept.metadata.insert("n".to_owned(), (n % 3).to_string());
+            store.insert_completion(&kept).unwrap();
+            if n % 10 == 9 {
+                store.sweep_completions(n).unwrap();
+            }
             if n % COMPACT_EVERY == COMPACT_EVERY - 1 {
                 store.compact().unwrap();
             }

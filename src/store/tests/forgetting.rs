@@ -64,8 +64,8 @@ fn deleted(result: &Result<(), StoreError>) -> bool {
 
 /// Everything of `user`.
 fn lines(store: &Store, user: &str) -> Vec<serde_json::Value> {
-    let mut out = Vec::new();
-    store.export_user(&user_key("t", user), &mut out).unwrap();
+    let whole = store.export_user(&user_key("t", user), None, usize::MAX);
+    let (out, _) = whole.unwrap();
     let lines = out.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     lines.map(|l| serde_json::from_slice(l).unwrap()).collect()
 }

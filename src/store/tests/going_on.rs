@@ -48,10 +48,12 @@ fn kept_id(n: u8) -> RecordId {
 }
 
 fn run(store: &Store, call: &Call, now: u64) {
+    let began = store.begin(now);
     match call {
         Call::Prefer(n, who) => {
             let mut record = preference(now, Some(person(*who).user.as_str()));
             record.id = RecordId::new(format!("pref_{n:02}_{now}")).unwrap();
+            record.created_unix_ms = began;
             store.insert_preference(&record, None).unwrap();
         }
         Call::Keep(n, who) => {
@@ -60,7 +62,8 @@ fn run(store: &Store, call: &Call, now: u64) {
                 .unwrap()
                 .is_none()
             {
-                let record = completion((*n).into(), Some(person(*who).user.as_str()), None);
+                let mut record = completion((*n).into(), Some(person(*who).user.as_str()), None);
+                record.created_unix_ms = began;
                 store.insert_completion(&record).unwrap();
             }
         }
@@ -78,7 +81,7 @@ fn run(store: &Store, call: &Call, now: u64) {
         }
         Call::Profile(who) => {
             let set = |profile: &mut ProfileRecord| profile.text = Some(format!("since {now}"));
-            store.change_profile(&person(*who), now, set).unwrap();
+            store.change_profile(&person(*who), began, set).unwrap();
         }
         Call::Erase(who) => drop(store.erase_user(&person(*who), now).unwrap()),
         Call::Promote(n) => {

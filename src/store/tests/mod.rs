@@ -4,6 +4,7 @@ mod basics;
 mod compact;
 mod crash;
 mod damage;
+mod derived;
 mod forgetting;
 mod full_disk;
 mod going_on;

@@ -109,10 +109,8 @@ fn a_request_that_is_repeated_is_done_once() {
     assert_eq!(foreign_inserted.unwrap(), Inserted::New(foreign));
     let rated = store.insert_feedback(&rating(4, None, Rating::Up), Some(&request("k", "body")));
     assert!(matches!(rated, Err(InsertError::KeyReused)));
-    let all = store
-        .preferences(&tenant(), None, &page(9), |_| true)
-        .unwrap();
-    assert_eq!(all, [first]);
+    let all = store.preferences(&tenant(), &Owners::Everybody, &page(9));
+    assert_eq!(all.unwrap().records, [first]);
     assert_clean(&store);
 }
 
@@ -136,37 +134,40 @@ fn lists_come_in_pages_both_ways_and_stay_inside_their_tenant_and_user() {
         foreign.tenant = Tenant::new(other).unwrap();
         store.insert_preference(&foreign, None).unwrap();
     }
-    let list = |user: Option<&str>, page: Page| {
-        let user = user.map(|user| UserId::new(user).unwrap());
-        ids(&store
-            .preferences(&tenant(), user.as_ref(), &page, |_| true)
-            .unwrap())
+    let whose = |user: Option<&str>| match user {
+        None => Owners::Everybody,
+        Some(user) => Owners::Only(vec![UserId::new(user).unwrap()]),
     };
+    let list =
+        |user: Option<&str>, page: Page| store.preferences(&tenant(), &whose(user), &page).unwrap();
     for (user, want) in [(None, (0..9).collect()), (Some("ann"), vec![0, 3, 6])] {
         let mut backwards: Vec<u64> = want.clone();
         backwards.reverse();
         for (newest_first, want) in [(false, &want), (true, &backwards)] {
-            for limit in [1, 2, 4, 20] {
-                let mut got: Vec<u64> = Vec::new();
-                let mut after = None;
+            for limit in [1, 2, 3, 4, 9, 20] {
+                let (mut got, mut after, mut pages): (Vec<u64>, _, _) = (Vec::new(), None, 0);
                 loop {
-                    let part = list(
-                        user,
-                        Page {
-                            after,
-                            limit,
-                            newest_first,
-                        },
-                    );
-                    got.extend_from_slice(&part);
-                    let Some(last) = part.last() else { break };
-                    after = Some(id("pref_", *last));
+                    let page = Page {
+                        after,
+                        limit,
+                        newest_first,
+                    };
+                    let part = list(user, page);
+                    got.extend(ids(&part.records));
+                    pages += 1;
+                    after = part.more;
+                    if after.is_none() {
+                        break;
+                    }
                 }
                 assert_eq!(&got, want, "{user:?} {limit} {newest_first}");
+                // The last page says that it is the last: nobody has to ask for an empty one.
+                assert_eq!(pages, want.len().div_ceil(limit));
             }
         }
     }
-    assert_eq!(list(Some("nobody"), page(5)), [0u64; 0]);
+    let nobody = list(Some("nobody"), page(5));
+    assert_eq!((nobody.records, nobody.more), (Vec::new(), None));
 }
 
 #[test]
@@ -183,10 +184,13 @@ fn completions_expire_change_their_metadata_and_go() {
             .unwrap()
     };
     assert!(there(2, 49).is_some() && there(2, 50).is_none() && there(3, 50).is_some());
-    let listed = store
-        .completions(&tenant(), &page(9), 55, |_| true)
-        .unwrap();
-    assert_eq!(listed.len(), 2);
+    let all = CompletionFilter {
+        whose: Owners::Everybody,
+        model: None,
+        metadata: BTreeMap::new(),
+    };
+    let listed = store.completions(&tenant(), &all, &page(9), 55).unwrap();
+    assert_eq!(listed.records.len(), 2);
     let metadata = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
     let changed = store
         .set_completion_metadata(&tenant(), &id("chatcmpl-", 1), metadata.clone(), 55)
@@ -237,12 +241,22 @@ fn a_person_is_exported_and_erased_whole() {
             .unwrap();
     }
     let ann = user_key("t", "ann");
-    let mut lines = Vec::new();
-    assert_eq!(
-        store.export_user(&ann, &mut lines).unwrap(),
-        2 + 700 * 2 + 2
-    );
-    let text = String::from_utf8(lines).unwrap();
+    let (mut text, mut place, mut parts) = (String::new(), None, 0);
+    loop {
+        let (lines, next) = store.export_user(&ann, place, 20_000).unwrap();
+        assert!(
+            lines.len() < 22_000,
+            "a part is no larger than was asked for, and a line"
+        );
+        text.push_str(&String::from_utf8(lines).unwrap());
+        place = next;
+        parts += 1;
+        if place.is_none() {
+            break;
+        }
+    }
+    assert!(parts > 10, "{parts}");
+    assert_eq!(text.lines().count(), 2 + 700 * 2 + 2);
     assert!(!text.contains("ann2") && text.contains("ann likes tea"));
     let before = store.user_counts(&user_key("t", "ann2")).unwrap();
     assert_eq!(store.erase_user(&ann, 77).unwrap(), 2 + 700 * 2 + 2);

@@ -27,6 +27,7 @@ use crate::store::serving::Serving;
 use crate::store::space::Room;
 use crate::store::StoreError;
 use opened::Opened;
+pub(super) use view::View;
 use watch::Watch;
 pub(super) use watch::{Touched, Was, Watching};
 pub(super) use write::Writer;

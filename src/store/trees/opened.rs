@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use crate::store::derived;
 use crate::store::durable::{Durable, Found};
 use crate::store::meta;
 use crate::store::record::KINDS;
@@ -33,9 +34,10 @@ impl Opened {
         let db = config.open().map_err(backend("open"))?;
         let meta = db.open_tree(meta::TREE).map_err(backend("open"))?;
         let mut by_name = BTreeMap::new();
-        for kind in KINDS {
-            let tree = db.open_tree(kind.tree).map_err(backend("open"))?;
-            by_name.insert(kind.tree, tree);
+        let names = KINDS.iter().map(|kind| kind.tree).chain(derived::TREES);
+        for name in names {
+            let tree = db.open_tree(name).map_err(backend("open"))?;
+            by_name.insert(name, tree);
         }
         Ok(Opened {
             db,
@@ -49,7 +51,8 @@ impl Opened {
         if name == meta::TREE {
             return &self.meta;
         }
-        // Names come from `Record::TREE` of the rows of `KINDS`, all opened above. A kind that is
+        // Names come from `Record::TREE` of the rows of `KINDS`, or are those of `derived`; all are
+        // opened above. A kind that is
         // missing there reads as empty from sled's own tree, and `verify` names what is in it.
         self.by_name.get(name).unwrap_or(&self.db)
     }

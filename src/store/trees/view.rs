@@ -58,20 +58,39 @@ impl View {
         after: Option<&[u8]>,
         backwards: bool,
     ) -> Box<dyn Iterator<Item = Entry>> {
-        let lower = Bound::Included(prefix.to_vec());
-        // Parts end with 00 00, so this is the first key that has not the prefix.
-        let mut behind = prefix.to_vec();
-        match behind.last_mut() {
-            Some(last) => *last += 1,
-            None => behind.push(0xff),
-        }
-        let upper = Bound::Excluded(behind);
+        let (lower, upper) = all_below(prefix);
         let after = after.map(|key| Bound::Excluded(key.to_vec()));
         let tree = self.opened.tree(tree);
         match backwards {
             false => Box::new(self.entries(tree.range((after.unwrap_or(lower), upper)))),
             true => Box::new(self.entries(tree.range((lower, after.unwrap_or(upper))).rev())),
         }
+    }
+
+    /// The first key of `tree` that starts with `prefix`, a whole list of parts, from `from` on, in the order
+    /// of keys or against it.
+    pub(in crate::store) fn first(
+        &self,
+        tree: &'static str,
+        prefix: &[u8],
+        from: Bound<Vec<u8>>,
+        backwards: bool,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let (lower, upper) = all_below(prefix);
+        let range = match (from, backwards) {
+            (Bound::Unbounded, _) => (lower, upper),
+            (from, false) => (from, upper),
+            (from, true) => (lower, from),
+        };
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let mut found = self.opened.tree(tree).range(range);
+        let first = if backwards {
+            found.next_back()
+        } else {
+            found.next()
+        };
+        let first = first.transpose().map_err(backend("read"))?;
+        Ok(first.map(|(key, _)| key.to_vec()))
     }
 
     /// What sled finds, up to the first error. The handles live as long as the iterator.
@@ -92,6 +111,17 @@ impl View {
             Some(entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
         })
     }
+}
+
+/// All keys that start with `prefix`, a whole list of parts.
+fn all_below(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    // Parts end with 00 00, so this is the first key that has not the prefix.
+    let mut behind = prefix.to_vec();
+    match behind.last_mut() {
+        Some(last) => *last += 1,
+        None => behind.push(0xff),
+    }
+    (Bound::Included(prefix.to_vec()), Bound::Excluded(behind))
 }
 
 impl Trees {

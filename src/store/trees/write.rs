@@ -7,10 +7,15 @@ use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
 };
 
+use crate::store::derived::{self, Derived};
 use crate::store::meta::{self, Meta};
-use crate::store::trees::opened::backend;
+use crate::store::trees::opened::{backend, Opened};
 use crate::store::trees::{Edit, Trees};
 use crate::store::StoreError;
+
+/// Records whose indexes are made in one transaction, and their bytes.
+const DERIVE_BATCH: usize = 500;
+const DERIVE_BYTES: usize = 8 << 20;
 
 /// The one write that is under way.
 pub(in crate::store) struct Writer<'a> {
@@ -103,6 +108,53 @@ impl Writer<'_> {
         self.settle()
     }
 
+    /// Makes what follows from records anew: `records` gives tree and value of each.
+    pub(in crate::store) fn derive_all(
+        &self,
+        records: impl Iterator<Item = Result<(&'static str, Vec<u8>), StoreError>>,
+    ) -> Result<(), StoreError> {
+        let opened = self.trees.opened()?;
+        opened.durable.write(|| {
+            for tree in derived::TREES {
+                opened.tree(tree).clear().map_err(backend("write"))?;
+            }
+            Ok(())
+        })?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for record in records {
+            let (tree, value) = record?;
+            bytes += value.len();
+            batch.push((tree, value));
+            if batch.len() >= DERIVE_BATCH || bytes >= DERIVE_BYTES {
+                self.derive_batch(&opened, &batch)?;
+                (batch, bytes) = (Vec::new(), 0);
+            }
+        }
+        self.derive_batch(&opened, &batch)?;
+        self.settle()
+    }
+
+    fn derive_batch(
+        &self,
+        opened: &Opened,
+        batch: &[(&'static str, Vec<u8>)],
+    ) -> Result<(), StoreError> {
+        let trees: Vec<&sled::Tree> = derived::TREES.iter().map(|&n| opened.tree(n)).collect();
+        let of = |(tree, value): &(&'static str, Vec<u8>)| derived::of(tree, value);
+        let new: Vec<Derived> = batch.iter().map(of).collect();
+        opened.durable.write(|| {
+            let done = trees.as_slice().transaction(|trees| {
+                let by_name = derived::TREES.iter().copied().zip(trees).collect();
+                let mut sums = SumChanges::new();
+                for new in &new {
+                    change(&by_name, &Derived::default(), new, &mut sums)?;
+                }
+                change_sums(&by_name, sums)
+            });
+            done.map_err(transaction_error)
+        })
+    }
+
     fn settle(&self) -> Result<(), StoreError> {
         let opened = self.trees.opened()?;
         let durable = &opened.durable;
@@ -112,6 +164,9 @@ impl Writer<'_> {
     fn transact(&self, edits: &[Edit]) -> Result<(), StoreError> {
         let mut names: Vec<&'static str> = edits.iter().map(|edit| edit.tree).collect();
         names.push(meta::TREE);
+        if edits.iter().any(|edit| derived::concerns(edit.tree)) {
+            names.extend(derived::TREES);
+        }
         names.sort_unstable();
         names.dedup();
         let opened = self.trees.opened()?;
@@ -125,13 +180,17 @@ impl Writer<'_> {
                 let by_name = names.iter().copied().zip(trees).collect();
                 apply(&by_name, edits)
             });
-            done.map_err(|error| match error {
-                TransactionError::Abort(error) => error,
-                TransactionError::Storage(error) => backend("write")(error),
-            })
+            done.map_err(transaction_error)
         })?;
         // Still before the next writer, so that memory sees writes in the order of the disk.
         self.trees.serving.follow(edits)
+    }
+}
+
+fn transaction_error(error: TransactionError<StoreError>) -> StoreError {
+    match error {
+        TransactionError::Abort(error) => error,
+        TransactionError::Storage(error) => backend("write")(error),
     }
 }
 
@@ -143,13 +202,25 @@ fn apply(trees: &BTreeMap<&'static str, &TransactionalTree>, edits: &[Edit]) -> 
     let meta = trees[meta::TREE];
     let before = meta.get(meta::COUNTS_KEY)?.map(|value| value.to_vec());
     let mut counts = meta::read_counts(before.clone()).map_err(abort)?;
+    let mut sums = SumChanges::new();
     for edit in edits {
         let tree = trees[edit.tree];
         let old = match &edit.value {
             Some(value) => tree.insert(edit.key.as_slice(), value.as_slice())?,
             None => tree.remove(edit.key.as_slice())?,
         };
-        if edit.tree == meta::TREE || old.is_some() == edit.value.is_some() {
+        if derived::concerns(edit.tree) {
+            let of = |value: Option<&[u8]>| value.map(|v| derived::of(edit.tree, v));
+            let (old, new) = (of(old.as_deref()), of(edit.value.as_deref()));
+            change(
+                trees,
+                &old.unwrap_or_default(),
+                &new.unwrap_or_default(),
+                &mut sums,
+            )?;
+        }
+        let counted = edit.tree != meta::TREE && !derived::TREES.contains(&edit.tree);
+        if !counted || old.is_some() == edit.value.is_some() {
             continue;
         }
         let count = counts.entry(edit.tree.to_owned()).or_insert(0);
@@ -163,6 +234,63 @@ fn apply(trees: &BTreeMap<&'static str, &TransactionalTree>, edits: &[Edit]) -> 
     let after = meta::encode_counts(&counts).map_err(abort)?;
     if before.as_deref() != Some(after.as_slice()) {
         meta.insert(meta::COUNTS_KEY, after)?;
+    }
+    if !sums.is_empty() {
+        change_sums(trees, sums)?;
+    }
+    Ok(())
+}
+
+/// What is added to sums, by key and name.
+type SumChanges = BTreeMap<(Vec<u8>, &'static str), i128>;
+
+/// Indexes follow from `new` in place of `old`; what changes in sums is collected.
+fn change(
+    trees: &BTreeMap<&'static str, &TransactionalTree>,
+    old: &Derived,
+    new: &Derived,
+    sums: &mut SumChanges,
+) -> Applied<()> {
+    for (tree, key) in old.entries.difference(&new.entries) {
+        trees[tree].remove(key.as_slice())?;
+    }
+    for (tree, key) in new.entries.difference(&old.entries) {
+        trees[tree].insert(key.as_slice(), &[])?;
+    }
+    for ((key, name), sum) in &old.sums {
+        *sums.entry((key.clone(), *name)).or_insert(0) -= i128::from(*sum);
+    }
+    for ((key, name), sum) in &new.sums {
+        *sums.entry((key.clone(), *name)).or_insert(0) += i128::from(*sum);
+    }
+    Ok(())
+}
+
+fn change_sums(
+    trees: &BTreeMap<&'static str, &TransactionalTree>,
+    changes: SumChanges,
+) -> Applied<()> {
+    let mut by_key: BTreeMap<Vec<u8>, Vec<(&'static str, i128)>> = BTreeMap::new();
+    for ((key, name), more) in changes {
+        if more != 0 {
+            by_key.entry(key).or_default().push((name, more));
+        }
+    }
+    let tree = trees[derived::SUMS];
+    for (key, changes) in by_key {
+        let mut sums = derived::read_sums(tree.get(key.as_slice())?.as_deref());
+        for (name, more) in changes {
+            let sum = sums.entry(name.to_owned()).or_insert(0);
+            // A sum that is off already must not stop a write; `verify` reports it.
+            *sum = u64::try_from(i128::from(*sum) + more).unwrap_or(0);
+        }
+        sums.retain(|_, sum| *sum > 0);
+        if sums.is_empty() {
+            tree.remove(key.as_slice())?;
+        } else {
+            let value = meta::encode_sums(&sums).map_err(ConflictableTransactionError::Abort)?;
+            tree.insert(key.as_slice(), value)?;
+        }
     }
     Ok(())
 }
