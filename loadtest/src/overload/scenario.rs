@@ -164,10 +164,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_scenario_resolves_and_slips_are_named() {
+    fn the_shipped_scenarios_resolve_and_slips_are_named() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let mut raw = RawOverload::read(&folder.join("overload.toml")).unwrap();
         assert_eq!(resolve(&raw).unwrap().duration.as_secs(), 300);
+        let fairness = RawOverload::read(&folder.join("fairness.toml")).unwrap();
+        assert_eq!(resolve(&fairness).unwrap().heavy_users, 1);
         raw.factor = Some(0.5);
         let error = resolve(&raw).unwrap_err().to_string();
         assert!(

@@ -302,7 +302,13 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             // Those are scenarios of other commands.
-            let others = ["learn.toml", "soak.toml", "kills.toml", "overload.toml"];
+            let others = [
+                "learn.toml",
+                "soak.toml",
+                "kills.toml",
+                "overload.toml",
+                "fairness.toml",
+            ];
             let other = others.iter().any(|name| path.ends_with(name));
             let toml = path.extension().is_some_and(|ending| ending == "toml");
             if toml && !other {
