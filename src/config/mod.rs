@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`raw`], [`resolved`], [`http`] | `attune` |
+//! | [`raw`], [`resolved`], [`http`], `sharing` | `attune` |
 //! | [`train`], [`training`], `compute` | `attune-train`, with its TOML files |
 //! | [`train_expo`] | its commands on tasks |
 //! | [`moment`] | moments in time |
@@ -13,6 +13,7 @@ pub mod http;
 pub mod moment;
 pub mod raw;
 pub mod resolved;
+mod sharing;
 pub mod train;
 pub mod train_expo;
 pub mod training;

@@ -17,9 +17,8 @@ use rand::TryRngCore;
 
 use super::http::HttpSettings;
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
-use crate::engine::admission::Caps;
+use super::sharing;
 use crate::engine::clock::Clock;
-use crate::engine::fairness::Sharing;
 use crate::engine::thread::EngineConfig;
 use crate::model::device::{usual_dtype, DeviceChoice};
 use crate::model::kernels::packed_matmul::WeightType;
@@ -37,7 +36,7 @@ pub struct ConfigError {
 
 /// Bounds of `--max-running`, `--max-queued` and `--token-budget`: beyond them a mistake is likelier
 /// than a wish.
-const MAX_COUNT: usize = 1 << 20;
+pub(super) const MAX_COUNT: usize = 1 << 20;
 
 /// Bound of `--max-stall`: a day.
 const MAX_STALL_SECONDS: u64 = 86_400;
@@ -131,10 +130,7 @@ impl ServeConfig {
                 max_running: raw.max_running,
                 max_queued: raw.max_queued,
                 max_queued_tokens: raw.max_queued_tokens,
-                sharing: Sharing {
-                    caps: caps(raw)?,
-                    ..Sharing::default()
-                },
+                sharing: sharing::resolve(raw)?,
                 // A step must be able to hold one row of every running sequence.
                 token_budget: raw.token_budget.max(raw.max_running),
                 prefix_cache: !raw.no_prefix_cache,
@@ -353,32 +349,6 @@ fn forget_within(seconds: u64) -> Result<Duration, ConfigError> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Without a number, one key of several may fill three quarters of the places, so that the others still find some;
-/// without keys there is nobody to keep them for.
-fn caps(raw: &Serve) -> Result<Caps, ConfigError> {
-    let places = raw.max_running + raw.max_queued;
-    let usual = match raw.api_keys {
-        Some(_) => places.div_ceil(4) * 3,
-        None => 0,
-    };
-    Ok(Caps {
-        per_key: cap(
-            "--max-answers-per-key",
-            raw.max_answers_per_key.unwrap_or(usual),
-        )?,
-        per_member: cap("--max-answers-per-user", raw.max_answers_per_user)?,
-    })
-}
-
-/// 0 is no cap.
-fn cap(setting: &'static str, value: usize) -> Result<Option<usize>, ConfigError> {
-    if value > MAX_COUNT {
-        let problem = format!("{value} is not in 0..={MAX_COUNT}");
-        return Err(ConfigError { setting, problem });
-    }
-    Ok((value > 0).then_some(value))
-}
-
 fn tensor_parallel(raw: &Serve) -> Result<usize, ConfigError> {
     let n = raw.tensor_parallel;
     let problem = if n == 1 {
@@ -561,20 +531,6 @@ mod tests {
             let problem = serve(&arguments).unwrap_err().to_string();
             assert!(problem.starts_with(named), "{problem}");
         }
-    }
-
-    #[test]
-    fn caps_leave_room_for_others() {
-        let caps = |arguments: &[&str]| {
-            let all = [&["--data-dir", "d"], arguments].concat();
-            let caps = serve(&all).unwrap().engine().sharing.caps;
-            (caps.per_key, caps.per_member)
-        };
-        assert_eq!(caps(&[]), (None, Some(128)));
-        // 64 run and 512 wait.
-        assert_eq!(caps(&["--api-keys", "f"]), (Some(432), Some(128)));
-        let typed = ["--max-answers-per-key", "5", "--max-answers-per-user", "0"];
-        assert_eq!(caps(&typed), (Some(5), None));
     }
 
     #[test]

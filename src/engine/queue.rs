@@ -7,7 +7,7 @@
 use std::collections::vec_deque::{self, VecDeque};
 use std::collections::HashSet;
 
-use super::fairness::Fairness;
+use super::fairness::{Fairness, PREFILL_WEIGHT};
 use super::request::Payer;
 use super::sequence::Sequence;
 
@@ -102,20 +102,41 @@ impl Queue {
         self.fairness.charge(payer, tokens);
     }
 
-    /// How far the payer of `running` is ahead of that of `waiting`.
-    pub fn ahead(&self, running: &Sequence, waiting: &Sequence) -> u64 {
+    /// Who of `running`, by arrival, is preempted when blocks run out: the youngest, unless another payer is too far
+    /// ahead of that one's.
+    pub fn least_entitled(&self, running: &[Sequence]) -> usize {
+        let last = running.len().saturating_sub(1);
+        let lead = |s: &Sequence| match self.is_far_ahead(s, &running[last]) {
+            true => self.ahead(s, &running[last]),
+            false => 0,
+        };
+        let by_lead = running.iter().enumerate();
+        // The last of equals, which is the youngest.
+        by_lead
+            .max_by_key(|(_, s)| lead(s))
+            .map_or(last, |(i, _)| i)
+    }
+
+    /// Which of `running`, by arrival, give way to `waiting`: their payers are so far ahead that it is worth
+    /// recomputing them. Those of whoever is furthest ahead come first, and of them the youngest.
+    pub fn leading(&self, running: &[Sequence], waiting: &Sequence) -> Vec<usize> {
+        let leads = |s: &Sequence| {
+            let cost = self.patience + s.n_rows() as u64 * PREFILL_WEIGHT;
+            self.ahead(s, waiting) > cost
+        };
+        let mut leading: Vec<usize> = (0..running.len()).filter(|i| leads(&running[*i])).collect();
+        leading.sort_by_key(|i| (self.ahead(&running[*i], waiting), *i));
+        leading.reverse();
+        leading
+    }
+
+    fn ahead(&self, one: &Sequence, other: &Sequence) -> u64 {
         let payer = |s: &Sequence| s.request().payer;
-        self.fairness.ahead(&payer(running), &payer(waiting))
+        self.fairness.ahead(&payer(one), &payer(other))
     }
 
-    /// So far ahead may a payer be.
-    pub fn patience(&self) -> u64 {
-        self.patience
-    }
-
-    /// Whether that is further than anybody has to bear.
-    pub fn is_far_ahead(&self, running: &Sequence, waiting: &Sequence) -> bool {
-        self.ahead(running, waiting) > self.patience
+    fn is_far_ahead(&self, one: &Sequence, other: &Sequence) -> bool {
+        self.ahead(one, other) > self.patience
     }
 
     /// Takes out those for which `ended` holds. `running` are the others that there are.

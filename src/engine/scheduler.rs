@@ -306,7 +306,7 @@ impl Scheduler {
                 Some(block) => sequence.push_block(block),
                 None => {
                     let victim = self.youngest_stalled();
-                    let victim = victim.unwrap_or_else(|| self.least_entitled());
+                    let victim = victim.unwrap_or_else(|| self.queue.least_entitled(&self.running));
                     self.preempt(victim);
                 }
             }
@@ -418,37 +418,13 @@ impl Scheduler {
         self.running.iter().rposition(Sequence::is_stalled)
     }
 
-    /// Who is preempted when blocks run out: the youngest, unless another payer is far ahead of that one's.
-    fn least_entitled(&self) -> usize {
-        let last = self.running.len() - 1;
-        let youngest = &self.running[last];
-        let lead = |s: &Sequence| match self.queue.is_far_ahead(s, youngest) {
-            true => self.queue.ahead(s, youngest),
-            false => 0,
-        };
-        let by_lead = self.running.iter().enumerate();
-        // The last of equals, which is the youngest.
-        by_lead
-            .max_by_key(|(_, s)| lead(s))
-            .map_or(last, |(i, _)| i)
-    }
-
-    /// The youngest running sequence of the payer that is furthest ahead of `waiting`'s, if that is far enough to
-    /// be worth recomputing it, and if enough blocks come free.
+    /// Who gives its place to `waiting` for what its payer had, if that makes enough blocks free.
     fn gives_way_to(&self, waiting: &Sequence) -> Option<usize> {
-        let lead = |s: &Sequence| {
-            let cost = self.queue.patience() + s.n_rows() as u64 * PREFILL_WEIGHT;
-            self.queue.ahead(s, waiting).checked_sub(cost)
-        };
-        let with_lead = self.running.iter().enumerate();
-        let leading = || with_lead.clone().filter_map(|(i, s)| Some((i, lead(s)?)));
-        let held = leading().map(|(i, _)| self.running[i].block_table().len());
+        let leading = self.queue.leading(&self.running, waiting);
+        let held = leading.iter().map(|i| self.running[*i].block_table().len());
         let free = self.blocks.available() + held.sum::<usize>();
-        if free < waiting.n_rows().div_ceil(self.blocks.block_size()) {
-            return None;
-        }
-        let furthest = leading().max_by_key(|(i, _)| self.queue.ahead(&self.running[*i], waiting));
-        furthest.map(|(i, _)| i)
+        let enough = free >= waiting.n_rows().div_ceil(self.blocks.block_size());
+        leading.first().copied().filter(|_| enough)
     }
 }
 

@@ -1,20 +1,13 @@
 //! Places, caps and deadlines.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use super::books::{Books, Place, Work};
 use super::forecast::{self, Load, Waiting};
-use super::lengths::Lengths;
-use super::rates::{Pass, Rates};
+use super::rates::Pass;
 use super::{Bounds, Counts, Progress};
 use crate::engine::metrics;
 use crate::engine::request::{EngineRequest, Payer, SubmitError, Whose};
-
-/// The longest time after which a refused client is told to come again: OpenAI's clients take no longer one
-/// seriously.
-pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Counts what waits and what runs. Checked and reserved in short critical sections, so a request is refused
 /// before anything of it is built.
@@ -22,41 +15,6 @@ pub const MAX_RETRY: Duration = Duration::from_secs(60);
 pub struct Admission {
     bounds: Bounds,
     books: Mutex<Books>,
-}
-
-#[derive(Debug, Default)]
-struct Books {
-    /// The sequences that wait, in the order in which they came.
-    waiting: BTreeMap<u64, Place>,
-    next: u64,
-    running: usize,
-    /// Sequences of each key and of each named member.
-    by_key: HashMap<u64, usize>,
-    by_member: HashMap<(u64, u64), usize>,
-    rates: Rates,
-    lengths: Lengths,
-    /// Rows and tokens that the running sequences still want, as of the last step.
-    left: Work,
-    /// How many sequences fit side by side, where blocks ran out before slots did.
-    fits: Option<usize>,
-    /// Refusals so far: what spreads the times of retries.
-    refused: u32,
-}
-
-#[derive(Debug)]
-struct Place {
-    payer: Payer,
-    /// `None` until the prompt is known.
-    work: Option<Work>,
-}
-
-/// What a sequence wants of the engine.
-#[derive(Debug, Clone, Copy, Default)]
-struct Work {
-    /// Rows to compute before the next token.
-    rows: usize,
-    /// Tokens that are expected from then on.
-    tokens: usize,
 }
 
 /// A place of one sequence; dropping it gives the place back.
@@ -244,7 +202,7 @@ impl Admission {
     fn late_by(&self, books: &Books, payer: &Payer, work: &[Work], limit: f64) -> Option<f64> {
         let together = self.together(books).max(work.len());
         let waiting = books.waiting_seconds(together);
-        let all = books.seconds(&sum(work), together);
+        let all = books.seconds(&Work::sum(work), together);
         let own = Waiting {
             payer: *payer,
             prefill: all.0,
@@ -283,73 +241,6 @@ impl Admission {
     fn lock(&self) -> MutexGuard<'_, Books> {
         // No code panics under this lock; a poisoned count is as good as any.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Books {
-    fn add(&mut self, payer: &Payer) -> u64 {
-        self.next += 1;
-        let place = Place {
-            payer: *payer,
-            work: None,
-        };
-        self.waiting.insert(self.next, place);
-        if let Some(key) = payer.key {
-            *self.by_key.entry(key).or_default() += 1;
-        }
-        if let Some(member) = payer.named() {
-            *self.by_member.entry(member).or_default() += 1;
-        }
-        self.next
-    }
-
-    fn work_of(&self, request: &EngineRequest) -> Work {
-        Work {
-            rows: request.prompt_rows(),
-            tokens: self.lengths.expected(request),
-        }
-    }
-
-    /// Seconds that the prompt and the answer of `work` take.
-    fn seconds(&self, work: &Work, together: usize) -> (f64, f64) {
-        let decode = self.rates.decode(work.tokens, together);
-        (self.rates.prefill(work.rows), decode)
-    }
-
-    fn waiting_seconds(&self, together: usize) -> Vec<Waiting> {
-        let known = self.waiting.values();
-        let known = known.filter_map(|place| Some((place.payer, place.work?)));
-        let seconds = known.map(|(payer, work)| {
-            let (prefill, decode) = self.seconds(&work, together);
-            Waiting {
-                payer,
-                prefill,
-                decode,
-            }
-        });
-        seconds.collect()
-    }
-
-    fn seconds_of_an_answer(&self) -> f64 {
-        let together = self.running.max(1);
-        self.lengths.usual() as f64 * self.rates.step(together)
-    }
-
-    /// `seconds` from now, a quarter sooner or later so that not all come back together: whole seconds, from 1 to
-    /// [`MAX_RETRY`].
-    fn retry(&mut self, seconds: f64) -> Duration {
-        self.refused = self.refused.wrapping_add(1);
-        // Multiples of the golden ratio are spread evenly, however many there are.
-        let spread = (f64::from(self.refused) * 0.618_033_988_749_895).fract();
-        let seconds = (seconds * (0.75 + 0.5 * spread)).ceil();
-        let most = MAX_RETRY.as_secs_f64();
-        // A number that is none is not between the two.
-        let seconds = if seconds > 1.0 {
-            seconds.min(most)
-        } else {
-            1.0
-        };
-        Duration::from_secs(seconds as u64)
     }
 }
 
@@ -394,30 +285,8 @@ impl Drop for Ticket {
         } else {
             books.waiting.remove(&self.number);
         }
-        if let Some(key) = self.payer.key {
-            take_one(&mut books.by_key, key);
-        }
-        if let Some(member) = self.payer.named() {
-            take_one(&mut books.by_member, member);
-        }
+        books.give_back(&self.payer);
     }
-}
-
-fn take_one<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(&key);
-        }
-    }
-}
-
-fn sum(work: &[Work]) -> Work {
-    let add = |sum: Work, one: &Work| Work {
-        rows: sum.rows.saturating_add(one.rows),
-        tokens: sum.tokens.saturating_add(one.tokens),
-    };
-    work.iter().fold(Work::default(), add)
 }
 
 #[cfg(test)]

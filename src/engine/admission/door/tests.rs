@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use super::super::books::MAX_RETRY;
 use super::*;
 use crate::engine::admission::Caps;
 use crate::engine::block_hash::CacheSalt;
