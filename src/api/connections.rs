@@ -1,7 +1,8 @@
 //! Connections of one listener.
 //!
-//! There are places for so many. A few more are let in behind them, for health checks: those that come last of
-//! all, whatever the others do, so that a crowd of idle connections keeps no load balancer waiting. Such a
+//! There are places for so many. Where they are taken, a new connection gets that of the oldest one that has not
+//! sent a whole request yet: a crowd that only connects keeps nobody out. Where all have sent one, a few more
+//! are let in behind them, for health checks: those that come last of all, whatever the others do. Such a
 //! connection takes a place when one gets free, and until then anything else that it asks is a 503.
 
 use std::collections::VecDeque;
@@ -128,7 +129,7 @@ impl Connections {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");
                 },
-                () = place.lost.cancelled() => {
+                () = place.seat.lost.cancelled() => {
                     tracing::debug!("a connection made room for a newer one");
                 }
             }
@@ -152,7 +153,9 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let mut request = request.map(Body::new);
     let is_health = HEALTH_PATHS.contains(&request.uri().path());
-    if !is_health && !place.take() {
+    // A health check takes no place from others, but keeps the one that its connection has.
+    let has_place = (!is_health || place.is_taken()) && place.take();
+    if !has_place && !is_health {
         request.extensions_mut().insert(Crowded);
     }
     let response = router.oneshot(request).await;
@@ -177,24 +180,33 @@ pub(super) async fn crowd_layer(request: Request, next: Next) -> Response {
 struct Places {
     free: Arc<Semaphore>,
     reserved: usize,
-    behind: Mutex<Behind>,
+    crowd: Mutex<Crowd>,
 }
 
-/// Connections without a place, the oldest first, each with what ends it.
+/// Connections that may have to go, the oldest first.
 #[derive(Debug, Default)]
-struct Behind {
+struct Crowd {
     next: u64,
-    connections: VecDeque<(u64, CancellationToken)>,
+    /// With a place, but without a request so far.
+    silent: VecDeque<(u64, Arc<Seat>)>,
+    /// Without a place.
+    behind: VecDeque<(u64, Arc<Seat>)>,
+}
+
+/// What a connection has.
+#[derive(Debug, Default)]
+struct Seat {
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// A newer connection is here instead.
+    lost: CancellationToken,
 }
 
 /// What a connection holds for as long as it lives.
 #[derive(Debug)]
 struct Place {
     places: Arc<Places>,
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
     id: u64,
-    /// A newer connection is here instead.
-    lost: CancellationToken,
+    seat: Arc<Seat>,
 }
 
 impl Places {
@@ -202,58 +214,55 @@ impl Places {
         Self {
             free: Arc::new(Semaphore::new(usual.min(Semaphore::MAX_PERMITS))),
             reserved: reserved.max(1),
-            behind: Mutex::default(),
+            crowd: Mutex::default(),
         }
     }
 
-    /// A place if one is free; else one behind, which the oldest connection there may lose.
+    /// A free place, or that of the oldest connection that is silent; else one behind, which the oldest
+    /// connection there may lose.
     fn enter(places: &Arc<Self>) -> Place {
-        let permit = places.free.clone().try_acquire_owned().ok();
-        let lost = CancellationToken::new();
-        let mut behind = places.behind();
-        let id = behind.next;
-        behind.next += 1;
-        if permit.is_none() {
-            if behind.connections.len() >= places.reserved {
-                if let Some((_, oldest)) = behind.connections.pop_front() {
-                    oldest.cancel();
-                }
+        let seat = Arc::new(Seat::default());
+        let mut crowd = places.crowd();
+        let id = crowd.next;
+        crowd.next += 1;
+        let free = || places.free.clone().try_acquire_owned().ok();
+        let permit = free().or_else(|| crowd.silent.pop_front()?.1.lose());
+        let has_place = permit.is_some();
+        *seat.permit() = permit;
+        if has_place {
+            crowd.silent.push_back((id, seat.clone()));
+        } else {
+            if crowd.behind.len() >= places.reserved {
+                // It has no place to give.
+                let _ = crowd.behind.pop_front().map(|(_, oldest)| oldest.lose());
             }
-            behind.connections.push_back((id, lost.clone()));
+            crowd.behind.push_back((id, seat.clone()));
         }
-        drop(behind);
+        drop(crowd);
         Place {
             places: places.clone(),
-            permit: Mutex::new(permit),
             id,
-            lost,
+            seat,
         }
     }
 
-    fn leave(&self, id: u64) {
-        self.behind().connections.retain(|(other, _)| *other != id);
-    }
-
-    fn behind(&self) -> MutexGuard<'_, Behind> {
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    /// Takes a place, if it has none and one is free; whether it has one.
-    fn take(&self) -> bool {
-        let mut permit = self.permit();
-        if permit.is_none() {
-            *permit = self.places.free.clone().try_acquire_owned().ok();
-            if permit.is_some() {
-                self.places.leave(self.id);
-            }
-        }
-        permit.is_some()
+impl Crowd {
+    fn forget(&mut self, id: u64) {
+        self.silent.retain(|(other, _)| *other != id);
+        self.behind.retain(|(other, _)| *other != id);
     }
+}
 
-    fn is_taken(&self) -> bool {
-        self.permit().is_some()
+impl Seat {
+    /// Ends the connection; its place, if it has one, is the caller's.
+    fn lose(&self) -> Option<OwnedSemaphorePermit> {
+        self.lost.cancel();
+        self.permit().take()
     }
 
     fn permit(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
@@ -261,9 +270,30 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Takes a place, if it has none and one is free, and keeps it; whether it has one. For a connection that
+    /// has sent a request.
+    fn take(&self) -> bool {
+        // Before the seat, as everywhere: nobody else gives or takes this one's place meanwhile.
+        let mut crowd = self.places.crowd();
+        let mut permit = self.seat.permit();
+        if permit.is_none() && !self.seat.lost.is_cancelled() {
+            *permit = self.places.free.clone().try_acquire_owned().ok();
+        }
+        if permit.is_some() {
+            crowd.forget(self.id);
+        }
+        permit.is_some()
+    }
+
+    fn is_taken(&self) -> bool {
+        self.seat.permit().is_some()
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.leave(self.id);
+        self.places.crowd().forget(self.id);
     }
 }
 
@@ -316,36 +346,57 @@ mod tests {
         tasks.wait().await;
     }
 
+    fn lost(places: &[Place]) -> Vec<bool> {
+        let lost = places.iter().map(|place| place.seat.lost.is_cancelled());
+        lost.collect()
+    }
+
+    fn enter(places: &Arc<Places>, count: usize) -> Vec<Place> {
+        (0..count).map(|_| Places::enter(places)).collect()
+    }
+
+    #[test]
+    fn who_says_nothing_makes_room_the_oldest_first() {
+        let places = Arc::new(Places::new(2, 2));
+        let silent = enter(&places, 5);
+        assert_eq!(lost(&silent), [true, true, true, false, false]);
+        assert!(silent[3].is_taken() && silent[4].is_taken());
+        // Who was pushed out gets no place by asking after all.
+        assert!(!silent[0].take());
+        // One that has asked stays.
+        assert!(silent[3].take());
+        let newer = enter(&places, 2);
+        assert!(!silent[3].seat.lost.is_cancelled() && silent[4].seat.lost.is_cancelled());
+        assert_eq!(lost(&newer), [true, false]);
+    }
+
     #[test]
     fn only_the_newest_stay_behind_the_places() {
         let places = Arc::new(Places::new(2, 2));
-        let taken: Vec<_> = (0..2).map(|_| Places::enter(&places)).collect();
-        let behind: Vec<_> = (0..4).map(|_| Places::enter(&places)).collect();
-        assert!(taken
-            .iter()
-            .all(|place| place.is_taken() && !place.lost.is_cancelled()));
-        let lost: Vec<_> = behind
-            .iter()
-            .map(|place| place.lost.is_cancelled())
-            .collect();
-        assert_eq!(lost, [true, true, false, false]);
-        assert!(behind.iter().all(|place| !place.take()));
+        let taken = enter(&places, 2);
+        assert!(taken.iter().all(Place::take));
+        let behind = enter(&places, 4);
+        assert_eq!(lost(&taken), [false, false]);
+        assert_eq!(lost(&behind), [true, true, false, false]);
+        assert!(!behind.iter().any(Place::take));
     }
 
     #[test]
     fn who_is_behind_takes_the_place_that_gets_free_and_keeps_it() {
         let places = Arc::new(Places::new(1, 2));
         let first = Places::enter(&places);
+        assert!(first.take());
         let behind = Places::enter(&places);
         assert!(!behind.take());
         drop(first);
         assert!(behind.take() && behind.take());
-        let newer: Vec<_> = (0..5).map(|_| Places::enter(&places)).collect();
-        assert!(!behind.lost.is_cancelled());
-        assert!(newer.iter().all(|place| !place.is_taken()));
+        let newer = enter(&places, 5);
+        assert!(!behind.seat.lost.is_cancelled());
+        assert!(!newer.iter().any(Place::is_taken));
         drop(newer);
-        assert!(places.behind().connections.is_empty());
+        assert!(places.crowd().behind.is_empty());
         drop(behind);
         assert!(Places::enter(&places).is_taken());
+        assert!(places.crowd().silent.is_empty());
     }
 }

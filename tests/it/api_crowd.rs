@@ -31,10 +31,29 @@ fn idle(listening: &Listening, count: usize) -> Vec<Client> {
     (0..count).map(|_| listening.connect()).collect()
 }
 
+/// Connections that have been answered once, and stay.
+fn known(listening: &Listening, count: usize) -> Vec<Client> {
+    let mut clients = idle(listening, count);
+    for client in &mut clients {
+        client.send("GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        client.read_until("\"ok\"");
+    }
+    clients
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_in_all_places_do_not_keep_a_health_check_waiting() {
+async fn connections_that_say_nothing_keep_nobody_out() {
     let listening = start().await;
-    let crowd = idle(&listening, PLACES + 3 * RESERVED);
+    let _crowd = idle(&listening, PLACES + 3 * RESERVED);
+    let answer = listening.ask(get("/v1/models")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_check_is_answered_although_all_places_are_taken() {
+    let listening = start().await;
+    let mut taken = known(&listening, PLACES);
+    let _crowd = idle(&listening, 3 * RESERVED);
     for path in ["/livez", "/readyz"] {
         let answer = listening.ask(get(path)).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
@@ -56,8 +75,11 @@ async fn idle_connections_in_all_places_do_not_keep_a_health_check_waiting() {
     ] {
         assert!(refused.contains(part), "{part} is not in {refused}");
     }
-    // Places that get free are taken by whoever asks next.
-    drop(crowd);
+    // Who has a place keeps it, and one that gets free is taken by whoever asks next.
+    let mut kept = taken.pop().unwrap();
+    kept.send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    kept.read_until("\"object\":\"list\"");
+    drop(taken);
     let (mut answer, dropped) = (String::new(), Instant::now());
     while !answer.starts_with("HTTP/1.1 200") {
         assert!(dropped.elapsed() < Duration::from_secs(20), "{answer}");
