@@ -71,6 +71,11 @@ impl Deletions {
         self.tombstones.is_empty()
     }
 
+    /// When each deletion was, in milliseconds since 1970, in no order.
+    pub fn times(&self) -> impl Iterator<Item = u64> + '_ {
+        self.tombstones.values().copied()
+    }
+
     /// When `user` was deleted last, in milliseconds since 1970.
     pub fn of(&self, user: &UserKey) -> Option<u64> {
         if self.tombstones.is_empty() {

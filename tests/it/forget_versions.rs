@@ -12,6 +12,7 @@ use attune::adapter::plan::user_model_name;
 use attune::adapter::publish;
 use attune::adapter::tensors::TensorData;
 use attune::app::boot::now_unix_ms;
+use attune::app::state::Limits;
 use attune::app::{commands, housekeeping};
 use attune::config::raw::{Adapter, DataDir};
 use attune::ids::{AdapterVersion, Tenant, UserId, UserKey};
@@ -20,7 +21,7 @@ use serde_json::{json, Value};
 use crate::support::bundles::{base, TEXTS};
 use crate::support::runner::HIDDEN;
 use crate::support::socket::until;
-use crate::support::TestServer;
+use crate::support::{Setup, TestServer};
 
 const ADAPTERS: &str = "/v1/admin/adapters";
 const ALIASES: &str = "/v1/admin/aliases";
@@ -281,18 +282,24 @@ async fn a_kill_between_any_two_steps_is_healed() {
 /// A bundle that a killed installation left beside the others, which nobody names, holds people, too.
 #[tokio::test]
 async fn bundles_that_nobody_names_are_no_hiding_place() {
-    let server = TestServer::new();
-    installed(&server, 0).await;
+    let server = TestServer::with(Setup {
+        limits: Limits {
+            forget_within: Duration::ZERO,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    });
     let adapters = server.state.versions.disk().adapters_dir().to_owned();
     let unnamed = publish::write(&adapters, &contents(1)).unwrap();
     let offered = publish::write(&server.bundles(), &contents(2)).unwrap();
-    forget(&server).await;
+    housekeeping::versions(&server.state).await.unwrap();
     assert!(
         bundle_dir(&adapters, &unnamed).exists(),
         "nobody was deleted"
     );
     server.delete(&format!("/v1/users/{GONE}")).await;
-    forget(&server).await;
+    // No installed version knows her.
+    housekeeping::versions(&server.state).await.unwrap();
     housekeeping::once(&server.state).await.unwrap();
     assert!(!bundle_dir(&adapters, &unnamed).exists());
     assert!(!bundle_dir(&server.bundles(), &offered).exists());

@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 use attune::adapter::bundle::bundle_dir;
 use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
@@ -183,7 +184,9 @@ async fn a_running_answer_keeps_its_version_in_memory() {
     let under_way = ask(&server, &two);
     let others = async {
         crate::support::socket::until("the first step", || server.gate.is_reached()).await;
-        assert_eq!(ask(&server, &one).await.status, 503);
+        // If it were loaded, it would wait for the gate.
+        let refused = tokio::time::timeout(Duration::from_secs(20), ask(&server, &one)).await;
+        assert_eq!(refused.expect("it was not refused").status, 503);
         server.gate.open();
     };
     let (reply, ()) = tokio::join!(under_way, others);

@@ -151,7 +151,7 @@ impl Versions {
         if deletions.is_empty() {
             return Ok((named, offered));
         }
-        let (gone, _) = forgetting::deleted(&deletions, offered.people()?);
+        let gone = forgetting::deleted(&deletions, offered.people()?);
         if gone.is_empty() {
             return Ok((named, offered));
         }

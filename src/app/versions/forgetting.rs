@@ -32,8 +32,6 @@ pub struct Remembering {
     pub record: AdapterRecord,
     /// Those people.
     pub gone: BTreeSet<UserKey>,
-    /// When the first of them was deleted, in milliseconds since 1970.
-    pub since_unix_ms: u64,
 }
 
 /// What became of a version.
@@ -47,21 +45,14 @@ pub struct Replaced {
     pub people: usize,
 }
 
-/// Those of `people` who were deleted after what was learned of them, or may have been; and the time of the
-/// first of these deletions.
-pub fn deleted(
-    deletions: &Deletions,
-    people: Vec<(UserKey, DataUntil)>,
-) -> (BTreeSet<UserKey>, Option<u64>) {
-    let (mut gone, mut first) = (BTreeSet::new(), None::<u64>);
-    for (user, until) in people {
-        let deletion = deletions.of(&user).filter(|at| !until.is_after(*at));
-        if let Some(at) = deletion {
-            first = Some(first.map_or(at, |first| first.min(at)));
-            gone.insert(user);
-        }
-    }
-    (gone, first)
+/// Those of `people` who were deleted after what was learned of them, or may have been.
+pub fn deleted(deletions: &Deletions, people: Vec<(UserKey, DataUntil)>) -> BTreeSet<UserKey> {
+    let is_gone =
+        |user: &UserKey, until: DataUntil| deletions.of(user).is_some_and(|at| !until.is_after(at));
+    let gone = people
+        .into_iter()
+        .filter(|(user, until)| is_gone(user, *until));
+    gone.map(|(user, _)| user).collect()
 }
 
 impl Versions {
@@ -80,12 +71,10 @@ impl Versions {
             let dir = bundle_dir(self.adapters_dir(), &record.version);
             match people_of(&dir) {
                 Ok(people) => {
-                    let (gone, first) = deleted(&deletions, people);
-                    found.extend(first.map(|since_unix_ms| Remembering {
-                        record,
-                        gone,
-                        since_unix_ms,
-                    }));
+                    let gone = deleted(&deletions, people);
+                    if !gone.is_empty() {
+                        found.push(Remembering { record, gone });
+                    }
                 }
                 Err(error) => tracing::warn!(
                     version = %record.version, %error,
@@ -144,7 +133,7 @@ impl Versions {
                 continue;
             }
             let knows = || match people_of(&bundle_dir(self.adapters_dir(), &listed)) {
-                Ok(people) => deleted(&deletions, people).1.is_some(),
+                Ok(people) => !deleted(&deletions, people).is_empty(),
                 Err(_) => false,
             };
             if successors.contains_key(&listed) || (!deletions.is_empty() && knows()) {
@@ -209,7 +198,7 @@ fn forget_in(
     deletions: &Deletions,
 ) -> Result<bool, AdapterError> {
     let dir = bundle_dir(parent, version);
-    let (gone, _) = deleted(deletions, people_of(&dir)?);
+    let gone = deleted(deletions, people_of(&dir)?);
     if gone.is_empty() {
         return Ok(false);
     }

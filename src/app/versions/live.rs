@@ -8,6 +8,7 @@
 //! All of it blocks, on disk and on other changes.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::bundle_folder;
@@ -38,6 +39,8 @@ pub struct LiveVersions {
     changing: Mutex<()>,
     /// Held while people who were deleted leave: one such run at a time.
     forgetting: Mutex<()>,
+    /// The newest deletion that a run has seen, in milliseconds since 1970.
+    pub(super) forgotten_until: AtomicU64,
 }
 
 /// What an installation did.
@@ -66,6 +69,7 @@ impl LiveVersions {
             now: RwLock::new(Arc::new(Projection::divided_by(split))),
             changing: Mutex::new(()),
             forgetting: Mutex::new(()),
+            forgotten_until: AtomicU64::new(0),
             disk,
             base,
             bundles,

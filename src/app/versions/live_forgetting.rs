@@ -1,6 +1,7 @@
 //! People who were deleted leave the versions of a running server. Nobody else notices but for a new version
 //! in their answers: those under way finish on the old one, whose memory goes with the last of them.
 
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use crate::app::error::AppError;
 use crate::store::AdapterRecord;
 
 impl LiveVersions {
-    /// Replaces the versions that know people who were deleted, once the first of these deletions is older
-    /// than half of `within`: so all of them are done in time, and at most twice in that time each version
-    /// gets another name, which empties its prefix cache.
+    /// [`forget_deleted`](Self::forget_deleted), once the first deletion that no run has seen yet is older than
+    /// half of `within`: so all of them are done in time, and at most twice in that time versions get
+    /// other names, which empties their prefix cache. (What is installed after a deletion does not know the
+    /// person any more, so nothing is left to do for those that a run has seen.)
     ///
     /// # Errors
     /// As [`forget_deleted`](Self::forget_deleted).
@@ -25,14 +27,16 @@ impl LiveVersions {
         within: Duration,
         now_unix_ms: u64,
     ) -> Result<Vec<Replaced>, AppError> {
-        let found = self.disk.remembering()?;
+        let seen = self.forgotten_until.load(Ordering::Acquire);
+        let deletions = self.store().deletions()?;
+        let first = deletions.times().filter(|time| *time > seen).min();
         let patience = u64::try_from(within.as_millis() / 2).unwrap_or(u64::MAX);
-        let is_due =
-            |found: &Remembering| found.since_unix_ms.saturating_add(patience) <= now_unix_ms;
-        if !found.iter().any(is_due) {
-            return Ok(Vec::new());
+        match first {
+            Some(first) if first.saturating_add(patience) <= now_unix_ms => {
+                self.forget_deleted(now_unix_ms)
+            }
+            _ => Ok(Vec::new()),
         }
-        self.forget_deleted(now_unix_ms)
     }
 
     /// Replaces the versions that know people who were deleted, and such bundles in the bundle folder.
@@ -42,6 +46,7 @@ impl LiveVersions {
     /// room in memory, a disk or a store that fails. The next call goes on.
     pub fn forget_deleted(&self, now_unix_ms: u64) -> Result<Vec<Replaced>, AppError> {
         let _one = self.forgetting();
+        let newest = self.store().deletions()?.times().max().unwrap_or(0);
         let (mut replaced, mut failed) = (Vec::new(), None);
         for found in self.disk.remembering()? {
             match self.replace(&found, now_unix_ms) {
@@ -62,7 +67,11 @@ impl LiveVersions {
         self.disk.forget_in_folder(self.bundles())?;
         let _changing = self.changing();
         self.disk.sweep()?;
-        failed.map_or(Ok(replaced), |error| Err(error.into()))
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        self.forgotten_until.fetch_max(newest, Ordering::AcqRel);
+        Ok(replaced)
     }
 
     /// `None`: it was retired meanwhile.
