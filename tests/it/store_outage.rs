@@ -243,3 +243,23 @@ async fn on_a_disk_that_is_nearly_full_answers_and_deletions_go_on_and_all_comes
     store_health::look(&server.state).await;
     assert_eq!(server.get("/readyz").await.json(), json!({"status": "ok"}));
 }
+
+#[tokio::test]
+async fn admin_routes_wait_for_their_own_kind_only() {
+    let server = TestServer::promoted();
+    let hanging = Hanging::everywhere(&server.state, StoreWork::Change).await;
+    for refused in [
+        server.get("/v1/admin/adapters").await,
+        server
+            .post("/v1/admin/adapters", &json!({"path": "x"}))
+            .await,
+    ] {
+        let (status, _, code, _) = refused.error();
+        assert_eq!((status, code.as_deref()), (503, Some("store_busy")));
+    }
+    assert_eq!(chat(&server, json!({})).await.status, 200);
+    let recorded = server.post("/v1/preferences", &preference()).await;
+    assert_eq!(recorded.status, 201);
+    hanging.end().await;
+    assert_eq!(server.get("/v1/admin/adapters").await.status, 200);
+}
