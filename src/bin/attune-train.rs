@@ -71,6 +71,7 @@ fn train(config: TrainConfig) -> Result<()> {
     let place = Place {
         out: config.out.clone(),
         against: config.against.clone(),
+        judge: None,
         resume: config.resume,
         compute: config.compute,
         max_memory: config.max_memory,

@@ -193,6 +193,19 @@ pub struct Loop {
     /// Pairs set aside below which nothing is promoted.
     #[arg(long, default_value_t = 20)]
     pub min_test_pairs: usize,
+    /// A command that compares answers: questions come as lines of JSON, votes go out (docs/loop.md).
+    /// Without it likelihoods alone are compared.
+    #[arg(long, env = "ATTUNE_JUDGE")]
+    pub judge: Option<String>,
+    /// Seconds that a vote may take; a judge that takes longer has not voted.
+    #[arg(long, default_value_t = 60)]
+    pub judge_timeout: u64,
+    /// Prompts of each person that both versions answer for the judge, at most.
+    #[arg(long, default_value_t = 4)]
+    pub judge_prompts: usize,
+    /// Tokens of such an answer, at most.
+    #[arg(long, default_value_t = 256)]
+    pub judge_tokens: usize,
     /// Pairs that have to be new since the last decision; fewer, and nothing is trained.
     #[arg(long, default_value_t = 1)]
     pub min_pairs: usize,

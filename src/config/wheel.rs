@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::raw::Loop;
 use super::resolved::{data_dir, ConfigError};
-use super::training::{problem, share, with_file, within, TrainConfig};
+use super::training::{count, problem, share, with_file, within, TrainConfig};
 use crate::ids::Alias;
+use crate::train::judge::JudgeSettings;
 
 /// Of a loop's runs where nothing says more: neither a person nor many accounts
 /// that say the same outvote the others; a tenth of the pairs chooses
@@ -32,6 +33,8 @@ pub struct LoopConfig {
     pub coalition: f64,
     /// The share of people who may lose.
     pub max_losers: f64,
+    /// Who compares answers.
+    pub judge: Option<JudgeSettings>,
     /// Time from the end of a turn to the next; `None`: there is one turn.
     pub every: Option<Duration>,
 }
@@ -73,7 +76,31 @@ impl LoopConfig {
             chance: within("--chance", raw.chance, 1e-9..=1.0)?,
             coalition: within("--coalition", raw.coalition, 0.0..=0.4)?,
             max_losers: within("--max-losers", raw.max_losers, 0.0..=1.0)?,
+            judge: judge(raw)?,
             every: (!raw.once).then(|| Duration::from_secs(raw.every.clamp(1, 366 * 86_400))),
         })
     }
+}
+
+fn judge(raw: &Loop) -> Result<Option<JudgeSettings>, ConfigError> {
+    let seconds = raw.judge_timeout;
+    if !(1..=3600).contains(&seconds) {
+        let text = format!("{seconds} is not in 1..=3600 seconds");
+        return Err(problem("--judge-timeout", text));
+    }
+    let prompts = count("--judge-prompts", raw.judge_prompts)?;
+    let max_tokens = count("--judge-tokens", raw.judge_tokens)?;
+    let settings = |command: &String| {
+        let command = match command.trim() {
+            "" => return Err(problem("--judge", "name a command, or leave it out")),
+            command => command.to_owned(),
+        };
+        Ok(JudgeSettings {
+            command,
+            timeout: Duration::from_secs(seconds),
+            prompts,
+            max_tokens,
+        })
+    };
+    raw.judge.as_ref().map(settings).transpose()
 }

@@ -12,6 +12,7 @@
 //! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
 //! | [`entangle`] | how the gradients of chosen and rejected pull at each other |
 //! | [`task`], [`expo`] | questions whose answers a program can check; self-explanations as preferences |
+//! | [`judge`] | answers of two versions, compared by a command |
 //! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |
 //! | [`scoring`], [`rival`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
@@ -28,6 +29,7 @@ pub mod expo;
 pub mod files;
 pub mod fit_users;
 pub mod init;
+pub mod judge;
 pub mod learner;
 pub mod load;
 pub mod loss;

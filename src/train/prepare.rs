@@ -1,6 +1,7 @@
 //! Files become what the loop eats: pairs as ids, users with rows, pairs held out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use super::settings::Settings;
 use super::TrainError;
 use crate::base_model::BaseModel;
 use crate::ids::{Tenant, UserKey};
+use crate::text::chat_template::ChatMessage;
 
 /// A pair to evaluate on.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +26,8 @@ pub struct HeldOutPair {
     pub user: Option<UserKey>,
     /// Whether the person has a row.
     pub group: Group,
+    /// What was asked, in words.
+    pub conversation: Arc<[ChatMessage]>,
 }
 
 /// What a run works on.
@@ -155,20 +159,17 @@ pub fn evaluation_pairs(
 ) -> Result<(Vec<HeldOutPair>, EncodeCounts), TrainError> {
     let encoded = encoder.encode_all(pairs, indices)?;
     let counts = encoded.counts;
-    let users: Vec<Option<UserKey>> = encoded
-        .pairs
-        .iter()
-        .map(|(i, _)| pairs[*i].user.clone())
-        .collect();
-    let held_out = id_pairs(pairs, encoded, rows).into_iter().zip(users);
-    let held_out = held_out.map(|(pair, user)| HeldOutPair {
+    let sources: Vec<&Pair> = encoded.pairs.iter().map(|(i, _)| &pairs[*i]).collect();
+    let held_out = id_pairs(pairs, encoded, rows).into_iter().zip(sources);
+    let held_out = held_out.map(|(pair, source)| HeldOutPair {
         group: if pair.user == 0 {
             Group::Unseen
         } else {
             Group::Seen
         },
         pair,
-        user,
+        user: source.user.clone(),
+        conversation: source.prompt.conversation().into(),
     });
     Ok((held_out.collect(), counts))
 }

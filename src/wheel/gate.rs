@@ -62,7 +62,7 @@ impl Rule {
         if pairs < self.min_test_pairs {
             let wanted = self.min_test_pairs;
             return too_few(format!(
-                "kept, as {pairs} pairs are too few to compare on, {wanted} is least"
+                "kept, as {pairs} comparisons are too few, {wanted} is least"
             ));
         }
         let Some(gain) = gain.filter(|gain| gain.people >= self.min_people) else {
@@ -161,8 +161,8 @@ mod tests {
         assert_eq!((few.test, few.tail), (None, None));
         let one_each: Vec<PersonGain> = (0..12).map(|_| PersonGain::of(&[1.0])).collect();
         let few = RULE.find(&one_each, 1);
-        keeps(&few, "12 pairs are too few to compare on, 20 is least");
-        keeps(&RULE.find(&[], 1), "0 pairs");
+        keeps(&few, "12 comparisons are too few, 20 is least");
+        keeps(&RULE.find(&[], 1), "0 comparisons");
         let any = Rule {
             min_test_pairs: 0,
             min_people: 0,

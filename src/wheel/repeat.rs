@@ -58,6 +58,7 @@ impl Repeat {
                     min_people: raw.min_people,
                     min_test_pairs: raw.min_test_pairs,
                 },
+                judge: config.judge,
                 min_pairs: raw.min_pairs,
                 keep_runs: raw.keep_runs.clone(),
                 progress: true,

@@ -21,6 +21,7 @@ use crate::ids::{AdapterVersion, Alias};
 use crate::store::{DecisionRecord, TrainingSet};
 use crate::train::compute::Compute;
 use crate::train::error::ErrorKind;
+use crate::train::judge::JudgeSettings;
 use crate::train::rival::Rival;
 use crate::train::run::{run, Outcome, Place, BUNDLE_DIR};
 use crate::train::settings::Settings;
@@ -40,6 +41,8 @@ pub struct Turn {
     pub max_memory: usize,
     /// What a candidate has to do.
     pub rule: Rule,
+    /// Who compares answers; `None`: likelihoods alone are compared.
+    pub judge: Option<JudgeSettings>,
     /// Pairs that have to be new since the last decision.
     pub min_pairs: usize,
     /// Where runs are kept; `None`: not at all.
@@ -111,6 +114,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
     let place = Place {
         out: WorkDir::run_in(&turn.target.data_dir),
         against: vec![rival.clone()],
+        judge: turn.judge.clone(),
         resume: false,
         compute: turn.compute,
         max_memory: turn.max_memory,

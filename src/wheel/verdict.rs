@@ -3,7 +3,7 @@
 use serde_json::{json, Value};
 
 use super::gate::{Finding, Rule};
-use crate::train::evaluate::{Comparison, Evaluation};
+use crate::train::evaluate::{AnswersCompared, Comparison, Evaluation};
 use crate::train::rival::REFERENCE;
 
 /// What becomes of a candidate.
@@ -37,7 +37,11 @@ pub fn verdict(
         };
     };
     let comparison = &evaluation.against[at];
-    let finding = rule.find(&comparison.people, number);
+    let people = match &comparison.answers {
+        Some(answers) => &answers.people,
+        None => &comparison.people,
+    };
+    let finding = rule.find(people, number);
     Verdict {
         promote: finding.promote,
         reason: words(evaluation, comparison, &finding),
@@ -65,7 +69,19 @@ fn words(evaluation: &Evaluation, comparison: &Comparison, finding: &Finding) ->
             gain.people, gain.mean, gain.trimmed_mean, gain.gained, gain.lost, gain.bought,
         );
     }
-    text + "; only likelihoods were compared, no answers"
+    match &comparison.answers {
+        Some(answers) => text + &judged(answers),
+        None => text + "; only likelihoods were compared, no answers",
+    }
+}
+
+/// What a judge said, which is what people's gains are of then.
+fn judged(answers: &AnswersCompared) -> String {
+    format!(
+        "; the judge compared answers to {} prompts: {} of the new version are better, {} of the other, {} are \
+         the same, {} have no vote",
+        answers.prompts, answers.won, answers.lost, answers.same, answers.failed,
+    )
 }
 
 /// What a decision keeps: nobody's name is in it.
@@ -81,7 +97,17 @@ fn numbers(
         "difference": comparison.difference,
         "seen": comparison.seen,
         "unseen": comparison.unseen,
-        "compared": "likelihoods",
+        "compared": match &comparison.answers {
+            Some(_) => "answers",
+            None => "likelihoods",
+        },
+        "answers": comparison.answers.as_ref().map(|answers| json!({
+            "prompts": answers.prompts,
+            "won": answers.won,
+            "lost": answers.lost,
+            "same": answers.same,
+            "failed": answers.failed,
+        })),
         "gate": finding,
         "rule": rule,
     })
@@ -90,7 +116,7 @@ fn numbers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::evaluate::{compare, evaluate, Bootstrap, Group, ScoredPair};
+    use crate::train::evaluate::{compare, evaluate, Bootstrap, Group, PersonGain, ScoredPair};
 
     const RULE: Rule = Rule {
         margin: 0.1,
@@ -161,12 +187,43 @@ mod tests {
         assert!(same.reason.contains("the bare model"), "{}", same.reason);
     }
 
+    /// Likelihoods that got better are not enough where answers were compared.
+    #[test]
+    fn a_judge_decides_where_there_is_one() {
+        let mut evaluation = evaluation(100, 78, 40);
+        let mut judged = |votes: [f64; 4]| {
+            evaluation.against[1].answers = Some(AnswersCompared {
+                prompts: 50,
+                same: 2,
+                failed: 10,
+                won: 21,
+                lost: 7,
+                people: vec![PersonGain::of(&votes); 10],
+            });
+            verdict(Some(&evaluation), "abc", &RULE, 1)
+        };
+        let better = judged([1.0, 1.0, 0.0, 0.0]);
+        assert!(better.promote, "{}", better.reason);
+        assert!(better.reason.ends_with(
+            "the judge compared answers to 50 prompts: 21 of the new version are better, 7 of the other, 2 \
+             are the same, 10 have no vote"
+        ));
+        let numbers = &better.numbers;
+        assert_eq!(
+            (&numbers["compared"], &numbers["answers"]["failed"]),
+            (&json!("answers"), &json!(10))
+        );
+        assert_eq!(numbers["gate"]["pairs"], 40);
+        assert!(!judged([0.0; 4]).promote);
+        assert!(!judged([-1.0, 1.0, 0.0, 0.0]).promote);
+    }
+
     #[test]
     fn few_pairs_decide_nothing() {
         let few = verdict(Some(&evaluation(3, 3, 0)), REFERENCE, &RULE, 1);
         assert!(!few.promote && few.numbers["gate"]["test"].is_null());
         assert!(
-            few.reason.starts_with("kept, as 3 pairs are too few"),
+            few.reason.starts_with("kept, as 3 comparisons are too few"),
             "{}",
             few.reason
         );

@@ -7,6 +7,7 @@ mod common;
 mod entangle;
 mod expo;
 mod forgetting;
+mod judge;
 mod personal;
 mod resume;
 mod versions;
@@ -112,6 +113,7 @@ fn place<'a>(config: &TrainConfig, stop: &'a AtomicBool) -> Place<'a> {
     Place {
         out: config.out.clone(),
         against: config.against.clone(),
+        judge: None,
         resume: config.resume,
         compute: config.compute,
         max_memory: config.max_memory,

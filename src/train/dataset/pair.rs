@@ -66,6 +66,17 @@ impl Prompt {
             Self::Messages(messages) => messages.iter().all(|m| m.content.trim().is_empty()),
         }
     }
+
+    /// It as messages: a text is one of the user.
+    pub fn conversation(&self) -> Vec<ChatMessage> {
+        match self {
+            Self::Text(text) => vec![ChatMessage {
+                role: "user".into(),
+                content: text.clone(),
+            }],
+            Self::Messages(messages) => messages.clone(),
+        }
+    }
 }
 
 impl Pair {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::score::{check, evaluate, mean, values_by_user};
-use super::{Bootstrap, EvaluateError, Evaluation, Group, PersonGain, ScoredPair};
+use super::{AnswersCompared, Bootstrap, EvaluateError, Evaluation, Group, PersonGain, ScoredPair};
 
 /// Of the random numbers: apart from those of scores.
 const STREAM: u64 = u64::MAX;
@@ -36,6 +36,9 @@ pub struct Comparison {
     /// What each person gained, in the order of their names, which are not there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub people: Vec<PersonGain>,
+    /// What a judge said of their answers, where one was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswersCompared>,
 }
 
 /// Scores `other` and compares `policy` with it. Both have the same pairs in the same order.
@@ -58,6 +61,7 @@ pub fn compare(
         seen: over(Some(Group::Seen)),
         unseen: over(Some(Group::Unseen)),
         people: people(policy, other),
+        answers: None,
     })
 }
 

@@ -5,6 +5,7 @@
 //! | [`score`] | accuracy, margin and interval of pairs: all, by group, by user |
 //! | [`mod@compare`] | two policies on the same pairs |
 //! | [`bootstrap`] | intervals by resampling users, or the pairs of one user |
+//! | [`answers`] | two policies as a judge of their answers sees them |
 //! | [`people`] | a difference as people see it, one vote each, and whoever's votes were bought |
 //!
 //! A pair is right (1) if the reward of its chosen response is above that of its rejected one, half
@@ -15,11 +16,13 @@
 //! within one user their pairs. The 2.5 % and 97.5 % points of the resampled means are its ends. With few
 //! pairs it is too narrow, and none at all if all are right: look at the number of pairs beside it.
 
+pub mod answers;
 pub mod bootstrap;
 pub mod compare;
 pub mod people;
 pub mod score;
 
+pub use answers::AnswersCompared;
 pub use bootstrap::Bootstrap;
 pub use compare::{compare, Comparison, Difference};
 pub use people::{PeopleGain, PersonGain};

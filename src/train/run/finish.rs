@@ -1,5 +1,6 @@
 //! The best state, evaluated and published.
 
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -34,6 +35,10 @@ pub(super) fn publish(
         0
     };
     let judged = work.judge(&adapter)?;
+    if run.place.judge.is_some() && run.place.stop.load(Ordering::Relaxed) {
+        // The judge was not asked to the end.
+        return Ok(Outcome::Stopped { step: best_step });
+    }
     let mut training = run.description.clone();
     training["best_step"] = json!(best_step);
     training["evaluation"] = match &judged {

@@ -8,6 +8,7 @@ use crate::train::entangle::diagnose::{self, Diagnosis};
 use crate::train::entangle::gradients::Probe;
 use crate::train::entangle::heat_map::{self, HeatMap, MAX_TOKENS};
 use crate::train::evaluate::{compare, evaluate, Bootstrap};
+use crate::train::judge::duel::duel;
 use crate::train::learner::Learner;
 use crate::train::metrics::{eval_line, Means, MetricsFile, RowResult};
 use crate::train::order::Order;
@@ -248,8 +249,11 @@ impl Work for PairWork<'_> {
             .push(compare(&scored, "base", &base, bootstrap)?);
         for rival in &run.place.against {
             let other = rival.scored(run.base, pairs, &run.settings.objective)?;
-            let comparison = compare(&scored, rival.name(), &other, bootstrap);
-            evaluation.against.push(comparison?);
+            let mut comparison = compare(&scored, rival.name(), &other, bootstrap)?;
+            if let Some(judge) = &run.place.judge {
+                comparison.answers = Some(duel(run, adapter, rival, pairs, judge)?);
+            }
+            evaluation.against.push(comparison);
         }
         Ok(Judged::Pairs(Box::new(evaluation)))
     }

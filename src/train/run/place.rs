@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::train::compute::Compute;
+use crate::train::judge::JudgeSettings;
 use crate::train::rival::Rival;
 
 /// Where a run is, and what it may take.
@@ -15,6 +16,8 @@ pub struct Place<'a> {
     pub out: PathBuf,
     /// What the version is compared with, on the same pairs.
     pub against: Vec<Rival>,
+    /// Who compares answers with those of `against`; `None`: likelihoods alone are compared.
+    pub judge: Option<JudgeSettings>,
     /// Go on from the checkpoint there.
     pub resume: bool,
     /// The device.
@@ -29,7 +32,7 @@ pub struct Place<'a> {
 
 impl Place<'_> {
     /// A bar that is called `what`; hidden where nobody looks.
-    pub(super) fn bar(&self, what: &'static str) -> ProgressBar {
+    pub(in crate::train) fn bar(&self, what: &'static str) -> ProgressBar {
         if !self.progress {
             return ProgressBar::hidden();
         }

@@ -1,0 +1,18 @@
+//! A judge compares answers: a command that the operator names, which reads questions and gives votes.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`settings`] | the command, and how much it is asked |
+//! | [`command`] | a process that answers lines with lines, bounded, and gone at the end |
+//! | [`duel`] | both versions answer prompts that were set aside, and the judge says which answer is better |
+//!
+//! A question is a line of JSON, `{"id": 7, "messages": [{"role": ..., "content": ...}], "a": "...", "b": "..."}`,
+//! with the two answers in random order; its vote is a line `{"id": 7, "vote": "a"}`, or `"b"`, or null where
+//! neither is better. A judge that says anything else, nothing, or too late, has not voted.
+
+pub mod command;
+pub mod duel;
+pub mod settings;
+
+pub use command::{Judge, Preference};
+pub use settings::JudgeSettings;
