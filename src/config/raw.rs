@@ -206,6 +206,10 @@ pub struct Loop {
     /// Tokens of such an answer, at most.
     #[arg(long, default_value_t = 256)]
     pub judge_tokens: usize,
+    /// Fit rows for people whom the current version does not know, and change nothing else: each of them keeps
+    /// the row if it is not worse for them than the generic one.
+    #[arg(long)]
+    pub fit_users: bool,
     /// Pairs that have to be new since the last decision; fewer, and nothing is trained.
     #[arg(long, default_value_t = 1)]
     pub min_pairs: usize,

@@ -487,6 +487,10 @@ pub struct FitUsers {
     /// Longest prompt and response, in tokens.
     #[arg(long, default_value_t = 1024)]
     pub max_length: usize,
+    /// Share of each new user's pairs that is held out, to judge their row by: who is not as well off with it as
+    /// with the generic one, or has a single pair, gets none. 0: everybody gets one.
+    #[arg(long, default_value_t = 0.0)]
+    pub holdout: f64,
     /// Seed of everything that is drawn.
     #[arg(long, default_value_t = 123)]
     pub seed: u64,

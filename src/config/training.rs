@@ -12,6 +12,7 @@ use super::train::{Entangle, FitUsers, MaskName, Pdpo, Sample, UserModelName};
 use crate::model::lora::Projection;
 use crate::train::commands::FitRequest;
 use crate::train::compute::Compute;
+use crate::train::dataset::split::SplitConfig;
 use crate::train::entangle::command::EntangleRequest;
 use crate::train::entangle::mask::Mask;
 use crate::train::expo::settings::ExpoSettings;
@@ -82,6 +83,13 @@ impl FitRequest {
     /// # Errors
     /// A device or a moment that cannot be named so.
     pub fn new(raw: FitUsers) -> Result<Self, ConfigError> {
+        let judged = match raw.holdout {
+            0.0 => None,
+            share => Some(
+                SplitConfig::new(share, 0.0, raw.seed)
+                    .map_err(|error| problem("--holdout", error.to_string()))?,
+            ),
+        };
         Ok(Self {
             compute: raw.compute.resolve()?,
             bundle: raw.bundle,
@@ -96,6 +104,7 @@ impl FitRequest {
             max_prompt: raw.max_prompt,
             max_length: raw.max_length,
             seed: raw.seed,
+            judged,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! New users for a published version: their rows are learned, everything else stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use serde_json::json;
 use super::adapter::TrainedAdapter;
 use super::commands::PACK_ROWS;
 use super::compute::Compute;
+use super::dataset::split::{split, SplitConfig};
 use super::dataset::{self, Ages, Pair};
 use super::learner::Learner;
 use super::load::{load, Loaded};
@@ -21,8 +23,9 @@ use super::pack::Front;
 use super::pairs::IdPair;
 use super::parameters::Parameter;
 use super::policy::{Activations, Policy};
-use super::prepare::{check_context, encoder, evaluation_pairs};
+use super::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
 use super::publish::{contents, publish_only, Description};
+use super::rival::under;
 use super::scoring::add_reference;
 use super::TrainError;
 use crate::adapter::data_until::{DataUntil, Reach};
@@ -60,6 +63,48 @@ pub struct FitRequest {
     pub max_length: usize,
     /// Seed of the order.
     pub seed: u64,
+    /// What is set aside of each new user, to judge their row by; `None`: everybody gets what is learned.
+    pub judged: Option<SplitConfig>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// The version.
+    pub version: AdapterVersion,
+    /// New users with a row.
+    pub users: usize,
+    /// New users without one, as it would be worse for them than the generic one, or nothing could be set aside
+    /// to tell.
+    pub refused: usize,
+    /// Users of the bundle who were deleted, and whose rows are gone.
+    pub forgotten: usize,
+    /// Pairs that were learned from.
+    pub pairs: usize,
+    /// Pairs that rows were judged by.
+    pub judged: usize,
+    /// Mean losses of the first and the last pass.
+    pub losses: [f64; 2],
+}
+
+impl fmt::Display for Fitted {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let users = if self.users == 1 { "user" } else { "users" };
+        write!(f, "{} new {users}", self.users)?;
+        if self.refused > 0 {
+            write!(
+                f,
+                ", {} not better off than with the generic row",
+                self.refused
+            )?;
+        }
+        if self.forgotten > 0 {
+            write!(f, ", {} who were deleted left out", self.forgotten)?;
+        }
+        let ([before, after], version) = (self.losses, &self.version);
+        writeln!(f, ", {} pairs, loss {before:.4} -> {after:.4}", self.pairs)?;
+        writeln!(f, "published {version}")
+    }
 }
 
 /// Learns rows for the users of the data whom the bundle does not know, and publishes the result.
@@ -67,6 +112,14 @@ pub struct FitRequest {
 /// # Errors
 /// A bundle without user model, or data without new users.
 pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
+    Ok(fit(request)?.to_string())
+}
+
+/// The same, with the numbers apart.
+///
+/// # Errors
+/// As [`fit_users`].
+pub fn fit(request: &FitRequest) -> Result<Fitted, TrainError> {
     let base = base_model::load(&request.base, request.compute.for_gradients()?)?;
     let mut loaded = load(&request.bundle, &base)?;
     let objective = objective(request, &loaded.manifest)?;
@@ -75,15 +128,12 @@ pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
     } = dataset::read(&request.data)?;
     let mut reach = loaded.manifest.reach();
     let forgotten = forget_deleted(&mut loaded, &reach, &ages);
-    let users = add_new_users(&mut loaded, &mut pairs)?;
-    let learned = ages.reach(request.data_until);
-    for user in &users {
-        reach.set(user.clone(), learned.of(user));
-    }
+    let (first, users) = add_new_users(&mut loaded, &mut pairs)?;
     let bos = base.tokenizer.added_bos();
-    let mut pairs = encode(request, &base, &loaded, &pairs)?;
+    let [mut pairs, mut judged] = encode(request, &base, &loaded, &pairs)?;
     let reference = Policy::reference(&base.decoder, bos);
-    add_reference(&reference, pairs.iter_mut(), PACK_ROWS, |_, _| {})?;
+    let both = pairs.iter_mut().chain(&mut judged);
+    add_reference(&reference, both.map(|p| &mut p.pair), PACK_ROWS, |_, _| {})?;
     let learner = Learner {
         decoder: &base.decoder,
         front: Front {
@@ -98,18 +148,29 @@ pub fn fit_users(request: &FitRequest) -> Result<String, TrainError> {
         pack_rows: PACK_ROWS,
         activations: Activations::Keep,
     };
-    let (before, after) = learn(request, &learner, &mut loaded.adapter, &pairs)?;
-    let version = publish(request, loaded, &reach)?;
-    let n = users.len();
-    let people = if n == 1 { "user" } else { "users" };
-    let dropped = match forgotten {
-        0 => String::new(),
-        n => format!(", {n} who were deleted left out"),
+    let losses = learn(request, &learner, &mut loaded.adapter, &pairs)?;
+    let kept = match request.judged {
+        None => users.clone(),
+        Some(_) => not_worse(&base, &loaded, &objective, &pairs, &judged)?,
     };
-    Ok(format!(
-        "{n} new {people}{dropped}, {} pairs, loss {before:.4} -> {after:.4}\npublished {version}\n",
-        pairs.len()
-    ))
+    if kept.is_empty() {
+        let text = "no new user is known to be better off with a row: nothing was changed";
+        return Err(TrainError::Data(text.into()));
+    }
+    keep_rows(&mut loaded, first, &kept);
+    let learned = ages.reach(request.data_until);
+    for user in &kept {
+        reach.set(user.clone(), learned.of(user));
+    }
+    Ok(Fitted {
+        version: publish(request, loaded, &reach)?,
+        users: kept.len(),
+        refused: users.len() - kept.len(),
+        forgotten,
+        pairs: pairs.len(),
+        judged: judged.len(),
+        losses,
+    })
 }
 
 /// Takes whoever was deleted since the bundle learned from them out of it, with what their rows say. Returns
@@ -128,11 +189,11 @@ fn forget_deleted(loaded: &mut Loaded, reach: &Reach, ages: &Ages) -> usize {
 }
 
 /// Gives whoever the bundle does not know a row that is the generic user's, and keeps only their
-/// pairs. Returns who they are.
+/// pairs. Returns the first such row, and who they are.
 fn add_new_users(
     loaded: &mut Loaded,
     pairs: &mut Vec<Pair>,
-) -> Result<BTreeSet<UserKey>, TrainError> {
+) -> Result<(usize, BTreeSet<UserKey>), TrainError> {
     let known = &loaded.rows;
     let is_new = |p: &Pair| {
         p.user
@@ -151,24 +212,77 @@ fn add_new_users(
     }
     let first = loaded.adapter.add_rows(users.len());
     loaded.rows.extend(users.iter().cloned().zip(first..));
-    Ok(users)
+    Ok((first, users))
 }
 
+/// The new rows of `kept` move up to `first`, the others go.
+fn keep_rows(loaded: &mut Loaded, first: usize, kept: &BTreeSet<UserKey>) {
+    let new = loaded.rows.iter().filter(|(_, row)| **row >= first);
+    let (stay, go): (Vec<_>, Vec<_>) = new
+        .map(|(user, row)| (*row, user.clone()))
+        .partition(|(_, user)| kept.contains(user));
+    go.iter().for_each(|(_, user)| {
+        loaded.rows.remove(user);
+    });
+    let mut stay: Vec<(usize, UserKey)> = stay;
+    stay.sort();
+    let rows: Vec<usize> = stay.iter().map(|(row, _)| *row).collect();
+    loaded.adapter.take_rows(first, &rows);
+    loaded
+        .rows
+        .extend(stay.into_iter().map(|(_, user)| user).zip(first..));
+}
+
+/// Pairs to learn from, and pairs to judge by.
 fn encode(
     request: &FitRequest,
     base: &BaseModel,
     loaded: &Loaded,
     pairs: &[Pair],
-) -> Result<Vec<IdPair>, TrainError> {
+) -> Result<[Vec<HeldOutPair>; 2], TrainError> {
     let encoder = encoder(base, request.max_prompt, request.max_length)?;
-    let indices: Vec<usize> = (0..pairs.len()).collect();
-    let (pairs, counts) = evaluation_pairs(&encoder, pairs, &indices, &loaded.rows)?;
-    check_context(counts.longest + loaded.n_user_tokens(), base)?;
-    if pairs.is_empty() {
+    let [train, judged] = match &request.judged {
+        None => [(0..pairs.len()).collect(), Vec::new()],
+        Some(config) => {
+            let split = split(pairs, config);
+            [split.train, [split.held_out, split.test].concat()]
+        }
+    };
+    let of = |indices: &[usize]| evaluation_pairs(&encoder, pairs, indices, &loaded.rows);
+    let ((train, counts), (judged, more)) = (of(&train)?, of(&judged)?);
+    let longest = counts.longest.max(more.longest);
+    check_context(longest + loaded.n_user_tokens(), base)?;
+    if train.is_empty() {
         let text = "no pair of a new user is left: allow longer pairs by --max-length";
         return Err(TrainError::Data(text.into()));
     }
-    Ok(pairs.into_iter().map(|p| p.pair).collect())
+    Ok([train, judged])
+}
+
+/// New users for whom the row that was learned from `pairs` is right about as many of their `judged` pairs as the
+/// generic row, or more. Whom nothing can be said about keeps the generic one.
+fn not_worse(
+    base: &BaseModel,
+    loaded: &Loaded,
+    objective: &Objective,
+    pairs: &[HeldOutPair],
+    judged: &[HeldOutPair],
+) -> Result<BTreeSet<UserKey>, TrainError> {
+    let mut generic = judged.to_vec();
+    generic.iter_mut().for_each(|pair| pair.pair.user = 0);
+    let [own, generic] = [judged, &generic].map(|pairs| under(loaded, base, pairs, objective));
+    let mut gains: BTreeMap<&UserKey, f64> = BTreeMap::new();
+    for ((pair, own), generic) in judged.iter().zip(own?).zip(generic?) {
+        if let Some(user) = &pair.user {
+            *gains.entry(user).or_default() += own.right() - generic.right();
+        }
+    }
+    let learned: BTreeSet<&UserKey> = pairs.iter().filter_map(|p| p.user.as_ref()).collect();
+    let kept = gains.into_iter().filter(|(_, gain)| *gain >= 0.0);
+    let kept = kept
+        .map(|(user, _)| user)
+        .filter(|user| learned.contains(user));
+    Ok(kept.cloned().collect())
 }
 
 /// Each new user by themselves, as nothing that they share is trained: what a user gets does not
@@ -177,10 +291,10 @@ fn learn(
     request: &FitRequest,
     learner: &Learner,
     adapter: &mut TrainedAdapter,
-    pairs: &[IdPair],
-) -> Result<(f64, f64), TrainError> {
+    pairs: &[HeldOutPair],
+) -> Result<[f64; 2], TrainError> {
     let mut by_user: BTreeMap<usize, Vec<&IdPair>> = BTreeMap::new();
-    for pair in pairs {
+    for HeldOutPair { pair, .. } in pairs {
         by_user.entry(pair.user).or_default().push(pair);
     }
     let bar = ProgressBar::new(by_user.len() as u64).with_message("users");
@@ -194,7 +308,7 @@ fn learn(
     }
     bar.finish_and_clear();
     let n = by_user.len() as f64;
-    Ok((first / n, last / n))
+    Ok([first / n, last / n])
 }
 
 /// Passes over the pairs of one user; returns the mean loss of each.
@@ -262,6 +376,7 @@ fn publish(
                 "beta": request.beta,
                 "batch_size": request.batch_size,
                 "seed": request.seed,
+                "judged": request.judged.is_some(),
             },
             "from": loaded.manifest.training,
         }),
@@ -282,6 +397,22 @@ impl TrainedAdapter {
         parameter.gradient.resize(parameter.values.len(), 0.0);
         parameter.shape[0] += n * size / parameter.shape[1];
         first
+    }
+
+    /// The rows from `first` on become those of `rows`, which are there.
+    fn take_rows(&mut self, first: usize, rows: &[usize]) {
+        let Some((table, size)) = self.table_of_users() else {
+            return;
+        };
+        let parameter = &mut self.parameters[table];
+        let taken = rows.iter().map(|row| row * size..(row + 1) * size);
+        let taken: Vec<f32> = taken
+            .flat_map(|row| parameter.values[row].to_vec())
+            .collect();
+        parameter.values.truncate(first * size);
+        parameter.values.extend(taken);
+        parameter.gradient.resize(parameter.values.len(), 0.0);
+        parameter.shape[0] = parameter.values.len() / parameter.shape[1];
     }
 
     /// User row `row` becomes the generic user's.

@@ -2,7 +2,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`run`], [`commands`], [`fit_users`], [`sample`] | a whole run; evaluation; new users; answers side by side |
+//! | [`run`], [`commands`], [`sample`] | a whole run; evaluation; answers side by side |
+//! | [`fit_users`], [`fit_check`] | rows for new users; whether nothing else changed |
 //! | [`settings`], [`prepare`], [`memory`] | what is asked for; the data as ids; what a pass may have |
 //! | [`dataset`], [`encode`] | files of pairs, read, checked and split; text to token ids |
 //! | [`pairs`], [`pack`], [`order`] | pairs as ids; completions side by side; which pairs a step sees |
@@ -27,6 +28,7 @@ pub mod error;
 pub mod evaluate;
 pub mod expo;
 pub mod files;
+pub mod fit_check;
 pub mod fit_users;
 pub mod init;
 pub mod judge;

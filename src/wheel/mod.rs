@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`mod@turn`] | one turn, from the snapshot to the decision |
 //! | [`repeat`] | turn after turn; the command line's side |
+//! | [`fit`] | a turn that fits new people, and changes nothing else |
 //! | [`gate`] | what a candidate has to do |
 //! | [`spending`] | how often chance may be right, over all turns |
 //! | [`verdict`] | whether a candidate answers, with the words and numbers for it |
@@ -17,6 +18,7 @@
 
 pub mod client;
 pub mod error;
+pub mod fit;
 pub mod gate;
 pub mod repeat;
 pub mod secret;

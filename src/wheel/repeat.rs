@@ -59,6 +59,7 @@ impl Repeat {
                     min_test_pairs: raw.min_test_pairs,
                 },
                 judge: config.judge,
+                fit_users: raw.fit_users,
                 min_pairs: raw.min_pairs,
                 keep_runs: raw.keep_runs.clone(),
                 progress: true,

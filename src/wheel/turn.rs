@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{json, Value};
 
+use super::fit::fit;
 use super::gate::Rule;
 use super::spending::next_test;
 use super::target::Target;
@@ -43,6 +44,8 @@ pub struct Turn {
     pub rule: Rule,
     /// Who compares answers; `None`: likelihoods alone are compared.
     pub judge: Option<JudgeSettings>,
+    /// Fit new people, and change nothing else.
+    pub fit_users: bool,
     /// Pairs that have to be new since the last decision.
     pub min_pairs: usize,
     /// Where runs are kept; `None`: not at all.
@@ -75,6 +78,8 @@ pub enum TurnOutcome {
         /// Why.
         reason: String,
     },
+    /// No new person got a row; nothing was recorded.
+    NobodyFitted(String),
     /// It was told to stop; nothing was recorded.
     Stopped,
 }
@@ -93,6 +98,7 @@ impl fmt::Display for TurnOutcome {
             Self::Promoted { version, reason } => {
                 write!(f, "promoted {version}; {reason}")
             }
+            Self::NobodyFitted(why) => write!(f, "no new person was fitted; {why}"),
             Self::Stopped => write!(f, "stopped; nothing was changed"),
         }
     }
@@ -106,6 +112,13 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
     turn.target.check()?;
     let work = WorkDir::take(&turn.target.data_dir)?;
     let learned_from = LearnedFrom::take(turn)?;
+    let settings = Settings {
+        split_secret: Some(work.split_secret()?),
+        ..turn.settings.clone()
+    };
+    if turn.fit_users {
+        return fit(turn, &settings, learned_from);
+    }
     let Pairs { new, all, .. } = learned_from.pairs;
     if new < turn.min_pairs {
         return Ok(TurnOutcome::NothingNew { new, pairs: all });
@@ -120,10 +133,6 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
         max_memory: turn.max_memory,
         stop,
         progress: turn.progress,
-    };
-    let settings = Settings {
-        split_secret: Some(work.split_secret()?),
-        ..turn.settings.clone()
     };
     let (version, evaluation) = match run(&settings, &place) {
         Ok(Outcome::Published {
@@ -140,7 +149,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
     };
     let number = learned_from.test;
     let verdict = verdict(evaluation.as_deref(), &rival.name(), &turn.rule, number);
-    let outcome = learned_from.carry_out(turn, version.clone(), verdict)?;
+    let outcome = learned_from.carry_out(turn, version.clone(), verdict, true)?;
     if let Some(kept) = &turn.keep_runs {
         work.keep_run(kept, version.as_str())?;
     }
@@ -149,7 +158,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
 
 /// What answers now: a version, or the bare model. (A version for another base model is promoted, but cannot
 /// answer.)
-fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Rival, WheelError> {
+pub(super) fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Rival, WheelError> {
     let Some(version) = current else {
         return Ok(Rival::Reference);
     };
@@ -163,9 +172,9 @@ fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Rival, WheelEr
 }
 
 /// What a turn begins with, all of one moment.
-struct LearnedFrom {
+pub(super) struct LearnedFrom {
     snapshot: String,
-    current: Option<AdapterVersion>,
+    pub(super) current: Option<AdapterVersion>,
     pairs: Pairs,
     /// The number of this turn's test, since one promoted.
     test: usize,
@@ -211,15 +220,16 @@ impl LearnedFrom {
         })
     }
 
-    /// Installs what is to answer, and records the decision with it.
-    fn carry_out(
+    /// Installs what is to answer, and records the decision with it. `learned`: the next turn needs newer pairs.
+    pub(super) fn carry_out(
         self,
         turn: &Turn,
         version: AdapterVersion,
         verdict: Verdict,
+        learned: bool,
     ) -> Result<TurnOutcome, WheelError> {
         let reason = verdict.reason;
-        let mut decision = self.decision(turn, reason.clone(), verdict.numbers, true);
+        let mut decision = self.decision(turn, reason.clone(), verdict.numbers, learned);
         decision.candidate = Some(version.clone());
         let kept = |reason| TurnOutcome::Kept {
             candidate: Some(version.clone()),

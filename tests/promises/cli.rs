@@ -53,7 +53,7 @@ fn texts(output: &Output) -> (String, String) {
 }
 
 /// Imports the authors' checkpoint; the version's full name.
-fn import(data_dir: &str, folder: &str, rows: &str) -> String {
+pub fn import(data_dir: &str, folder: &str, rows: &str) -> String {
     let checkpoint = oracles().join("prlhf").join(folder).join("adapter");
     let said = succeeds(&[
         "adapter",

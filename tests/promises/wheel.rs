@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{json, Value};
 
 use crate::binary::{chat, get, post, Serving};
-use crate::cli::{fails, succeeds, tiny_llama};
+use crate::cli::{fails, import, succeeds, tiny_llama};
 use crate::common::smollm2_gguf;
 
 /// Two people who like what the model finds unlikely: a long answer.
@@ -141,6 +141,9 @@ fn what_a_loop_cannot_use_is_named() {
         (vec!["--coalition", "0.5"], "--coalition"),
         (vec!["--max-losers", "NaN"], "--max-losers"),
         (vec!["--alias", "a b"], "--alias"),
+        (vec!["--judge", " "], "--judge"),
+        (vec!["--judge-timeout", "0"], "--judge-timeout"),
+        (vec!["--judge-prompts", "0"], "--judge-prompts"),
         (vec!["--out", "x"], "--out"),
         (vec!["--snapshot", "x"], "--snapshot"),
         (vec!["--resume"], "--resume"),
@@ -185,6 +188,67 @@ fn what_stops_a_turn_fails_it_and_changes_nothing() {
     );
     assert_eq!(decisions(&serving)[0]["promoted"], false);
     assert!(is_empty(&data.join("loop/turn")));
+}
+
+/// A judge decides by answers, where there is one; and one call undoes what a fit of new people did.
+#[test]
+fn new_people_are_fitted_and_answers_are_judged_on_a_tiny_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let text = data.to_str().unwrap();
+    let model = tiny_llama();
+    let current = import(text, "individual_T2", "2");
+    succeeds(&["adapter", "promote", &current, "--data-dir", text]);
+    let serving = Serving::start(&["--data-dir", text, "--model", &model, "--kv-memory", "4MiB"]);
+    set_aside_by(&data, "9");
+    let fit = ["--base", &model, "--fit-users"];
+    let said = succeeds(&turn(text, &fit));
+    assert!(said.starts_with("no new person was fitted; "), "{said}");
+    prefer(&serving, 0, 20);
+    let said = succeeds(&turn(text, &fit));
+    assert!(said.starts_with("promoted "), "{said}");
+    let decided = decisions(&serving);
+    let fitted = &decided[0]["evaluation"]["fit"];
+    assert_eq!(fitted["unchanged"], 3, "{fitted}");
+    let [people, refused] = ["people", "refused"].map(|name| fitted[name].as_u64().unwrap());
+    assert!(people >= 1 && people + refused == 2, "{fitted}");
+    let version = || {
+        let aliases = json_of(&serving.ask(&get("/v1/admin/aliases")));
+        let named = aliases["data"].as_array().unwrap().iter();
+        let of = named.clone().find(|alias| alias["alias"] == "attune");
+        of.unwrap()["version"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(version(), decided[0]["candidate"].as_str().unwrap());
+    let back = serving.ask(&post("/v1/admin/aliases/attune/rollback", &json!({})));
+    assert!(back.starts_with("HTTP/1.1 200"), "{back}");
+    assert_eq!(version(), current);
+
+    // What was fitted is new to a whole turn all the same.
+    let judge = "while read line; do echo '{}'; done";
+    let judged = [
+        "--base",
+        &model,
+        "--max-steps",
+        "2",
+        "--judge",
+        judge,
+        "--judge-tokens",
+        "4",
+    ];
+    let said = succeeds(&turn(text, &judged));
+    assert!(
+        said.contains("was not promoted; kept, as 0 comparisons are too few"),
+        "{said}"
+    );
+    assert!(said.contains("the judge compared answers to"), "{said}");
+    let decided = decisions(&serving);
+    let numbers = &decided[1]["evaluation"];
+    assert_eq!(
+        (&numbers["compared"], &numbers["pairs"]["new"]),
+        (&json!("answers"), &json!(20))
+    );
+    assert!(numbers["gate"]["test"].is_null(), "{numbers}");
+    assert!(numbers["answers"]["failed"].as_u64() > Some(0), "{numbers}");
 }
 
 /// A store that is held by a process that left no address; a server that is not there.

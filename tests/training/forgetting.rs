@@ -74,6 +74,7 @@ fn fit(bench: &Bench, from: &str, data: &str, out: &str) -> FitRequest {
         max_prompt: 100,
         max_length: 200,
         seed: 1,
+        judged: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod bad_input;
 mod common;
 mod entangle;
 mod expo;
+mod fit;
 mod forgetting;
 mod judge;
 mod personal;

@@ -106,6 +106,7 @@ fn new_users_get_rows_and_the_known_ones_keep_theirs() {
             max_prompt: 100,
             max_length: 200,
             seed: 1,
+            judged: None,
         };
         let said = fit_users(&fit).unwrap();
         assert!(said.starts_with("1 new user, 10 pairs"), "{said}");
@@ -170,6 +171,7 @@ fn what_a_new_user_gets_does_not_depend_on_who_else_is_new() {
             max_prompt: 100,
             max_length: 200,
             seed: 1,
+            judged: None,
         };
         fit_users(&fit).unwrap();
         let contents = bundle::contents(&bundle::locate(&out).unwrap()).unwrap();
