@@ -76,6 +76,11 @@ impl Clock {
 }
 
 impl Hands {
+    /// Threads that sleep until a moment that has not come.
+    pub fn sleepers(&self) -> usize {
+        self.0.face().sleepers.len()
+    }
+
     /// Lets time pass, and wakes who sleeps on the clock.
     pub fn advance(&self, by: Duration) {
         let mut face = self.0.face();

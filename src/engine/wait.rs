@@ -37,53 +37,58 @@ impl Wake for Unpark {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::sync::mpsc::channel;
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::clock::Hands;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Sleeps on a clock by hand until `after` seconds; says how often the future was polled.
-    fn polls_until(after: u32, advance: impl FnOnce(&dyn Fn(u32)) + Send) -> usize {
-        let (clock, hands) = Clock::by_hand();
-        let until = clock.now() + after * SECOND;
-        let (polled, polls) = channel();
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(move || {
-                let never = poll_fn(|_| {
-                    polled.send(()).unwrap();
-                    Poll::<()>::Pending
-                });
-                block_on(never, &clock, Some(until))
-            });
-            polls.recv().unwrap();
-            advance(&|seconds| hands.advance(seconds * SECOND));
-            assert_eq!(waiter.join().unwrap(), None, "nothing came but the time");
-        });
-        1 + polls.iter().count()
+    /// Until a thread sleeps on the clock; one that is busy instead never does.
+    fn until_it_sleeps(hands: &Hands) {
+        let started = std::time::Instant::now();
+        while hands.sleepers() == 0 {
+            assert!(started.elapsed() < 60 * SECOND, "it does not sleep");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
-    fn time_ends_a_wait_and_nothing_is_polled_meanwhile() {
-        // Each move of the hands may wake the thread once, and once more if it did so just before it slept.
-        assert!(polls_until(3, |advance| advance(3)) <= 3);
-        assert!(polls_until(3, |advance| (0..3).for_each(|_| advance(1))) <= 5);
+    fn time_ends_a_wait_that_sleeps_until_then() {
+        let (clock, hands) = Clock::by_hand();
+        let until = clock.now() + 3 * SECOND;
+        std::thread::scope(|scope| {
+            let never = std::future::pending::<()>();
+            let waiter = scope.spawn(move || block_on(never, &clock, Some(until)));
+            for _ in 0..3 {
+                until_it_sleeps(&hands);
+                hands.advance(SECOND);
+            }
+            assert_eq!(waiter.join().unwrap(), None, "nothing came but the time");
+        });
+        assert_eq!(hands.sleepers(), 0);
+    }
+
+    #[test]
+    fn what_comes_ends_a_wait_that_sleeps() {
+        let (clock, hands) = Clock::by_hand();
+        let until = clock.now() + 3 * SECOND;
+        let (send, receive) = tokio::sync::oneshot::channel();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(move || block_on(receive, &clock, Some(until)));
+            until_it_sleeps(&hands);
+            send.send(7).unwrap();
+            assert_eq!(waiter.join().unwrap(), Some(Ok(7)));
+        });
     }
 
     #[test]
     fn the_systems_time_ends_a_wait_too() {
         let clock = Clock::system();
-        let mut polls = 0;
-        let never = poll_fn(|_| {
-            polls += 1;
-            Poll::<()>::Pending
-        });
-        let until = clock.now() + Duration::from_millis(20);
+        let until = clock.now() + Duration::from_millis(5);
+        let never = std::future::pending::<()>();
         assert_eq!(block_on(never, &clock, Some(until)), None);
         assert!(clock.now() >= until);
-        assert!(polls < 20, "{polls} polls: it did not sleep");
         let ready = block_on(std::future::ready(7), &clock, Some(until));
         assert_eq!(ready, Some(7), "what is there counts, however late");
     }
