@@ -8,6 +8,8 @@ mod driver;
 mod fairness;
 #[path = "properties/faults.rs"]
 mod faults;
+#[path = "properties/forget.rs"]
+mod forget;
 #[path = "properties/mock.rs"]
 mod mock;
 #[path = "properties/outputs.rs"]

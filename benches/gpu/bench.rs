@@ -343,6 +343,7 @@ fn request(cli: &Cli, config: &ModelConfig, user: usize, seed: usize) -> EngineR
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
         payer: Payer::default(),
+        subject: None,
         limits: TimeLimits::default(),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::bundle::Adapter;
 use super::error::AdapterError;
@@ -28,6 +28,8 @@ pub struct LoadedVersions {
 #[derive(Debug, Default)]
 struct Kept {
     versions: HashMap<AdapterVersion, Entry>,
+    /// Those, and those that others hold still.
+    all: Vec<Weak<Loaded>>,
     /// Counts uses.
     clock: u64,
 }
@@ -117,6 +119,11 @@ impl LoadedVersions {
         Ok(self.keep(Loaded::new(adapter, memory)))
     }
 
+    /// All versions that are in memory, those included that only running answers hold.
+    pub fn all(&self) -> Vec<Arc<Loaded>> {
+        self.kept().all.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Does not keep a version any more. Those who hold it may go on.
     pub fn forget(&self, version: &AdapterVersion) {
         let gone = self.kept().versions.remove(version);
@@ -178,6 +185,8 @@ impl LoadedVersions {
             loaded: loaded.clone(),
             used,
         };
+        kept.all.retain(|known| known.strong_count() > 0);
+        kept.all.push(Arc::downgrade(&loaded));
         kept.versions.insert(version, entry);
         loaded
     }

@@ -212,6 +212,7 @@ impl From<SequenceError> for AppError {
     fn from(error: SequenceError) -> Self {
         match error {
             SequenceError::ShuttingDown => Self::ShuttingDown,
+            SequenceError::Forgotten => Self::UserDeleted,
             SequenceError::Deadline(limit) => Self::Deadline(limit),
             SequenceError::Stalled(limit) => Self::Unread(limit),
             other => Self::Internal(other.to_string()),

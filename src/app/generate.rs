@@ -6,6 +6,7 @@ use super::answer::{AnswerReader, AnswerSettings};
 use super::error::AppError;
 use super::keys::Caller;
 use super::payer::payer;
+use super::people;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
 use super::user::UserHint;
@@ -15,7 +16,7 @@ pub use crate::engine::request::SamplingParams;
 use crate::engine::request::{EngineRequest, Payer, TimeLimits};
 pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
 use crate::engine::thread::Hold;
-use crate::ids::Tenant;
+use crate::ids::{Tenant, UserKey};
 use crate::text::tokenizer::TextError;
 
 /// How answers are made; every number was checked at the edge.
@@ -93,8 +94,17 @@ pub(super) fn submit(
         };
         requests.extend((0..options.n).map(|i| with_seed_of(request.clone(), i)));
     }
+    refuse_deleted(state, selection)?;
     let submitted = || state.engine.submit_held(hold, requests);
     let answers = state.metrics.record(submitted)?;
+    if let Err(error) = refuse_deleted(state, selection) {
+        // Between the two calls above: the engine may have been told to forget them before it had this.
+        selection
+            .user()
+            .into_iter()
+            .for_each(|u| people::forget(state, u));
+        return Err(error);
+    }
     let settings = AnswerSettings {
         stop: options.stop,
         logprobs: options.sampling.logprobs.is_some(),
@@ -118,6 +128,16 @@ pub(super) fn submit(
             })
             .collect(),
     })
+}
+
+/// Whoever was deleted after their request began gets no answer: it would be made with their rows and words.
+fn refuse_deleted(state: &AppState, selection: &Selection) -> Result<(), AppError> {
+    let began = selection.began_unix_ms();
+    let deleted = |user: &UserKey| people::deleted_since(state, user, began);
+    match selection.user().is_some_and(deleted) {
+        true => Err(AppError::UserDeleted),
+        false => Ok(()),
+    }
 }
 
 /// Runs `encode`, on texts of so many bytes, where it holds nobody up.
@@ -210,6 +230,7 @@ fn engine_request(
         ignore_eos: options.ignore_eos,
         cache_salt: cache_salt(selection.tenant(), options.cache_salt.as_deref()),
         payer: Payer::default(),
+        subject: selection.user().map(people::subject),
         limits: TimeLimits {
             answer: Some(state.limits.answer_timeout),
             stall: Some(state.limits.max_stall),

@@ -10,6 +10,7 @@ use super::error::AppError;
 use super::keys::{AllowedUsers, Caller, Role};
 use super::state::AppState;
 use crate::adapter::lease::Lease;
+use crate::engine::subject::Subject;
 use crate::ids::{AdapterVersion, UserId, UserKey};
 use crate::store::{ExportPlace, Store, StoreError, UserCounts};
 use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
@@ -191,8 +192,39 @@ async fn part(
 /// # Errors
 /// The store cannot write: nobody was deleted, or a part is gone; the same request completes it.
 pub async fn erase(state: &Arc<AppState>, user: UserKey) -> Result<(), AppError> {
-    let write = move |store: &Store| store.erase_user(&user, now_unix_ms());
-    let erased = state.with_store(write).await?;
+    let shared = state.clone();
+    // All of it, even if the caller goes away meanwhile.
+    let work = move |store: &Store| -> Result<u64, StoreError> {
+        let erased = store.erase_user(&user, now_unix_ms())?;
+        forget(&shared, &user);
+        Ok(erased)
+    };
+    let erased = state.with_store(work).await?;
     tracing::info!(records = erased, "a user was deleted");
     Ok(())
+}
+
+/// Ends the answers that are on their way to `user`, who was deleted, and takes what was computed with their rows
+/// and words out of every cache.
+pub(super) fn forget(state: &AppState, user: &UserKey) {
+    state.engine.forget(subject(user));
+    for loaded in state.versions.loaded().all() {
+        if let Some(people) = &loaded.adapter().people {
+            people.forget(user);
+        }
+    }
+}
+
+/// What the engine knows of `user`.
+pub(super) fn subject(user: &UserKey) -> Subject {
+    Subject::of(&[
+        user.tenant.as_str().as_bytes(),
+        user.user.as_str().as_bytes(),
+    ])
+}
+
+/// Whether the person of a request was deleted after it began: what it read of them may be from before.
+pub(super) fn deleted_since(state: &AppState, user: &UserKey, began_unix_ms: u64) -> bool {
+    let deleted = state.versions.store().known(user).deleted_unix_ms;
+    deleted.is_some_and(|deleted| deleted >= began_unix_ms)
 }

@@ -9,6 +9,7 @@
 //!             match_prefix                         release, hash
 //!
 //!   cached  --- evicted by take / grow, least recently released first --->  used, hash forgotten
+//!   cached  --- forget ----------------------------------------------------->  free
 //! ```
 //!
 //! The rows of a running sequence with `c = num_computed`, block size `B` and `t` blocks:
@@ -24,6 +25,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::block_hash::BlockHash;
+use super::subject::Subject;
 
 /// The index of a KV block.
 pub type BlockId = u32;
@@ -47,6 +49,8 @@ pub struct BlockManager {
 struct Block {
     ref_count: usize,
     hash: Option<BlockHash>,
+    /// Who published it.
+    subject: Option<Subject>,
     /// The key in `cached` while there.
     released_at: u64,
 }
@@ -121,15 +125,34 @@ impl BlockManager {
     }
 
     /// Makes a full, computed block findable. If another block holds the same rows already, that
-    /// one stays the one that is found.
-    pub fn publish(&mut self, block: BlockId, hash: BlockHash) {
+    /// one stays the one that is found. `subject`: by whom it can be forgotten.
+    pub fn publish(&mut self, block: BlockId, hash: BlockHash, subject: Option<Subject>) {
         if !self.prefix_cache || self.by_hash.contains_key(&hash) {
             return;
         }
         let entry = &mut self.blocks[block as usize];
         if entry.hash.is_none() {
             entry.hash = Some(hash);
+            entry.subject = subject;
             self.by_hash.insert(hash, block);
+        }
+    }
+
+    /// What `subject` has published is not found any more: blocks that nobody holds are free at once, the others
+    /// with their last holder.
+    pub fn forget(&mut self, subject: &Subject) {
+        for (id, block) in (0..).zip(&mut self.blocks) {
+            if block.subject.as_ref() != Some(subject) {
+                continue;
+            }
+            block.subject = None;
+            if let Some(hash) = block.hash.take() {
+                self.by_hash.remove(&hash);
+                if block.ref_count == 0 {
+                    self.cached.remove(&block.released_at);
+                    self.free.push(id);
+                }
+            }
         }
     }
 
@@ -221,7 +244,9 @@ impl BlockManager {
     /// Forgets the cached block that was released first.
     fn evict(&mut self) -> Option<BlockId> {
         let (_, block) = self.cached.pop_first()?;
-        if let Some(hash) = self.blocks[block as usize].hash.take() {
+        let entry = &mut self.blocks[block as usize];
+        entry.subject = None;
+        if let Some(hash) = entry.hash.take() {
             self.by_hash.remove(&hash);
         }
         Some(block)

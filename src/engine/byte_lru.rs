@@ -63,6 +63,12 @@ impl<K: Hash + Eq + Clone, V: Clone> ByteLru<K, V> {
         Ok(value)
     }
 
+    /// Keeps nothing any more.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
     /// Bytes of what is kept.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -109,5 +115,8 @@ mod tests {
         assert_eq!(lru.bytes(), 0);
         assert_eq!(lru.get_or_make(&1, 10, || Ok::<_, ()>(6)), Ok(6));
         assert_eq!(lru.bytes(), 10);
+        lru.clear();
+        assert_eq!(lru.bytes(), 0);
+        assert_eq!(lru.get_or_make(&1, 10, || Ok::<_, ()>(7)), Ok(7));
     }
 }

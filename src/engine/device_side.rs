@@ -51,6 +51,11 @@ impl DeviceSide {
         Ok(input)
     }
 
+    /// Keeps no soft prompt any more. Those of sequences that go on are uploaded again.
+    pub fn forget_prompts(&mut self) {
+        self.prompts.clear();
+    }
+
     /// Bytes of soft prompts that are kept.
     pub fn prompt_bytes(&self) -> usize {
         self.prompts.bytes()
@@ -152,6 +157,14 @@ mod tests {
             [13.0, 14.0, 15.0]
         );
         assert_eq!(side.prompt_bytes(), 48);
+        side.forget_prompts();
+        assert_eq!(side.prompt_bytes(), 0);
+        let shown = side.bring(&again).unwrap().learned_rows.unwrap();
+        assert_eq!(
+            shown.embeddings.to_vec2::<f32>().unwrap()[1],
+            [102.0, 103.0, 104.0],
+            "of a digest that is not known any more, the rows are what the pass says"
+        );
     }
 
     #[test]

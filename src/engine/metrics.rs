@@ -144,6 +144,7 @@ pub(super) fn failed(error: &SequenceError) {
         SequenceError::KvExhausted => "kv_exhausted",
         SequenceError::Deadline(_) => DEADLINE,
         SequenceError::Stalled(_) => "stalled",
+        SequenceError::Forgotten => "forgotten",
         SequenceError::ShuttingDown => "shutting_down",
     });
 }

@@ -38,6 +38,7 @@ pub mod sampling_params;
 pub mod scheduler;
 pub mod sequence;
 pub mod step;
+pub mod subject;
 pub mod thread;
 pub mod topk;
 mod wait;

@@ -96,6 +96,12 @@ impl Runner for ModelRunner {
         Ok(ChosenTokens::new(choice.ids, report))
     }
 
+    fn forget(&mut self) {
+        if let Some(Elsewhere { side, .. }) = &mut self.elsewhere {
+            side.forget_prompts();
+        }
+    }
+
     fn vocab_size(&self) -> usize {
         self.decoder.config().vocab_size
     }

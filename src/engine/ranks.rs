@@ -27,11 +27,19 @@ pub struct RankedRunner {
     broken: Option<String>,
 }
 
+/// What a rank is to do.
+enum Order {
+    /// Run this pass, and say how it went.
+    Pass(Arc<ForwardInput>),
+    /// As [`Runner::forget`].
+    Forget,
+}
+
 /// A rank that is not the first.
 #[derive(Debug)]
 pub struct Rank {
     /// `None` while it is being dropped.
-    passes: Option<Sender<Arc<ForwardInput>>>,
+    orders: Option<Sender<Order>>,
     results: Receiver<Result<(), String>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -46,7 +54,7 @@ impl Rank {
         rank: usize,
         make: impl FnOnce() -> Result<ModelRunner, ModelError> + Send + 'static,
     ) -> Result<Self, ModelError> {
-        let (passes, received) = channel::<Arc<ForwardInput>>();
+        let (orders, received) = channel();
         let (done, results) = channel();
         let run = move || {
             let mut runner = match make() {
@@ -58,7 +66,14 @@ impl Rank {
                     return;
                 }
             };
-            while let Ok(input) = received.recv() {
+            while let Ok(order) = received.recv() {
+                let input = match order {
+                    Order::Pass(input) => input,
+                    Order::Forget => {
+                        runner.forget();
+                        continue;
+                    }
+                };
                 let result = runner.follow(&input).map_err(|e| e.to_string());
                 if done.send(result).is_err() {
                     return;
@@ -70,14 +85,17 @@ impl Rank {
             .spawn(run)
             .map_err(candle_core::Error::wrap)?;
         Ok(Self {
-            passes: Some(passes),
+            orders: Some(orders),
             results,
             thread: Some(thread),
         })
     }
 
     fn follow(&self, input: &Arc<ForwardInput>) -> Result<(), ModelError> {
-        let sent = self.passes.as_ref().map(|p| p.send(input.clone()));
+        let sent = self
+            .orders
+            .as_ref()
+            .map(|o| o.send(Order::Pass(input.clone())));
         match sent {
             Some(Ok(())) => Ok(()),
             _ => Err(gone("it has ended")),
@@ -95,7 +113,7 @@ impl Rank {
 impl Drop for Rank {
     fn drop(&mut self) {
         // The thread's loop ends with its channel.
-        self.passes = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take() {
             // A panic there was logged when it happened.
             drop(thread.join());
@@ -148,6 +166,14 @@ impl Runner for RankedRunner {
 
     fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
         self.first.choose(logits, wishes)
+    }
+
+    fn forget(&mut self) {
+        self.first.forget();
+        for rank in &self.others {
+            // One that has ended keeps nothing; the next pass says that it has.
+            drop(rank.orders.as_ref().map(|o| o.send(Order::Forget)));
+        }
     }
 
     fn vocab_size(&self) -> usize {

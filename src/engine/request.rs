@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::block_hash::CacheSalt;
 use super::prompt::PromptIds;
+use super::subject::Subject;
 use crate::ids::AdapterVersion;
 use crate::model::lora::LoraSet;
 use crate::user_model::soft_prompt::SoftPrompt;
@@ -83,6 +84,8 @@ pub struct EngineRequest {
     pub cache_salt: CacheSalt,
     /// On whose account.
     pub payer: Payer,
+    /// Whose it is, so that it can be forgotten with all that it leaves there; `None`: nobody's.
+    pub subject: Option<Subject>,
     /// When the engine ends it, finished or not.
     pub limits: TimeLimits,
 }
@@ -205,6 +208,9 @@ pub enum SequenceError {
     /// [`TimeLimits::stall`] is over.
     #[error("the answer was not read for {0:?}")]
     Stalled(Duration),
+    /// Whoever it was for is to be forgotten.
+    #[error("what this sequence is of was to be forgotten")]
+    Forgotten,
     /// The engine is stopping.
     #[error("the engine is shutting down")]
     ShuttingDown,

@@ -39,6 +39,10 @@ pub trait Runner: Send {
         )))
     }
 
+    /// Drops what it keeps of sequences beside their keys and values (copies of soft prompts): somebody is to be
+    /// forgotten. Nothing that is still needed may be lost.
+    fn forget(&mut self) {}
+
     /// Width of the logits.
     fn vocab_size(&self) -> usize;
 

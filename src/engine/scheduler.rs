@@ -31,6 +31,7 @@ use super::metrics;
 use super::queue::Queue;
 use super::request::SequenceError;
 use super::sequence::{Sequence, SequenceState};
+use super::subject::Subject;
 
 /// The queues and the blocks.
 #[derive(Debug)]
@@ -158,9 +159,10 @@ impl Scheduler {
         let before = span.positions.start / block_size;
         let after = sequence.num_computed().min(sequence.n_known()) / block_size;
         let table = sequence.block_table().clone();
+        let subject = sequence.request().subject;
         let hashes = sequence.block_hashes(after, block_size);
         for (block, hash) in table.iter().zip(hashes).skip(before) {
-            self.blocks.publish(*block, *hash);
+            self.blocks.publish(*block, *hash, subject);
         }
     }
 
@@ -183,6 +185,16 @@ impl Scheduler {
     /// All sequences, to be changed.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
         self.running.iter_mut().chain(self.queue.iter_mut())
+    }
+
+    /// Ends the sequences of `subject`, and takes out of the prefix cache what it has left there.
+    pub fn forget(&mut self, subject: &Subject) {
+        let theirs = |s: &&mut Sequence| s.request().subject.as_ref() == Some(subject);
+        for sequence in self.all_mut().filter(theirs) {
+            sequence.fail(SequenceError::Forgotten);
+        }
+        self.reap();
+        self.blocks.forget(subject);
     }
 
     /// Ends everything.

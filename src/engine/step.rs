@@ -10,7 +10,7 @@
 //!
 //! What pass n+1 computed for a sequence that pass n has ended is dropped when it lands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use rayon::prelude::*;
@@ -24,6 +24,7 @@ use super::runner::Runner;
 use super::sampler::{Sampler, Wish};
 use super::scheduler::Scheduler;
 use super::sequence::Sequence;
+use super::subject::Subject;
 use super::thread::{EngineConfig, EngineStats};
 
 /// Owns the model and all sequences.
@@ -125,6 +126,17 @@ impl Engine {
     /// readers find the books in order.
     pub fn let_go(&mut self) {
         self.scheduler.let_go();
+    }
+
+    /// Ends the sequences of these, and drops what is kept of them: blocks of the prefix cache, copies on the
+    /// device. Between two steps.
+    pub fn forget(&mut self, subject: &BTreeSet<Subject>) {
+        for subject in subject {
+            self.scheduler.forget(subject);
+        }
+        if !subject.is_empty() {
+            self.runner.forget();
+        }
     }
 
     /// Ends everything with `error`.

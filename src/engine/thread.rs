@@ -1,5 +1,6 @@
 //! The engine's thread and the handle to it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,6 +19,7 @@ use super::request::{EngineRequest, Payer, SequenceError, SubmitError};
 use super::runner::Runner;
 use super::sequence::Sequence;
 use super::step::{Engine, StepOutcome};
+use super::subject::Subject;
 use super::wait::block_on;
 
 /// A step that takes longer than this makes the engine count as dead.
@@ -99,6 +101,8 @@ struct Shared {
     /// As of the last step.
     stats: Mutex<EngineStats>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Who is to be forgotten before the next step; 32 bytes for each deletion since the last one.
+    forgotten: Mutex<BTreeSet<Subject>>,
 }
 
 impl EngineHandle {
@@ -190,6 +194,13 @@ impl EngineHandle {
         self.shared.phase() != ENDED && !self.shared.is_stuck()
     }
 
+    /// Ends what runs or waits of `subject`, and takes all that it has left out of the prefix cache and off the
+    /// device, within a step. What is submitted after this is not concerned. Never blocks.
+    pub fn forget(&self, subject: Subject) {
+        self.shared.lock_forgotten().insert(subject);
+        self.shared.wake.notify_one();
+    }
+
     /// Takes no more requests; those that run or wait go on.
     pub fn drain(&self) {
         self.shared.advance_to(DRAINING);
@@ -213,7 +224,10 @@ impl EngineHandle {
 fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: &Shared) {
     let mut submitting = true;
     loop {
+        // In this order: what was submitted before somebody was to be forgotten is here by then.
+        let forgotten = std::mem::take(&mut *shared.lock_forgotten());
         submitting &= receive(&mut engine, &mut commands);
+        engine.forget(&forgotten);
         if shared.phase() >= STOPPING {
             break;
         }
@@ -318,6 +332,7 @@ impl Shared {
                 ..EngineStats::default()
             }),
             thread: Mutex::new(None),
+            forgotten: Mutex::default(),
         }
     }
 
@@ -363,6 +378,13 @@ impl Shared {
         stats.waiting = counts.waiting;
         stats.held = counts.held;
         stats
+    }
+
+    /// No code panics under this lock, and a set is whole between two calls.
+    fn lock_forgotten(&self) -> std::sync::MutexGuard<'_, BTreeSet<Subject>> {
+        self.forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_thread(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {

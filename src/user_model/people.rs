@@ -59,6 +59,13 @@ impl People {
         prompt
     }
 
+    /// Keeps no computed prompt of `user` any more.
+    pub fn forget(&self, user: &UserKey) {
+        if let Some(row) = self.rows.get(user) {
+            self.recent().remove(*row);
+        }
+    }
+
     /// The tables.
     pub fn model(&self) -> &UserModel {
         &self.model
@@ -88,6 +95,12 @@ impl Recent {
         *used = self.clock;
         self.by_use.insert(self.clock, row);
         Some(prompt.clone())
+    }
+
+    fn remove(&mut self, row: usize) {
+        if let Some((_, used)) = self.prompts.remove(&row) {
+            self.by_use.remove(&used);
+        }
     }
 
     fn insert(&mut self, row: usize, prompt: SoftPrompt, capacity: usize) {
@@ -182,6 +195,18 @@ mod tests {
             "a dropped prompt comes back"
         );
         assert_eq!(n_kept(&people), 2);
+    }
+
+    #[test]
+    fn whoever_is_forgotten_is_not_kept() {
+        let people = people(CACHE_BYTES);
+        let ask = |user| people.soft_prompt(Some(&key("default", user)));
+        let (a, b) = (ask("a"), ask("b"));
+        people.forget(&key("default", "a"));
+        people.forget(&key("default", "nobody"));
+        assert_eq!(n_kept(&people), 1);
+        assert!(same(&b, &ask("b")), "others are");
+        assert!(!same(&a, &ask("a")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::support::bundles::{base, contents};
 use crate::support::http::{post, Reply};
 use crate::support::runner::HIDDEN;
 use crate::support::socket::until;
-use crate::support::TestServer;
+use crate::support::{person, TestServer};
 
 fn preference(user: &str, chosen: &str) -> Value {
     json!({"user": user, "chosen": chosen, "rejected": "coffee",
@@ -160,7 +160,9 @@ async fn an_answer_to_somebody_who_was_deleted_meanwhile_is_not_kept() {
         let router = server.router.clone();
         let reply = server.state.tasks.spawn(Reply::read(router, asked));
         until("the first step", || server.gate.is_reached()).await;
-        server.delete("/v1/users/alice").await;
+        // The store alone: an engine that is told ends the answer, which may be whole by then.
+        let store = server.state.versions.store();
+        store.erase_user(&person("alice"), 0).unwrap();
         server.gate.open();
         let reply = reply.await.unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
@@ -180,4 +182,62 @@ async fn an_answer_to_somebody_who_was_deleted_meanwhile_is_not_kept() {
         let line = "attune_completions_to_keep_total{outcome=\"user_deleted\"} 1";
         assert!(metrics.text().contains(line), "{}", metrics.text());
     }
+}
+
+/// What alice and bob are being told when alice is deleted; the gate is closed.
+async fn being_answered(
+    server: &TestServer,
+    stream: bool,
+) -> [impl std::future::Future<Output = Reply>; 2] {
+    server.gate.close();
+    let ask = |user: &str| {
+        let body = json!({"model": "attune", "user": user, "temperature": 0, "stream": stream,
+            "messages": [{"role": "user", "content": "hi"}]});
+        let reply = Reply::read(server.router.clone(), post("/v1/chat/completions", &body));
+        let reply = server.state.tasks.spawn(reply);
+        async move { reply.await.unwrap() }
+    };
+    let alice = ask("alice");
+    until("the first step", || server.gate.is_reached()).await;
+    let bob = ask("bob");
+    until("bob's answer", || server.state.engine.stats().waiting == 1).await;
+    [alice, bob]
+}
+
+#[tokio::test]
+async fn the_answers_of_whoever_is_deleted_end_and_those_of_others_do_not() {
+    for stream in [false, true] {
+        let server = TestServer::promoted();
+        let [alice, bob] = being_answered(&server, stream).await;
+        server.delete("/v1/users/alice").await;
+        server.gate.open();
+        let (alice, bob) = (alice.await, bob.await);
+        assert_eq!(bob.status, 200, "{}", bob.text());
+        assert!(!bob.text().contains("user_deleted"), "{}", bob.text());
+        assert!(alice.text().contains("user_deleted"), "{}", alice.text());
+        if stream {
+            assert!(bob.text().ends_with("data: [DONE]\n\n"), "{}", bob.text());
+        } else {
+            let error = alice.error();
+            assert_eq!((error.0, error.2.as_deref()), (409, Some("user_deleted")));
+            assert_eq!(alice.header("x-should-retry"), "false");
+        }
+        server.until_idle().await;
+        // What they ask from now on is answered, as a stranger's.
+        assert_eq!(row(&server).await, "generic");
+    }
+}
+
+/// The body of a chat comes while its person is deleted: their rows are not used, whoever computed them first.
+#[tokio::test]
+async fn a_chat_that_began_before_a_deletion_is_not_answered_after_it() {
+    let server = TestServer::promoted();
+    let body = json!({"model": "attune", "user": "alice", "temperature": 0,
+        "messages": [{"role": "user", "content": "hi"}]});
+    let (sender, rest, reply) = begun(&server, "/v1/chat/completions", &body).await;
+    server.delete("/v1/users/alice").await;
+    sender.send(rest).await.unwrap();
+    drop(sender);
+    let error = reply.await.unwrap().error();
+    assert_eq!((error.0, error.2.as_deref()), (409, Some("user_deleted")));
 }

@@ -69,6 +69,7 @@ pub fn greedy(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
         payer: Payer::default(),
+        subject: None,
         limits: TimeLimits::default(),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use attune::engine::block_hash::{BlockHash, CacheSalt, Row};
 use attune::engine::block_manager::{BlockId, BlockManager};
 use attune::engine::request::EngineRequest;
+use attune::engine::subject::Subject;
 use proptest::prelude::*;
 
 use crate::driver::{config, request, soft, Driver};
@@ -18,6 +19,10 @@ fn hash(chain: u32, i: usize) -> BlockHash {
     })
 }
 
+fn person(n: u8) -> Subject {
+    Subject::of(&[&[n]])
+}
+
 fn salt(n: u8) -> CacheSalt {
     CacheSalt::of(&[&[n]])
 }
@@ -29,6 +34,8 @@ struct Naive {
     known: HashMap<BlockHash, BlockId>,
     /// Blocks without holders, by when they were released.
     released: Vec<BlockId>,
+    /// Who published what.
+    subject: HashMap<BlockId, u8>,
 }
 
 impl Naive {
@@ -54,6 +61,7 @@ impl Naive {
         } else {
             assert_eq!(block, cached[0], "the one released first goes first");
             self.known.retain(|_, b| *b != block);
+            self.subject.remove(&block);
             self.released.remove(0);
         }
     }
@@ -73,6 +81,10 @@ enum Op {
     Publish {
         table: usize,
         block: usize,
+        subject: u8,
+    },
+    Forget {
+        subject: u8,
     },
     Release {
         table: usize,
@@ -87,7 +99,12 @@ fn any_op() -> impl Strategy<Value = Op> {
             spare
         }),
         (0..8usize).prop_map(|table| Op::Grow { table }),
-        (0..8usize, 0..6usize).prop_map(|(table, block)| Op::Publish { table, block }),
+        (0..8usize, 0..6usize, 0..3u8).prop_map(|(table, block, subject)| Op::Publish {
+            table,
+            block,
+            subject
+        }),
+        (1..3u8).prop_map(|subject| Op::Forget { subject }),
         (0..8usize).prop_map(|table| Op::Release { table }),
     ]
 }
@@ -133,17 +150,24 @@ fn apply(op: &Op, manager: &mut BlockManager, naive: &mut Naive) {
             }
             None => assert_eq!(naive.held().len(), n_blocks),
         },
-        Op::Publish { table, block } if table < naive.tables.len() => {
+        Op::Publish {
+            table,
+            block,
+            subject,
+        } if table < naive.tables.len() => {
             let (chain, blocks) = &naive.tables[table];
             let Some(id) = blocks.get(block).copied() else {
                 return;
             };
             let hash = hash(*chain, block);
-            manager.publish(id, hash);
+            // 0 is nobody's.
+            manager.publish(id, hash, (subject > 0).then(|| person(subject)));
             if !naive.known.contains_key(&hash) && !naive.is_known(id) {
                 naive.known.insert(hash, id);
+                naive.subject.insert(id, subject);
             }
         }
+        Op::Forget { subject } => forget(subject, manager, naive),
         Op::Release { table } if table < naive.tables.len() => {
             let (_, blocks) = naive.tables.remove(table);
             manager.release(&blocks);
@@ -155,6 +179,23 @@ fn apply(op: &Op, manager: &mut BlockManager, naive: &mut Naive) {
             }
         }
         _ => {}
+    }
+}
+
+/// Nothing that this person has published is found, and everything else is.
+fn forget(subject: u8, manager: &mut BlockManager, naive: &mut Naive) {
+    manager.forget(&person(subject));
+    let theirs = naive.subject.iter().filter(|(_, of)| **of == subject);
+    let theirs: BTreeSet<BlockId> = theirs.map(|(id, _)| *id).collect();
+    naive.known.retain(|_, id| !theirs.contains(id));
+    naive.released.retain(|id| !theirs.contains(id));
+    naive.subject.retain(|id, _| !theirs.contains(id));
+    let known: BTreeSet<BlockHash> = naive.known.keys().copied().collect();
+    for hash in (0..3).flat_map(|chain| (0..6).map(move |i| hash(chain, i))) {
+        assert_eq!(
+            !manager.match_prefix(&[hash]).is_empty(),
+            known.contains(&hash)
+        );
     }
 }
 

@@ -45,6 +45,7 @@ pub enum End {
     Deadline,
     Stalled,
     ShuttingDown,
+    Forgotten,
     Other,
     /// No last event yet.
     Open,
@@ -183,6 +184,7 @@ impl Reader {
                     SequenceError::NotFinite => End::NotFinite,
                     SequenceError::Step(_) => End::Step,
                     SequenceError::ShuttingDown => End::ShuttingDown,
+                    SequenceError::Forgotten => End::Forgotten,
                     SequenceError::Deadline(_) => End::Deadline,
                     SequenceError::Stalled(_) => End::Stalled,
                     SequenceError::KvExhausted => End::Other,
@@ -227,6 +229,7 @@ pub fn request(prompt: &[u32], max_tokens: usize) -> EngineRequest {
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
         payer: Payer::default(),
+        subject: None,
         limits: TimeLimits::default(),
     }
 }

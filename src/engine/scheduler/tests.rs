@@ -34,6 +34,7 @@ fn with_one_stalled(clock: &Clock) -> (Scheduler, Answer) {
         ignore_eos: true,
         cache_salt: CacheSalt::default(),
         payer: Payer::default(),
+        subject: None,
         limits: TimeLimits::default(),
     };
     let hold = intake.hold(&request.payer, 1).unwrap();

@@ -338,6 +338,7 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
         ignore_eos: false,
         cache_salt: CacheSalt::default(),
         payer: Payer::default(),
+        subject: None,
         limits: TimeLimits::default(),
     }
 }

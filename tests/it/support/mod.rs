@@ -248,7 +248,7 @@ fn adapter(version: &str, name: Option<&str>) -> Adapter {
     }
 }
 
-fn person(id: &str) -> UserKey {
+pub fn person(id: &str) -> UserKey {
     UserKey {
         tenant: Tenant::default(),
         user: UserId::new(id).unwrap(),

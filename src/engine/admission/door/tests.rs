@@ -20,6 +20,7 @@ pub(crate) fn request(rows: usize, max_tokens: usize) -> EngineRequest {
         end_ids: Arc::from([2]),
         ignore_eos: false,
         cache_salt: CacheSalt::default(),
+        subject: None,
         payer: Payer::default(),
         limits: TimeLimits::default(),
     }
