@@ -1,10 +1,12 @@
 //! Whole runs against a fake server whose delays, tokens and errors are known.
 
 mod binary;
+mod fake_app;
 mod fake_learner;
 mod fake_preferences;
 mod fake_server;
 mod learn;
+mod mix;
 mod preferences;
 
 use std::future::{pending, ready};
