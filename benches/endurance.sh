@@ -25,7 +25,7 @@ trap 'rm -rf "$data"' EXIT
 # In the place of $PORT loadtest puts a free one.
 case "$model" in
 scripted)
-    server="$BIN/examples/scripted_server --port \$PORT --data-dir $data/attune --no-demo --offer 3"
+    server="$BIN/examples/scripted_server --port \$PORT --data-dir $data/attune --no-demo --forget-within 20 --offer 3"
     bundles=scripted-0,scripted-1,scripted-2
     # So slow that the script, and not HTTP, is what a server of ten times the requests runs out of.
     [ "$what" != overload ] || server="$server --health-port \$HEALTH_PORT --step-micros 10000 --row-micros 500"
@@ -39,7 +39,7 @@ real)
         "$BIN/attune" adapter import "$data/$name" --name "$name" --n-user-tokens 10 --users "$users" \
             --out "$data/attune/bundles/$name" >/dev/null
     done
-    server="$BIN/attune serve --port \$PORT --data-dir $data/attune --no-demo"
+    server="$BIN/attune serve --port \$PORT --data-dir $data/attune --no-demo --forget-within 60"
     bundles=one,two,three
     ;;
 *)
