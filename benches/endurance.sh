@@ -14,7 +14,9 @@ shift 2
 profile="${PROFILE:-release}"
 flag=(--profile "$profile")
 if [ -z "${BIN:-}" ]; then
-    cargo build --locked "${flag[@]}" -p attune -p loadtest --bins --examples
+    # Apart, as `cargo test` builds them: together they would want other features of what both use.
+    cargo build --locked "${flag[@]}" -p attune --bins --examples
+    cargo build --locked "${flag[@]}" -p loadtest
     folder="$profile"
     [ "$profile" != dev ] || folder=debug
     BIN="${CARGO_TARGET_DIR:-target}/$folder"
