@@ -154,7 +154,7 @@ fn whoever_was_deleted_is_not_learned_from_older_files() {
     assert_eq!(users, ["here", "here"]);
     assert_eq!(data.counts.dropped_deleted, 1);
     // Who comes back has a new beginning.
-    prefer(&store, 6, Some("gone"));
+    prefer(&store, 8, Some("gone"));
     let files = [files[0].clone(), folder.write("next.jsonl", export(&store))];
     let data = read(&files).unwrap();
     assert_eq!((data.counts.kept, data.counts.dropped_deleted), (3, 1));
@@ -230,13 +230,13 @@ fn an_older_snapshot_does_not_bring_back_whom_a_newer_one_forgot() {
     let old = folder.write("old.jsonl", export(&store));
     store.erase_user(&key("gone"), 5).unwrap();
     store.erase_user(&key("back"), 5).unwrap();
-    prefer(&store, 6, Some("back"));
+    prefer(&store, 8, Some("back"));
     let new = folder.write("new.jsonl", export(&store));
     let data = read(&[old, new]).unwrap();
     let chosen: Vec<&str> = data.pairs.iter().map(|p| p.chosen.as_str()).collect();
-    assert_eq!(chosen, ["yes 2", "yes 6"]);
+    assert_eq!(chosen, ["yes 2", "yes 8"]);
     assert_eq!(data.counts.dropped_deleted, 2);
     assert!(data.ages.deleted_since(&key("gone"), DataUntil::UnixMs(5)));
-    assert!(!data.ages.deleted_since(&key("gone"), DataUntil::UnixMs(6)));
+    assert!(!data.ages.deleted_since(&key("gone"), DataUntil::UnixMs(7)));
     assert!(!data.ages.deleted_since(&key("here"), DataUntil::Unknown));
 }
