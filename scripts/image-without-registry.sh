@@ -77,7 +77,7 @@ bases() {
 digest() { buildah inspect --type image --format '{{.FromImageDigest}}' "$1"; }
 
 build() { # pinned, as in a release: the images are named by their digests
-    buildah build --isolation chroot --layers --tag attune \
+    buildah build --isolation chroot --format docker --layers --tag attune \
         --build-arg BUILD_IMAGE="localhost/attune-build-base@$(digest attune-build-base)" \
         --build-arg RUNTIME_IMAGE="localhost/attune-runtime-base@$(digest attune-runtime-base)" \
         . >"$dir/build.log" 2>&1 || { tail -n 40 "$dir/build.log" >&2; return 1; }
