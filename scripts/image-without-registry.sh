@@ -89,11 +89,14 @@ ask() { # as the head of the Dockerfile says, with a key, for the image listens 
     key="$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')"
     printf '{"keys": [{"name": "check", "sha256": "%s"}]}' "$(printf %s "$key" | sha256sum | cut -d ' ' -f 1)" >"$dir/keys.json"
     chmod 644 "$dir/keys.json"
-    # The entry point and the command of the image; `buildah run` takes neither by itself.
+    # The entry point and the command of the image; `buildah run` takes neither by itself. A job of its own, so
+    # that what ends it ends the server below buildah, too.
+    set -m
     buildah run --isolation chroot --env ATTUNE_PORT="$port" --env ATTUNE_API_KEYS=/etc/attune/keys.json \
         --volume "$dir/keys.json:/etc/attune/keys.json:ro" "$container" -- attune serve >"$dir/serve.log" 2>&1 &
     pid=$!
-    trap 'kill "$pid" 2>/dev/null || true' EXIT
+    set +m
+    trap 'kill -- "-$pid" 2>/dev/null || true' EXIT
     until curl --silent --fail --output /dev/null "http://127.0.0.1:$port/readyz"; do
         kill -0 "$pid" 2>/dev/null || { cat "$dir/serve.log" >&2; return 1; }
         sleep 1
@@ -104,7 +107,7 @@ ask() { # as the head of the Dockerfile says, with a key, for the image listens 
              "messages": [{"role": "user", "content": "What is the capital of France?"}]}')"
     printf '%s\n' "$answer" | tee "$dir/answer.json"
     case "$answer" in *'"finish_reason"'*) ;; *) echo "$0: that is no answer" >&2; return 1 ;; esac
-    kill "$pid"
+    kill -- "-$pid"
     wait "$pid" || true
     trap - EXIT
     buildah rm "$container" >/dev/null
