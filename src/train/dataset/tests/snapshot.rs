@@ -230,11 +230,11 @@ fn an_older_snapshot_does_not_bring_back_whom_a_newer_one_forgot() {
     let old = folder.write("old.jsonl", export(&store));
     store.erase_user(&key("gone"), 5).unwrap();
     store.erase_user(&key("back"), 5).unwrap();
-    prefer(&store, 8, Some("back"));
+    prefer(&store, 20, Some("back"));
     let new = folder.write("new.jsonl", export(&store));
     let data = read(&[old, new]).unwrap();
     let chosen: Vec<&str> = data.pairs.iter().map(|p| p.chosen.as_str()).collect();
-    assert_eq!(chosen, ["yes 2", "yes 8"]);
+    assert_eq!(chosen, ["yes 2", "yes 20"]);
     assert_eq!(data.counts.dropped_deleted, 2);
     assert!(data.ages.deleted_since(&key("gone"), DataUntil::UnixMs(5)));
     assert!(!data.ages.deleted_since(&key("gone"), DataUntil::UnixMs(7)));
