@@ -25,11 +25,11 @@ use crate::support::{Setup, TestServer};
 
 const ADAPTERS: &str = "/v1/admin/adapters";
 const ALIASES: &str = "/v1/admin/aliases";
-const GONE: &str = "alice-7f3a9c";
-const STAYS: &str = "bob-51d20e";
+pub const GONE: &str = "alice-7f3a9c";
+pub const STAYS: &str = "bob-51d20e";
 
 /// The offsets of a person, by which their rows are known: what the script reads of them is 0.
-fn rows(person: f32) -> Vec<f32> {
+pub fn rows(person: f32) -> Vec<f32> {
     let row = [0.0, person + 0.015625, -person, person / 3.0];
     [row, row].concat()
 }
@@ -54,7 +54,7 @@ fn contents(says: usize) -> BundleContents {
     }
 }
 
-async fn installed(server: &TestServer, says: usize) -> AdapterVersion {
+pub async fn installed(server: &TestServer, says: usize) -> AdapterVersion {
     let name = format!("run-{says}");
     let version = publish::write(&server.bundles().join(&name), &contents(says)).unwrap();
     let reply = server.install(&name).await;
@@ -62,7 +62,7 @@ async fn installed(server: &TestServer, says: usize) -> AdapterVersion {
     version
 }
 
-async fn forget(server: &TestServer) -> Vec<Value> {
+pub async fn forget(server: &TestServer) -> Vec<Value> {
     let reply = server.post("/v1/admin/forget", &json!({})).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     reply.json()["data"].as_array().unwrap().clone()
@@ -81,7 +81,7 @@ async fn alias(server: &TestServer, name: &str) -> Value {
     entries.find(|a| a["alias"] == name).unwrap().clone()
 }
 
-async fn row(server: &TestServer, model: &str, user: &str) -> (String, String) {
+pub async fn row(server: &TestServer, model: &str, user: &str) -> (String, String) {
     let ask = json!({"model": model, "user": user, "temperature": 0,
         "messages": [{"role": "user", "content": "hi"}]});
     let reply = server.post("/v1/chat/completions", &ask).await;
@@ -91,7 +91,7 @@ async fn row(server: &TestServer, model: &str, user: &str) -> (String, String) {
 }
 
 /// The files below `dir` that hold one of `needles`.
-fn holding(dir: &Path, needles: &[&[u8]]) -> Vec<PathBuf> {
+pub fn holding(dir: &Path, needles: &[&[u8]]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -111,7 +111,7 @@ fn holding(dir: &Path, needles: &[&[u8]]) -> Vec<PathBuf> {
     found
 }
 
-fn bytes_of(rows: &[f32]) -> Vec<u8> {
+pub fn bytes_of(rows: &[f32]) -> Vec<u8> {
     rows.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 

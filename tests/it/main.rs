@@ -27,6 +27,7 @@ mod api_replay;
 mod api_sdk;
 mod api_slow_readers;
 mod api_users;
+mod forget_everywhere;
 mod forget_versions;
 mod forgetting;
 mod key_command;
