@@ -156,3 +156,40 @@ fn a_fit_neither_renews_rows_nor_brings_anybody_back() {
     );
     assert!(row(new, 4).iter().any(|v| *v != 0.0));
 }
+
+/// A turn of the loop begins at the base model with what is recorded then. So nothing of whoever was deleted before
+/// it is left in what all share, either: it is the turn of a world in which they never were.
+#[test]
+fn a_run_after_a_deletion_is_that_of_a_world_without_the_person() {
+    let bench = Bench::new();
+    let with_ann = store(&bench);
+    let run = |store: &Store, out: &str| {
+        let data = export(store, &bench, &format!("{out}.jsonl"));
+        published(bench.run(out, &["--data", &data], &never()));
+        let contents = bench.contents(out);
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let tensors = contents.tensors.iter();
+        let tensors: Vec<_> = tensors
+            .map(|(name, tensor)| (name.clone(), bits(&tensor.values)))
+            .collect();
+        let users = contents.manifest.users.iter();
+        let users: Vec<_> = users.map(|u| (u.user.clone(), u.row)).collect();
+        (users, tensors)
+    };
+    let before = run(&with_ann, "before");
+    with_ann.erase_user(&key("ann"), 3000).unwrap();
+    let after = run(&with_ann, "after");
+    let without_ann = Store::open(&bench.path("another"), 0).unwrap();
+    (1010..1020).for_each(|at| prefer(&without_ann, "bob", at));
+    assert_eq!(after, run(&without_ann, "never"));
+    let lora = |(_, tensors): &(_, Vec<(String, Vec<u32>)>)| {
+        let mut named = tensors.iter();
+        named.find(|(name, _)| name.contains("lora_B")).cloned()
+    };
+    assert!(lora(&before).is_some());
+    assert_ne!(
+        lora(&before),
+        lora(&after),
+        "what she preferred was learned"
+    );
+}
