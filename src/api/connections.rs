@@ -1,7 +1,7 @@
 //! Connections of one listener.
 //!
 //! There are places for so many. Where they are taken, a new connection gets that of the oldest one that has not
-//! sent a whole request yet: a crowd that only connects keeps nobody out. Where all have sent one, a few more
+//! sent the headers of a request yet: a crowd that only connects keeps nobody out. Where all have sent one, a few more
 //! are let in behind them, for health checks: those that come last of all, whatever the others do. Such a
 //! connection takes a place when one gets free, and until then anything else that it asks is a 503.
 
