@@ -69,8 +69,13 @@ impl LoopConfig {
         train.clip_equal_pairs.get_or_insert(CLIP_EQUAL_PAIRS);
         train.holdout.get_or_insert(HOLDOUT);
         train.test.get_or_insert(TEST);
+        let train = TrainConfig::new(&train)?;
+        if train.settings.test == 0.0 {
+            let text = "a loop compares versions on pairs that it sets aside: give a share above 0, such as 0.2";
+            return Err(problem("--test", text));
+        }
         Ok(Self {
-            train: TrainConfig::new(&train)?,
+            train,
             alias: alias.map_err(|e| problem("--alias", e.to_string()))?,
             margin: share("--margin", raw.margin)?,
             chance: within("--chance", raw.chance, 1e-9..=1.0)?,
@@ -103,4 +108,42 @@ fn judge(raw: &Loop) -> Result<Option<JudgeSettings>, ConfigError> {
         })
     };
     raw.judge.as_ref().map(settings).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        raw: Loop,
+    }
+
+    /// What a loop compares on must be there, and not what chose the candidate.
+    #[test]
+    fn a_loop_sets_pairs_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().to_str().unwrap();
+        let config = |more: &[&str]| {
+            let arguments = ["loop", "--once", "--data-dir", data];
+            let typed = Typed::parse_from(arguments.iter().chain(more));
+            LoopConfig::new(&typed.raw, |dir| [dir.join("snapshot"), dir.join("run")])
+        };
+        assert_eq!(config(&[]).unwrap().train.settings.test, TEST);
+        let some = config(&["--test", "0.01"]).unwrap();
+        assert_eq!(some.train.settings.test, 0.01);
+        let file = dir.path().join("loop.toml");
+        std::fs::write(&file, "test = 0.0").unwrap();
+        let file = file.to_str().unwrap();
+        for none in [["--test", "0"], ["--config", file]] {
+            let error = config(&none).unwrap_err().to_string();
+            assert!(
+                error.starts_with("--test") && error.contains("0.2"),
+                "{error}"
+            );
+        }
+    }
 }

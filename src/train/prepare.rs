@@ -39,7 +39,7 @@ pub struct Prepared {
     pub train: Vec<IdPair>,
     /// Pairs to evaluate on.
     pub held_out: Vec<HeldOutPair>,
-    /// Pairs for the last evaluation; none: it is on those above.
+    /// Pairs for the last evaluation; none: it is on those above, except in the loop.
     pub test: Vec<HeldOutPair>,
     /// What stands in front of prompts.
     pub front: Front,

@@ -144,6 +144,7 @@ fn what_a_loop_cannot_use_is_named() {
         (vec!["--judge", " "], "--judge"),
         (vec!["--judge-timeout", "0"], "--judge-timeout"),
         (vec!["--judge-prompts", "0"], "--judge-prompts"),
+        (vec!["--test", "0"], "--test"),
         (vec!["--out", "x"], "--out"),
         (vec!["--snapshot", "x"], "--snapshot"),
         (vec!["--resume"], "--resume"),

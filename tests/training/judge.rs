@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use attune::config::train::TrainCommand;
 use attune::config::training::TrainConfig;
+use attune::train::dataset::split::SplitSecret;
 use attune::train::evaluate::{AnswersCompared, Evaluation};
 use attune::train::judge::JudgeSettings;
 use attune::train::rival::{Rival, REFERENCE};
 use attune::train::run::{run, Outcome};
+use attune::train::settings::Settings;
+use serde_json::json;
 
 use crate::{never, parse, place, Bench};
 
@@ -121,4 +124,40 @@ fn a_run_that_is_told_to_stop_asks_no_further() {
         let outcome = running.join().unwrap();
         assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
     });
+}
+
+/// Pairs that chose the best state of a candidate do not say whether it may answer: a turn of the loop, which has a
+/// secret, compares nothing where nothing was set aside. A run by hand evaluates on what it held out.
+#[test]
+fn a_turn_does_not_judge_on_pairs_that_chose_its_candidate() {
+    let bench = Bench::new();
+    // Copies are trained on, so each pair has words of its own.
+    let line = |n: usize| {
+        let pair = json!({"user": format!("user-{}", n % 3), "prompt": format!("Q {n}?"), "chosen": "yes", "rejected": "no"});
+        format!("{pair}\n")
+    };
+    let data = bench.path("own-words.jsonl");
+    fs::write(&data, (0..24).map(line).collect::<String>()).unwrap();
+    let evaluated = |out: &str, split_secret| {
+        let more = ["--max-steps", "4", "--data", data.to_str().unwrap()];
+        let mut arguments = bench.arguments(out, &more);
+        arguments.insert(0, "attune-train".into());
+        let TrainCommand::Pdpo(raw) = parse(&arguments) else {
+            panic!("not pdpo")
+        };
+        let config = TrainConfig::new(&raw).unwrap();
+        let settings = Settings {
+            split_secret,
+            ..config.settings.clone()
+        };
+        let stop = never();
+        let mut place = place(&config, &stop);
+        place.against = vec![Rival::Reference];
+        match run(&settings, &place).unwrap() {
+            Outcome::Published { evaluation, .. } => evaluation.is_some(),
+            other @ Outcome::Stopped { .. } => panic!("{other:?}"),
+        }
+    };
+    assert!(evaluated("by-hand", None));
+    assert!(!evaluated("turn", Some(SplitSecret([9; 32]))));
 }

@@ -27,7 +27,7 @@ pub struct PairWork<'a> {
     learner: Learner<'a>,
     train: Vec<IdPair>,
     held_out: Vec<HeldOutPair>,
-    /// For the last evaluation; none: it is on those above.
+    /// For the last evaluation; none: it is on those above, except in the loop.
     test: Vec<HeldOutPair>,
     order: Order,
     means: Means,
@@ -102,6 +102,15 @@ impl<'a> PairWork<'a> {
             map.write(&self.run.place.out.join(heat_map::file_name(number)))?;
         }
         Ok(())
+    }
+
+    /// Pairs for the last evaluation: what was set aside for it, or else what was held out. Those chose the best
+    /// state, so they say nothing to a turn of the loop, which has a secret: it is told that there are none.
+    fn judged_by(&self) -> &[HeldOutPair] {
+        match (&self.test[..], self.run.settings.split_secret) {
+            ([], None) => &self.held_out,
+            (test, _) => test,
+        }
     }
 
     fn score(
@@ -230,10 +239,7 @@ impl Work for PairWork<'_> {
 
     fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {
         let run = self.run;
-        let pairs = match &self.test[..] {
-            [] => &self.held_out,
-            test => test,
-        };
+        let pairs = self.judged_by();
         if pairs.is_empty() {
             return Ok(Judged::Nothing);
         }
