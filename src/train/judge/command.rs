@@ -51,6 +51,8 @@ pub struct Judge<'a> {
 #[derive(Debug, Deserialize)]
 struct Vote {
     id: u64,
+    // Null is neither; a line without it is no vote.
+    #[serde(deserialize_with = "Option::deserialize")]
     vote: Option<Side>,
 }
 
@@ -126,6 +128,19 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// `sh -c command` between two pipes.
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", command])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        // Of `attune loop`: it opens the server to whoever has it.
+        .env_remove("ATTUNE_API_KEY");
+    shell
+}
+
 /// The process.
 #[derive(Debug)]
 struct Running {
@@ -136,12 +151,7 @@ struct Running {
 
 impl Running {
     fn start(command: &str) -> std::io::Result<Self> {
-        let mut child = Command::new("sh")
-            .args(["-c", command])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+        let mut child = shell(command).spawn()?;
         let (questions, to_write) = mpsc::sync_channel(1);
         let (read, votes) = mpsc::sync_channel(AHEAD);
         // A pipe that is full, or that nothing comes out of, must hold up a thread that nobody waits for. Both
@@ -160,8 +170,11 @@ impl Running {
     /// Sends a line and waits for one.
     fn ask(&self, line: String, until: Instant) -> Result<Vec<u8>, String> {
         let ended = || "it ended, or a line of it was too long".to_owned();
-        // The last question was answered, so that it was taken.
-        self.questions.send(line).map_err(|_| ended())?;
+        // A judge that reads took the last question before it answered, so that there is room for this one.
+        self.questions.try_send(line).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => "it does not read its questions".to_owned(),
+            mpsc::TrySendError::Disconnected(_) => ended(),
+        })?;
         let left = until.saturating_duration_since(Instant::now());
         self.votes.recv_timeout(left).map_err(|error| match error {
             mpsc::RecvTimeoutError::Timeout => "it took too long".to_owned(),
@@ -263,6 +276,8 @@ for line in sys.stdin:
             "echo '{\"id\": 1, \"vote\": \"c\"}'",
             "echo '{\"id\": 2, \"vote\": \"a\"}'",
             "echo '{\"vote\": \"a\"}'",
+            // A tie is said by null, not by leaving it out.
+            "echo '{\"id\": 1}'",
             "echo",
             "printf '{\"id\": 1, \"vote\": \"a\"}'",
             "head -c 100000 /dev/zero; echo",
@@ -293,6 +308,31 @@ for line in sys.stdin:
             .map(|_| every_second.ask(&[], ["a", "b"]).is_some())
             .collect();
         assert_eq!(votes, [true, false].repeat(4));
+    }
+
+    /// Votes that nobody can have thought about: what is asked fills the pipe, and is not waited for.
+    #[test]
+    fn one_that_votes_without_reading_holds_nothing_up() {
+        let (done, votes) = mpsc::channel();
+        thread::spawn(move || {
+            let settings = judge(
+                "n=0; while :; do n=$((n+1)); echo \"{\\\"id\\\": $n, \\\"vote\\\": \\\"a\\\"}\"; done",
+            );
+            let mut blind = Judge::new(&settings);
+            let more_than_a_pipe_holds = "word ".repeat(50_000);
+            let mut ask = || blind.ask(&[], [&more_than_a_pipe_holds, "b"]);
+            let _ = done.send([ask(), ask(), ask()]);
+        });
+        let votes = votes.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(votes[2], None, "one is being written, one waits: {votes:?}");
+    }
+
+    /// The key would let it promote what it likes.
+    #[test]
+    fn it_does_not_get_the_key_of_the_server() {
+        let shell = shell("true");
+        let mut changed = shell.get_envs();
+        assert!(changed.any(|(name, value)| name == "ATTUNE_API_KEY" && value.is_none()));
     }
 
     /// Nothing of a judge that hangs is left, its children included.
