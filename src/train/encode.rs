@@ -107,6 +107,8 @@ pub struct EncodeCounts {
     pub replies_cut: u64,
     /// Left out: both replies have the same ids, mostly because of a cut.
     pub dropped_identical: u64,
+    /// Left out: a text that the model's tokenizer or template refuses.
+    pub dropped_refused: u64,
     /// The longest sequence: BOS, prompt and the longer reply.
     pub longest: usize,
 }
@@ -150,27 +152,35 @@ impl<'a> Encoder<'a> {
         self.end
     }
 
-    /// Encodes the pairs at `indices`, in that order.
+    /// Encodes the pairs at `indices`, in that order. One whose text is refused is left out: it may be anybody's
+    /// of a snapshot, which nobody can mend, and must not stop the others.
     ///
     /// # Errors
-    /// As [`Encoder::encode`], for the first pair that fails.
+    /// Messages without a template.
     pub fn encode_all(
         &self,
         pairs: &[Pair],
         indices: &[usize],
     ) -> Result<EncodedPairs, EncodeError> {
-        let encoded: Vec<Option<Encoded>> = indices
-            .par_iter()
-            .map(|&i| self.encode(&pairs[i]))
-            .collect::<Result<_, _>>()?;
+        let encode = |&i: &usize| self.encode(&pairs[i]);
+        let encoded: Vec<Result<Option<Encoded>, EncodeError>> =
+            indices.par_iter().map(encode).collect();
         let mut all = EncodedPairs::default();
         for (&index, encoded) in indices.iter().zip(encoded) {
-            let Some(encoded) = encoded else {
-                all.counts.dropped_identical += 1;
-                continue;
-            };
-            all.counts.add(self.bos, &encoded);
-            all.pairs.push((index, encoded));
+            match encoded {
+                Ok(Some(encoded)) => {
+                    all.counts.add(self.bos, &encoded);
+                    all.pairs.push((index, encoded));
+                }
+                Ok(None) => all.counts.dropped_identical += 1,
+                Err(EncodeError::Text { at, error }) => {
+                    if all.counts.dropped_refused == 0 {
+                        tracing::warn!(%at, %error, "a pair is left out; more may be, run.json counts them");
+                    }
+                    all.counts.dropped_refused += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(all)
     }
@@ -273,6 +283,7 @@ impl EncodeCounts {
         self.prompts_cut += more.prompts_cut;
         self.replies_cut += more.replies_cut;
         self.dropped_identical += more.dropped_identical;
+        self.dropped_refused += more.dropped_refused;
         self.longest = self.longest.max(more.longest);
     }
 

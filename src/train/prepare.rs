@@ -194,7 +194,9 @@ pub fn pairs_to_train_on(
 
 fn nothing_left() -> TrainError {
     TrainError::Data(
-        "no pair is left to train on: hold out less, or allow longer pairs by --max-length".into(),
+        "no pair is left to train on: hold out less, allow longer pairs by --max-length, or train a model whose \
+         template takes these messages"
+            .into(),
     )
 }
 

@@ -297,6 +297,7 @@ fn counts_say_what_was_cut_and_left_out() {
         prompts_cut: 1,
         replies_cut: 1,
         dropped_identical: 1,
+        dropped_refused: 0,
         longest: 6,
     };
     assert_eq!(all.counts, expected);
@@ -305,6 +306,26 @@ fn counts_say_what_was_cut_and_left_out() {
         1,
         "counts are part of reports"
     );
+}
+
+/// One that a model's template refuses, whoever sent it, does not stop the others.
+#[test]
+fn pairs_that_the_template_refuses_are_left_out() {
+    let (tokenizer, template) = tiny();
+    let encoder = Encoder::new(&tokenizer, Some(&template), 100, ROOM).unwrap();
+    let of = |role| Prompt::Messages(vec![message(role, "Hi")]);
+    let pairs = [
+        pair(of("king"), "a", "b"),
+        pair(of("user"), "a", "b"),
+        pair(of("king"), "c", "d"),
+    ];
+    let all = encoder.encode_all(&pairs, &[0, 1, 2]).unwrap();
+    let left: Vec<usize> = all.pairs.iter().map(|(i, _)| *i).collect();
+    assert_eq!(left, [1]);
+    assert_eq!((all.counts.pairs, all.counts.dropped_refused), (1, 2));
+    let mut joined = all.counts;
+    joined.join(&all.counts);
+    assert_eq!(joined.dropped_refused, 4);
 }
 
 #[test]
