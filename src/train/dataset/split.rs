@@ -4,8 +4,10 @@
 //! What is drawn is a *group*: the pairs of one interaction of one user, or one pair without an
 //! interaction. Where the data set itself says where a pair belongs ([`Pair::part`]), it goes there.
 //!
-//! Copies stay together, whoever sends them: what many accounts say in the same words would otherwise be
-//! learned from some of them and found right in the others.
+//! What is set aside for the last evaluation is drawn by texts alone, so that copies stay together, whoever sends
+//! them: what many accounts say in the same words would otherwise be learned from some of them and found right in
+//! the others. Where a secret draws, for data that comes from whoever likes to send it, that holds for what is held
+//! out, too. (Where many people vote on the same statements, as in a data set, all of them are copies.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -121,8 +123,8 @@ pub struct SplitCounts {
 
 /// Splits `pairs`. Every user with two groups or more keeps one in training and, if anything is
 /// to be held out, has one held out; so the share held out of users with few pairs is larger than
-/// `holdout`. (Where all that is held out of a user is a copy of what others are trained on, it is trained
-/// on.) Pairs of nobody in particular are drawn like those of one user, who is never unseen.
+/// `holdout`. (Where a secret draws, and all that is held out of a user is a copy of what others are trained
+/// on, it is trained on.) Pairs of nobody in particular are drawn like those of one user, who is never unseen.
 pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
     let ranks = Ranks { key: config.key };
     let mut split = Split::default();
@@ -154,7 +156,10 @@ pub fn split(pairs: &[Pair], config: &SplitConfig) -> Split {
             held_out.extend(split.divide(*user, groups, config.holdout, &ranks));
         }
     }
-    split.hold_out(pairs, held_out);
+    match config.key {
+        Key::Seed(_) => split.held_out.extend(held_out.into_iter().flatten()),
+        Key::Secret(_) => split.hold_out(pairs, held_out),
+    }
     // Digests differ, since repeats are left out when files are read.
     let Split {
         train,

@@ -171,11 +171,12 @@ fn copies_are_on_one_side() {
         interaction: conversation.map(|n| Interaction::Conversation([n; 32])),
         ..pair(Some(user), None, text)
     };
-    let config = |seed| {
-        SplitConfig::new(0.4, 0.0, seed)
+    let config = |seed: u8| {
+        SplitConfig::new(0.4, 0.0, 0)
             .unwrap()
             .with_test(0.4)
             .unwrap()
+            .with_secret(SplitSecret([seed; 32]))
     };
     let texts_are_apart = |pairs: &[Pair], seed| {
         let split = split(pairs, &config(seed));
@@ -213,6 +214,16 @@ fn copies_are_on_one_side() {
         }
     }
     assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+}
+
+/// In a data set everybody may have voted on the same statements: each user's votes are held out as usual.
+#[test]
+fn by_a_seed_what_others_say_too_is_held_out() {
+    let pairs: Vec<Pair> = (0..5u8)
+        .flat_map(|user| (0..10).map(move |text| pair(Some(user), None, text)))
+        .collect();
+    let drawn = split(&pairs, &SplitConfig::new(0.2, 0.0, 1).unwrap());
+    assert_eq!((drawn.train.len(), drawn.held_out.len()), (40, 10));
 }
 
 /// Who knows the seed but not the secret cannot tell what is set aside.
