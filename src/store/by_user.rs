@@ -23,6 +23,15 @@ pub(super) enum OwnedKind {
 }
 
 impl OwnedKind {
+    /// All of them, what names others first: so they can be removed one after the other, and nothing that is left
+    /// names something that is not there.
+    pub(super) const NAMING_FIRST: [Self; 4] = [
+        Self::Idempotency,
+        Self::Feedback,
+        Self::Preference,
+        Self::Completion,
+    ];
+
     /// The word in keys.
     pub(super) fn as_str(self) -> &'static str {
         match self {

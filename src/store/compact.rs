@@ -10,9 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::store::durable::Found;
-use crate::store::migrate::BATCH;
 use crate::store::record::KINDS;
-use crate::store::trees::{Edit, Touched, Trees, Watching, Writer};
+use crate::store::trees::{Batch, Edit, Touched, Trees, Writer};
 use crate::store::{keys, open, Store, StoreError};
 
 /// How long readers that are under way may take.
@@ -75,11 +74,21 @@ impl Store {
         check_copy(self, &new)?;
         step();
         let mut rounds = 0;
-        while rounds < ROUNDS && self.copy_again(&writer, &watching)? > FEW {
+        while rounds < ROUNDS {
+            // No writer is between its note and its transaction while notes are taken.
+            let touched = {
+                let _writer = self.trees().writer()?;
+                watching.take()?
+            };
+            let few = touched.len() <= FEW;
+            self.copy_again(&writer, &touched)?;
+            if few {
+                break;
+            }
             rounds += 1;
         }
         let last = self.trees().writer()?;
-        self.copy_again(&writer, &watching)?;
+        self.copy_again(&writer, &watching.take()?)?;
         drop(watching);
         writer.set_meta(&open::current_meta(self.trees())?)?;
         drop(writer);
@@ -89,7 +98,7 @@ impl Store {
         }
         drop(new);
         drop(open::let_go(&self.dir().compacted())?);
-        crate::store::files::sync_dir(&self.dir().compacted())?;
+        crate::store::files::sync_new(&self.dir().compacted())?;
         self.trees().replace(&last, patience, || {
             drop(open::let_go(&self.dir().sled())?);
             self.dir().swap_in_compacted()
@@ -109,38 +118,33 @@ impl Store {
     /// All records, as each is when it is met.
     fn copy_all(&self, new: &Writer<'_>, step: &mut dyn FnMut()) -> Result<(), StoreError> {
         for kind in KINDS {
-            let mut edits = Vec::new();
+            let mut batch = Batch::default();
             for entry in self.trees().scan(kind.tree, &[]) {
                 let (key, value) = entry?;
-                edits.push(Edit::put_raw(kind.tree, key, value));
+                batch.push(Edit::put_raw(kind.tree, key, value));
                 step();
-                if edits.len() >= BATCH {
+                if batch.apply_if_full(new)? {
                     self.trees().room().for_copy(0)?;
-                    new.apply(&edits)?;
-                    edits.clear();
                 }
             }
-            new.apply(&edits)?;
+            new.apply(&batch.take())?;
         }
         Ok(())
     }
 
-    /// What was changed since the last time, as it is now. Returns how much it was.
-    fn copy_again(&self, new: &Writer<'_>, watching: &Watching<'_>) -> Result<usize, StoreError> {
-        let touched = watching.take()?;
+    /// What was changed since the last time, as it is now.
+    fn copy_again(&self, new: &Writer<'_>, touched: &[Touched]) -> Result<(), StoreError> {
         let view = self.trees().view()?;
-        for batch in touched.chunks(BATCH) {
-            let mut edits = Vec::new();
-            for Touched { tree, key, .. } in batch {
-                edits.push(match view.get(tree, key)? {
-                    Some(value) => Edit::put_raw(tree, key.clone(), value),
-                    None => Edit::delete_raw(tree, key.clone()),
-                });
-            }
+        let mut batch = Batch::default();
+        for Touched { tree, key, .. } in touched {
+            batch.push(match view.get(tree, key)? {
+                Some(value) => Edit::put_raw(tree, key.clone(), value),
+                None => Edit::delete_raw(tree, key.clone()),
+            });
             // What names another record may come before it: only the last time counts.
-            new.apply(&edits)?;
+            batch.apply_if_full(new)?;
         }
-        Ok(touched.len())
+        new.apply(&batch.take())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Deleting a person: their records, what indexes them, and a tombstone in their place.
 
 use crate::ids::UserKey;
-use crate::store::by_user::{self, ByUserRecord};
+use crate::store::by_user::{self, ByUserRecord, OwnedKind};
 use crate::store::profiles::ProfileRecord;
 use crate::store::record::{self, Record};
 use crate::store::tombstones::{tombstone_digest, TombstoneRecord};
@@ -15,14 +15,24 @@ impl Store {
     /// Removes everything that is recorded of `user`, and remembers by a digest that they were
     /// deleted. Returns the number of records that went, those of indexes not counted.
     ///
-    /// The tombstone comes first and the user's own record goes last: after a crash in between, the
-    /// same call completes it. When all is gone the tombstone gets its moment anew, so that it is after
+    /// The tombstone comes first, then goes what names other records, and the user's own record goes last: after a
+    /// crash in between the store is whole, and the same call completes it. When all is gone the tombstone gets its moment anew, so that it is after
     /// everything that began while something could still be read of them. The bytes leave the files when
     /// the store is compacted: [`Store::wants_compaction`] says so.
     ///
     /// # Errors
     /// A record cannot be read, or a write fails: call it again.
     pub fn erase_user(&self, user: &UserKey, now_unix_ms: u64) -> Result<u64, StoreError> {
+        self.erase_in_steps(user, now_unix_ms, &mut || {})
+    }
+
+    /// [`erase_user`](Self::erase_user), with a call between transactions.
+    pub(super) fn erase_in_steps(
+        &self,
+        user: &UserKey,
+        now_unix_ms: u64,
+        step: &mut dyn FnMut(),
+    ) -> Result<u64, StoreError> {
         let writer = self.trees().writer()?;
         self.dir().mark_erased()?;
         self.count_erasure();
@@ -32,9 +42,10 @@ impl Store {
         };
         let mut edits = vec![Edit::put(&tombstone)?];
         let mut erased = 0;
-        for entry in self
-            .trees()
-            .scan(ByUserRecord::TREE, &by_user::prefix(user, None))
+        let kinds = OwnedKind::NAMING_FIRST.map(|kind| by_user::prefix(user, Some(kind)));
+        for entry in kinds
+            .iter()
+            .flat_map(|prefix| self.trees().scan(ByUserRecord::TREE, prefix))
         {
             let (key, value) = entry?;
             let entry: ByUserRecord = record::decode(&key, &value)?;
@@ -44,6 +55,7 @@ impl Store {
             if edits.len() >= BATCH {
                 writer.apply(&edits)?;
                 edits.clear();
+                step();
             }
         }
         let own = users::key(user);

@@ -238,6 +238,15 @@ pub(super) fn write_atomically(dir: &Path, name: &str, content: &[u8]) -> Result
 }
 
 /// Makes the names in `dir` durable.
+/// Makes a database durable that sled has just made in `sled`: sled never syncs the file with its settings, without
+/// which it cannot be opened.
+pub(super) fn sync_new(sled: &Path) -> Result<(), StoreError> {
+    let conf = sled.join("conf");
+    let sync = File::open(&conf).and_then(|file| file.sync_all());
+    sync.map_err(StoreError::io("sync", &conf))?;
+    sync_dir(sled)
+}
+
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let sync = File::open(dir).and_then(|dir| dir.sync_all());
     sync.map_err(StoreError::io("sync", dir))

@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 
 use crate::store::meta::{Meta, State};
-use crate::store::migrate::{self, BATCH};
+use crate::store::migrate;
 use crate::store::snapshot::{Header, Totals};
-use crate::store::trees::{Edit, Writer};
+use crate::store::trees::{Batch, Edit, Writer};
 use crate::store::{lines, open, verify, Store, StoreError, SCHEMA};
 
 /// What was imported.
@@ -99,18 +99,15 @@ impl Store {
         };
         let mut file = &spooled.file;
         file.rewind().map_err(read("read in", dir))?;
-        let mut edits = Vec::new();
+        let mut batch = Batch::default();
         for line in BufReader::new(file).split(b'\n') {
             let line = line.map_err(read("read in", dir))?;
             let record = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;
             let (kind, record) = migrate::finish(&record).map_err(bad)?;
-            edits.push(Edit::put_raw(kind.tree, record.key, record.value));
-            if edits.len() >= BATCH {
-                writer.apply(&edits)?;
-                edits.clear();
-            }
+            batch.push(Edit::put_raw(kind.tree, record.key, record.value));
+            batch.apply_if_full(writer)?;
         }
-        writer.apply(&edits)?;
+        writer.apply(&batch.take())?;
         let report = verify::verify_records(self.trees())?;
         if !report.is_clean() {
             return Err(bad(report.problems.join("; ")));

@@ -7,14 +7,11 @@
 use crate::store::meta::Meta;
 use crate::store::migrations::MIGRATIONS;
 use crate::store::record::{Canonical, Kind, RawRecord, KINDS};
-use crate::store::trees::{Edit, Trees, Writer};
+use crate::store::trees::{Batch, Edit, Trees, Writer};
 use crate::store::{derived, keys, StoreError};
 
 /// The schema that this build writes.
 pub const SCHEMA: u32 = MIGRATIONS[MIGRATIONS.len() - 1].to;
-
-/// Edits that are applied, and made durable, at a time.
-pub(super) const BATCH: usize = 1000;
 
 /// A step from one schema to the next.
 pub(super) struct Migration {
@@ -85,7 +82,7 @@ pub(super) fn migrate(trees: &Trees, mut meta: Meta, list: &[Migration]) -> Resu
         tracing::info!(schema = step.to, "migrating the store: {}", step.about);
     }
     let writer = trees.writer()?;
-    let mut edits = Vec::new();
+    let mut batch = Batch::default();
     for kind in KINDS {
         for entry in trees.scan(kind.tree, &[]) {
             let (key, value) = entry?;
@@ -94,14 +91,13 @@ pub(super) fn migrate(trees: &Trees, mut meta: Meta, list: &[Migration]) -> Resu
                 key: keys::show(&key),
                 reason,
             };
-            edits.extend(rewrite(kind.tree, &key, &value, meta.schema, list).map_err(bad)?);
-            if edits.len() >= BATCH {
-                writer.apply(&edits)?;
-                edits.clear();
+            for edit in rewrite(kind.tree, &key, &value, meta.schema, list).map_err(bad)? {
+                batch.push(edit);
             }
+            batch.apply_if_full(&writer)?;
         }
     }
-    writer.apply(&edits)?;
+    writer.apply(&batch.take())?;
     derive_all(trees, &writer)?;
     meta.schema = last.to;
     writer.set_meta(&meta)

@@ -112,7 +112,7 @@ impl Store {
 
     fn new_in(dir: Dir) -> Result<Store, StoreError> {
         let trees = Trees::open(&dir.sled(), Found::Durable)?;
-        crate::store::files::sync_dir(&dir.sled())?;
+        crate::store::files::sync_new(&dir.sled())?;
         Ok(Store::new(dir, trees))
     }
 

@@ -202,7 +202,10 @@ fn forget_in(
     if gone.is_empty() {
         return Ok(false);
     }
-    Offered::read(&dir)?.without(&gone)?.publish(parent)?;
+    // The folder may be the operator's: what others may cut short is not mapped.
+    Offered::copied(&dir, parent)?
+        .without(&gone)?
+        .publish(parent)?;
     publish::remove(parent, version)?;
     Ok(true)
 }

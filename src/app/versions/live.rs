@@ -8,7 +8,7 @@
 //! All of it blocks, on disk and on other changes.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::bundle_folder;
@@ -169,6 +169,11 @@ impl LiveVersions {
         };
         let new = self.disk.record_as(&named, &record)?;
         self.follow()?;
+        if named != version {
+            self.loaded.forget(&named);
+        }
+        // Who was deleted while it was read is in it: the next run is to look at it, whatever the last one saw.
+        self.forgotten_until.store(0, Ordering::Release);
         tracing::info!(%version, "installed");
         Ok(Installed { version, new })
     }

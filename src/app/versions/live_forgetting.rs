@@ -70,7 +70,10 @@ impl LiveVersions {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        self.forgotten_until.fetch_max(newest, Ordering::AcqRel);
+        // Unless something was installed meanwhile that was read before somebody's deletion.
+        if self.disk.remembering()?.is_empty() {
+            self.forgotten_until.fetch_max(newest, Ordering::AcqRel);
+        }
         Ok(replaced)
     }
 

@@ -254,3 +254,34 @@ fn a_deletion_is_after_whatever_could_still_read_something() {
     });
     assert!(lines(&store, "ann").is_empty());
 }
+
+/// A deletion of more than one transaction may be cut off between any two of them.
+#[test]
+fn a_store_is_whole_between_the_transactions_of_a_deletion() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 0).unwrap();
+    let began = store.begin(1);
+    for n in 0..260 {
+        for (at, what) in [
+            Write::PreferenceOnce,
+            Write::FeedbackOnce,
+            Write::Completion,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            write(&store, what, 3 * n + at as u64, "ann", began).unwrap();
+        }
+    }
+    let mut steps = 0;
+    let look = &mut || {
+        let report = crate::store::verify::verify_records(store.trees()).unwrap();
+        assert!(report.is_clean(), "after {steps}: {report}");
+        steps += 1;
+    };
+    store
+        .erase_in_steps(&user_key("t", "ann"), 2, look)
+        .unwrap();
+    assert!(steps >= 4, "{steps}");
+    assert!(lines(&store, "ann").is_empty());
+}

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `opened` | sled's handles, and its errors as ours |
 //! | `view` | reads |
+//! | `batch` | many edits, a transaction at a time |
 //! | `write` | the one writer: checks, edits and counts in one transaction |
 //! | `watch` | what changes while somebody reads everything |
 //! | `swap` | another database in the place of the one that is open |
@@ -12,6 +13,7 @@
 //! record counts in one sled transaction, lets the next writer in, and flushes before it returns.
 //! Writers that wait for the disk at the same time share the work.
 
+mod batch;
 mod opened;
 mod swap;
 mod view;
@@ -26,6 +28,7 @@ use crate::store::record::{self, Record};
 use crate::store::serving::Serving;
 use crate::store::space::Room;
 use crate::store::StoreError;
+pub(super) use batch::Batch;
 use opened::Opened;
 pub(super) use view::View;
 use watch::Watch;

@@ -40,6 +40,11 @@ impl Trees {
         let mut slot = self.open.write().map_err(|_| StoreError::Failed)?;
         close(&mut slot, patience)?;
         let swapped = swap();
+        if !self.path.join("db").exists() {
+            // sled would make an empty database in its place. The next open finds what `swap` left.
+            swapped?;
+            return Err(StoreError::Failed);
+        }
         // Whatever is in place now was closed.
         *slot = Some(Arc::new(Opened::open(&self.path, Found::Durable)?));
         swapped
