@@ -98,11 +98,11 @@ pub(super) fn submit(
     let submitted = || state.engine.submit_held(hold, requests);
     let answers = state.metrics.record(submitted)?;
     if let Err(error) = refuse_deleted(state, selection) {
-        // Between the two calls above: the engine may have been told to forget them before it had this.
-        selection
-            .user()
-            .into_iter()
-            .for_each(|u| people::forget(state, u));
+        // Between the two looks: the engine may have been told to forget them before it had this. It ends what
+        // has no reader; what they have asked since they were deleted goes on.
+        drop(answers);
+        let user = selection.user().into_iter();
+        user.for_each(|user| people::forget_cached(state, user));
         return Err(error);
     }
     let settings = AnswerSettings {

@@ -208,6 +208,17 @@ pub async fn erase(state: &Arc<AppState>, user: UserKey) -> Result<(), AppError>
 /// and words out of every cache.
 pub(super) fn forget(state: &AppState, user: &UserKey) {
     state.engine.forget(subject(user));
+    forget_rows(state, user);
+}
+
+/// Takes what was computed with the rows and words of `user`, who was deleted, out of every cache. Their answers
+/// go on: they may have come back since.
+pub(super) fn forget_cached(state: &AppState, user: &UserKey) {
+    state.engine.forget_cached(subject(user));
+    forget_rows(state, user);
+}
+
+fn forget_rows(state: &AppState, user: &UserKey) {
     for loaded in state.versions.loaded().all() {
         if let Some(people) = &loaded.adapter().people {
             people.forget(user);

@@ -98,6 +98,11 @@ impl Intake {
         Ok(requests.into_iter().zip(tickets).map(number).unzip())
     }
 
+    /// The number of whoever is taken in next: whoever was taken in before has a lesser one.
+    pub fn next_arrival(&self) -> u64 {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+
     /// What the runner can hold.
     pub fn limits(&self) -> Limits {
         self.limits

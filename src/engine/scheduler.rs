@@ -187,9 +187,12 @@ impl Scheduler {
         self.running.iter_mut().chain(self.queue.iter_mut())
     }
 
-    /// Ends the sequences of `subject`, and takes out of the prefix cache what it has left there.
-    pub fn forget(&mut self, subject: &Subject) {
-        let theirs = |s: &&mut Sequence| s.request().subject.as_ref() == Some(subject);
+    /// Ends the sequences of `subject` that arrived before the `before`th, and takes out of the prefix cache what
+    /// it has left there.
+    pub fn forget(&mut self, subject: &Subject, before: u64) {
+        let theirs = |s: &&mut Sequence| {
+            s.arrival() < before && s.request().subject.as_ref() == Some(subject)
+        };
         for sequence in self.all_mut().filter(theirs) {
             sequence.fail(SequenceError::Forgotten);
         }

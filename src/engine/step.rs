@@ -10,7 +10,7 @@
 //!
 //! What pass n+1 computed for a sequence that pass n has ended is dropped when it lands.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use rayon::prelude::*;
@@ -128,13 +128,13 @@ impl Engine {
         self.scheduler.let_go();
     }
 
-    /// Ends the sequences of these, and drops what is kept of them: blocks of the prefix cache, copies on the
-    /// device. Between two steps.
-    pub fn forget(&mut self, subject: &BTreeSet<Subject>) {
-        for subject in subject {
-            self.scheduler.forget(subject);
+    /// Ends the sequences of these that arrived before the number beside them, and drops what is kept of them:
+    /// blocks of the prefix cache, copies on the device. Between two steps.
+    pub fn forget(&mut self, forgotten: &BTreeMap<Subject, u64>) {
+        for (subject, before) in forgotten {
+            self.scheduler.forget(subject, *before);
         }
-        if !subject.is_empty() {
+        if !forgotten.is_empty() {
             self.runner.forget();
         }
     }

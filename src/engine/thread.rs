@@ -1,6 +1,6 @@
 //! The engine's thread and the handle to it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -101,8 +101,9 @@ struct Shared {
     /// As of the last step.
     stats: Mutex<EngineStats>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Who is to be forgotten before the next step; 32 bytes for each deletion since the last one.
-    forgotten: Mutex<BTreeSet<Subject>>,
+    /// Who is to be forgotten before the next step, and the first arrival that is spared; 40 bytes for each
+    /// deletion since the last one.
+    forgotten: Mutex<BTreeMap<Subject, u64>>,
 }
 
 impl EngineHandle {
@@ -197,8 +198,13 @@ impl EngineHandle {
     /// Ends what runs or waits of `subject`, and takes all that it has left out of the prefix cache and off the
     /// device, within a step. What is submitted after this is not concerned. Never blocks.
     pub fn forget(&self, subject: Subject) {
-        self.shared.lock_forgotten().insert(subject);
-        self.shared.wake.notify_one();
+        self.shared
+            .forget(subject, self.shared.intake.next_arrival());
+    }
+
+    /// The same, but it ends nothing: what runs of `subject` and still has a reader goes on.
+    pub fn forget_cached(&self, subject: Subject) {
+        self.shared.forget(subject, 0);
     }
 
     /// Takes no more requests; those that run or wait go on.
@@ -224,7 +230,8 @@ impl EngineHandle {
 fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: &Shared) {
     let mut submitting = true;
     loop {
-        // In this order: what was submitted before somebody was to be forgotten is here by then.
+        // In this order: what was submitted before somebody was to be forgotten is here by then. What was
+        // submitted afterwards may be here, too, and has a later number.
         let forgotten = std::mem::take(&mut *shared.lock_forgotten());
         submitting &= receive(&mut engine, &mut commands);
         engine.forget(&forgotten);
@@ -336,6 +343,14 @@ impl Shared {
         }
     }
 
+    fn forget(&self, subject: Subject, before: u64) {
+        let mut forgotten = self.lock_forgotten();
+        let noted = forgotten.entry(subject).or_default();
+        *noted = before.max(*noted);
+        drop(forgotten);
+        self.wake.notify_one();
+    }
+
     fn advance_to(&self, phase: u8) {
         self.phase.fetch_max(phase, Ordering::SeqCst);
     }
@@ -380,8 +395,8 @@ impl Shared {
         stats
     }
 
-    /// No code panics under this lock, and a set is whole between two calls.
-    fn lock_forgotten(&self) -> std::sync::MutexGuard<'_, BTreeSet<Subject>> {
+    /// No code panics under this lock, and a map is whole between two calls.
+    fn lock_forgotten(&self) -> std::sync::MutexGuard<'_, BTreeMap<Subject, u64>> {
         self.forgotten
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -190,18 +190,23 @@ async fn being_answered(
     stream: bool,
 ) -> [impl std::future::Future<Output = Reply>; 2] {
     server.gate.close();
-    let ask = |user: &str| {
-        let body = json!({"model": "attune", "user": user, "temperature": 0, "stream": stream,
-            "messages": [{"role": "user", "content": "hi"}]});
-        let reply = Reply::read(server.router.clone(), post("/v1/chat/completions", &body));
-        let reply = server.state.tasks.spawn(reply);
-        async move { reply.await.unwrap() }
-    };
-    let alice = ask("alice");
+    let alice = asked(server, "alice", stream);
     until("the first step", || server.gate.is_reached()).await;
-    let bob = ask("bob");
+    let bob = asked(server, "bob", stream);
     until("bob's answer", || server.state.engine.stats().waiting == 1).await;
     [alice, bob]
+}
+
+fn asked(
+    server: &TestServer,
+    user: &str,
+    stream: bool,
+) -> impl std::future::Future<Output = Reply> {
+    let body = json!({"model": "attune", "user": user, "temperature": 0, "stream": stream,
+        "messages": [{"role": "user", "content": "hi"}]});
+    let reply = Reply::read(server.router.clone(), post("/v1/chat/completions", &body));
+    let reply = server.state.tasks.spawn(reply);
+    async move { reply.await.unwrap() }
 }
 
 #[tokio::test]
@@ -226,6 +231,21 @@ async fn the_answers_of_whoever_is_deleted_end_and_those_of_others_do_not() {
         // What they ask from now on is answered, as a stranger's.
         assert_eq!(row(&server).await, "generic");
     }
+}
+
+/// Whoever comes back at once is a stranger, and is answered: also while the engine has not heard of the deletion.
+#[tokio::test]
+async fn whoever_returns_right_after_their_deletion_is_answered() {
+    let server = TestServer::promoted();
+    let [alice, bob] = being_answered(&server, false).await;
+    server.delete("/v1/users/alice").await;
+    let back = asked(&server, "alice", false);
+    until("the next", || server.state.engine.stats().waiting == 2).await;
+    server.gate.open();
+    assert_eq!(alice.await.status, 409);
+    assert_eq!(bob.await.status, 200);
+    let back = back.await;
+    assert_eq!(back.status, 200, "{}", back.text());
 }
 
 /// The body of a chat comes while its person is deleted: their rows are not used, whoever computed them first.

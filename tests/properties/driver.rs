@@ -16,6 +16,7 @@ use attune::engine::request::{
 use attune::engine::runner::Runner;
 use attune::engine::sampler::Sampler;
 use attune::engine::step::{Engine, StepOutcome};
+use attune::engine::subject::Subject;
 use attune::engine::thread::EngineConfig;
 use attune::user_model::soft_prompt::{RowKind, SoftPrompt};
 
@@ -86,6 +87,12 @@ impl Driver {
 
     pub fn submit_one(&mut self, request: EngineRequest) -> Reader {
         self.submit(vec![request]).unwrap().pop().unwrap()
+    }
+
+    /// Ends what was submitted of `subject` up to now, and drops what is kept of it.
+    pub fn forget(&mut self, subject: Subject) {
+        let before = self.intake.next_arrival();
+        self.engine.forget(&[(subject, before)].into());
     }
 
     /// One step, and a look at the books.

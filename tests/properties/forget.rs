@@ -42,7 +42,7 @@ fn blocks_of_the_forgotten_are_gone_and_those_of_others_are_not() {
         // 18 rows, 4 full blocks before the last: 16 rows, one of them soft.
         assert_eq!(cached(&mut driver, ask(n, &prompt, 2)), 15, "{n}");
     }
-    driver.engine.forget(&[person(1)].into());
+    driver.forget(person(1));
     driver.step();
     assert_eq!(cached(&mut driver, ask(1, &prompt, 2)), 0);
     for n in [2, 0] {
@@ -55,13 +55,27 @@ fn blocks_of_the_forgotten_are_gone_and_those_of_others_are_not() {
     };
     cached(&mut driver, anonymous(3));
     assert_eq!(cached(&mut driver, anonymous(2)), 16);
-    driver.engine.forget(&[person(3)].into());
+    driver.forget(person(3));
     assert_eq!(cached(&mut driver, anonymous(2)), 0);
     assert_eq!(cached(&mut driver, anonymous(2)), 16);
 }
 
 fn any_request() -> impl Strategy<Value = (u8, Vec<u32>, usize)> {
     (0..4u8, prop::collection::vec(0..3u32, 1..14), 1..12usize)
+}
+
+#[test]
+fn what_was_cached_goes_without_an_end_to_what_runs_unless_nobody_reads_it() {
+    let mut driver = driver();
+    let (runs, left) = (ask(1, &[1; 9], 9), ask(1, &[2; 9], 9));
+    let mut read = driver.submit_one(runs.clone());
+    let unread = driver.submit_one(left.clone());
+    driver.step();
+    drop(unread);
+    driver.engine.forget(&[(person(1), 0)].into());
+    assert_eq!(driver.engine.scheduler().running().len(), 1);
+    assert_eq!(cached(&mut driver, left), 0);
+    assert_eq!(read.read(), &naive(&runs));
 }
 
 proptest! {
@@ -75,6 +89,7 @@ proptest! {
         whom in 1..4u8,
         after in 0..12usize,
         ahead in any::<bool>(),
+        afterwards in prop::collection::vec(any_request(), 0..3),
     ) {
         let make = if ahead { MockRunner::ahead } else { MockRunner::new };
         let mut driver = Driver::new(make(40, 4), &config());
@@ -83,9 +98,16 @@ proptest! {
         for _ in 0..after {
             driver.step();
         }
-        driver.engine.forget(&[person(whom)].into());
+        let noted = driver.intake.next_arrival();
+        // The engine hears of the deletion when it has these, too.
+        let later: Vec<EngineRequest> = afterwards.iter().map(|(n, p, m)| ask(*n, p, *m)).collect();
+        let answered: Vec<_> = later.iter().map(|r| driver.submit_one(r.clone())).collect();
+        driver.engine.forget(&[(person(whom), noted)].into());
         driver.engine.scheduler().check_integrity().unwrap();
         driver.run_to_idle(400);
+        for (mut reader, request) in answered.into_iter().zip(&later) {
+            prop_assert_eq!(reader.read(), &naive(request));
+        }
         for ((mut reader, request), (n, _, _)) in readers.into_iter().zip(&asked).zip(&requests) {
             let outcome = reader.read().clone();
             let alone = naive(request);
@@ -96,11 +118,12 @@ proptest! {
             }
         }
         driver.assert_empty();
-        // Nothing of theirs is found, also not what was computed while they were forgotten.
-        for (n, prompt, _) in &requests {
+        // Nothing of theirs is found, also not what was computed while they were forgotten. What they have left
+        // since is theirs.
+        for (n, prompt, _) in requests.iter().filter(|_| afterwards.is_empty()) {
             if *n == whom {
                 let hit = cached(&mut driver, ask(*n, prompt, 1));
-                driver.engine.forget(&[person(whom)].into());
+                driver.forget(person(whom));
                 prop_assert_eq!(hit, 0);
             }
         }

@@ -1,5 +1,6 @@
 //! The handle and the thread behind it. Nothing sleeps: gates and channels order what happens.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use attune::engine::clock::Clock;
 use attune::engine::request::{EngineAdapter, EngineRequest, SubmitError, TimeLimits};
 use attune::engine::runner::Runner;
+use attune::engine::subject::Subject;
 use attune::engine::thread::{EngineConfig, EngineHandle};
 use attune::model::error::ModelError;
 use attune::model::input::ForwardInput;
@@ -218,6 +220,33 @@ fn until(condition: impl Fn() -> bool) {
 }
 
 #[test]
+fn what_is_submitted_after_a_deletion_is_answered() {
+    let (open, gate) = channel();
+    let mut runner = MockRunner::new(64, 4);
+    runner.gate = Some(gate);
+    let passes = Arc::clone(&runner.passes);
+    let engine = EngineHandle::spawn(Box::new(runner), config());
+    let person = Subject::of(&[b"ann"]);
+    let ask = EngineRequest {
+        subject: Some(person),
+        ..request(&[1, 2], 5)
+    };
+    let mut runs = submit(&engine, ask.clone());
+    until(|| passes.load(Ordering::SeqCst) == 1);
+    // All of it is there when the engine looks again.
+    let mut waits = submit(&engine, ask.clone());
+    engine.forget(person);
+    let mut back = submit(&engine, ask.clone());
+    // Somebody who was on the way while the person was deleted cleans up behind them.
+    engine.forget_cached(person);
+    drop(open);
+    assert_eq!(runs.read_to_end().end, End::Forgotten);
+    assert_eq!(waits.read_to_end().end, End::Forgotten);
+    assert_eq!(back.read_to_end(), &naive(&ask));
+    engine.stop();
+}
+
+#[test]
 fn without_handles_the_engine_finishes_and_ends() {
     let (engine, open) = gated(config());
     let (ask, ended) = leased(request(&[1, 2], 10));
@@ -238,7 +267,7 @@ impl Runner for Dying {
     }
 
     fn vocab_size(&self) -> usize {
-        let passes = self.0.passes.load(std::sync::atomic::Ordering::SeqCst);
+        let passes = self.0.passes.load(Ordering::SeqCst);
         assert!(passes < 3, "a bug");
         self.0.vocab_size()
     }
