@@ -130,8 +130,10 @@ impl Books {
         self.refused = self.refused.wrapping_add(1);
         // Multiples of the golden ratio are spread evenly, however many there are.
         let spread = (f64::from(self.refused) * 0.618_033_988_749_895).fract();
-        let seconds = (seconds * (0.75 + 0.5 * spread)).ceil();
         let most = MAX_RETRY.as_secs_f64();
+        // Before the spread, or whoever would wait longer would come back with all the others.
+        let middle = seconds.clamp(0.0, most / 1.25);
+        let seconds = (middle * (0.75 + 0.5 * spread)).ceil();
         // A number that is none is not between the two.
         let seconds = if seconds > 1.0 {
             seconds.min(most)

@@ -313,5 +313,10 @@ fn retry_after_follows_the_work_that_is_left_and_never_says_one_time_to_all() {
     let (less, _) = after(30);
     assert!((3..=5).contains(&less), "{less}");
     assert_eq!(after(1), (1, 1));
-    assert_eq!(after(1_000_000), (60, 60));
+    // However much is left: a quarter around what leaves room for it below the bound.
+    let (least, most) = after(1_000_000);
+    assert!(
+        (36..=39).contains(&least) && (57..=60).contains(&most),
+        "{least} {most}"
+    );
 }
