@@ -14,6 +14,8 @@ mod forget;
 mod mock;
 #[path = "properties/outputs.rs"]
 mod outputs;
+#[path = "properties/room.rs"]
+mod room;
 #[path = "properties/sampling.rs"]
 mod sampling;
 #[path = "properties/thread.rs"]

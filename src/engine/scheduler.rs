@@ -46,8 +46,8 @@ pub struct Scheduler {
     token_budget: usize,
     /// Rows that the step which is being built may still take.
     budget: usize,
-    /// Whether the last step left somebody waiting for want of a slot or of blocks.
-    is_full: bool,
+    /// How many ran when the last step left somebody waiting for want of a slot or of blocks.
+    full_at: Option<usize>,
     totals: Totals,
 }
 
@@ -79,7 +79,7 @@ impl Scheduler {
             max_running: max_running.max(1),
             token_budget: token_budget.max(1),
             budget: 0,
-            is_full: false,
+            full_at: None,
             totals: Totals::default(),
         }
     }
@@ -97,7 +97,7 @@ impl Scheduler {
         self.reap();
         self.queue.look_again();
         self.budget = self.token_budget;
-        self.is_full = false;
+        self.full_at = None;
         self.schedule_decodes();
         self.schedule_prefills();
         self.admit();
@@ -230,9 +230,10 @@ impl Scheduler {
         self.queue.iter()
     }
 
-    /// Whether the last step left somebody waiting for want of a slot or of blocks.
-    pub fn is_full(&self) -> bool {
-        self.is_full
+    /// How many ran in the last step, if it left somebody waiting for want of a slot or of blocks. Some of them, or
+    /// all, may have ended in it.
+    pub fn full_at(&self) -> Option<usize> {
+        self.full_at
     }
 
     /// The blocks.
@@ -348,7 +349,7 @@ impl Scheduler {
                 return;
             };
             if !self.make_room(&mut sequence) {
-                self.is_full = true;
+                self.full_at = Some(self.running.len());
                 return self.queue.put_back(sequence);
             }
             self.queue.has_left(&sequence.request().payer);

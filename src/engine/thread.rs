@@ -251,9 +251,8 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
                     took: shared.clock.now() - began,
                 };
                 let scheduler = engine.scheduler();
-                let fits = scheduler.is_full().then(|| scheduler.running().len());
                 let admission = shared.intake.admission();
-                admission.record(&pass, scheduler.under_way(), fits);
+                admission.record(&pass, scheduler.under_way(), scheduler.full_at());
             }
             StepOutcome::Idle => {
                 if let Err(bug) = engine.scheduler().check_integrity() {
