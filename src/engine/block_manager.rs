@@ -94,6 +94,22 @@ impl BlockManager {
         Some(table)
     }
 
+    /// Whether [`Self::take`] finds what it wants once those who hold `tables` have let go. A block that several of
+    /// them share is not counted as one that becomes free.
+    pub fn could_take<'a>(
+        &self,
+        matched: &[BlockId],
+        n_blocks: usize,
+        spare: usize,
+        tables: impl Iterator<Item = &'a [BlockId]>,
+    ) -> bool {
+        let held = matched.iter().filter(|b| self.holders(**b) > 0).count();
+        // A matched one that becomes free would be taken again.
+        let alone = |b: &&BlockId| self.holders(**b) == 1 && !matched.contains(b);
+        let freed = tables.flatten().filter(alone).count();
+        self.available() + freed >= n_blocks.saturating_sub(held) + spare
+    }
+
     /// Takes one block; `None` if all are held.
     pub fn grow(&mut self) -> Option<BlockId> {
         let block = match self.free.pop() {

@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use super::admission::Progress;
 use super::batch::{ScheduledBatch, ScheduledSpan};
-use super::block_manager::BlockManager;
+use super::block_manager::{BlockId, BlockManager};
 use super::fairness::{DECODE_WEIGHT, PREFILL_WEIGHT};
 use super::metrics;
 use super::queue::Queue;
@@ -379,14 +379,7 @@ impl Scheduler {
     fn allocate(&mut self, sequence: &mut Sequence) -> bool {
         let block_size = self.blocks.block_size();
         let n_rows = sequence.n_rows();
-        let matched = if self.blocks.prefix_cache() {
-            // The last row is computed in any case: its logits are needed.
-            let full = n_rows.saturating_sub(1) / block_size;
-            self.blocks
-                .match_prefix(sequence.block_hashes(full, block_size))
-        } else {
-            Vec::new()
-        };
+        let matched = self.cached_prefix(sequence);
         // One block of growth for each that runs, else the next decode would preempt this one.
         let spare = self.running.iter().filter(|s| !s.is_stalled()).count();
         let n_blocks = n_rows.div_ceil(block_size);
@@ -405,6 +398,18 @@ impl Scheduler {
                 .charge(&sequence.request().payer, computed * PREFILL_WEIGHT);
         }
         true
+    }
+
+    /// The blocks that hold the longest cached prefix of a sequence's rows.
+    fn cached_prefix(&self, sequence: &mut Sequence) -> Vec<BlockId> {
+        if !self.blocks.prefix_cache() {
+            return Vec::new();
+        }
+        let block_size = self.blocks.block_size();
+        // The last row is computed in any case: its logits are needed.
+        let full = sequence.n_rows().saturating_sub(1) / block_size;
+        self.blocks
+            .match_prefix(sequence.block_hashes(full, block_size))
     }
 
     fn preempt(&mut self, index: usize) {
@@ -435,12 +440,16 @@ impl Scheduler {
     }
 
     /// Who gives its place to `waiting` for what its payer had, if that makes enough blocks free.
-    fn gives_way_to(&self, waiting: &Sequence) -> Option<usize> {
+    fn gives_way_to(&self, waiting: &mut Sequence) -> Option<usize> {
         let leading = self.queue.leading(&self.running, waiting);
-        let held = leading.iter().map(|i| self.running[*i].block_table().len());
-        let free = self.blocks.available() + held.sum::<usize>();
-        let enough = free >= waiting.n_rows().div_ceil(self.blocks.block_size());
-        leading.first().copied().filter(|_| enough)
+        let first = leading.first()?;
+        let matched = self.cached_prefix(waiting);
+        let n_blocks = waiting.n_rows().div_ceil(self.blocks.block_size());
+        let stays = |(i, s): &(usize, &Sequence)| !s.is_stalled() && !leading.contains(i);
+        let spare = self.running.iter().enumerate().filter(stays).count();
+        let tables = leading.iter().map(|i| &self.running[*i].block_table()[..]);
+        let enough = self.blocks.could_take(&matched, n_blocks, spare, tables);
+        enough.then_some(*first)
     }
 }
 

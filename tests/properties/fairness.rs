@@ -167,7 +167,10 @@ impl Market {
         if scheduler.waiting().next().is_some() {
             let slots = scheduler.running().len() + ended;
             let busy = slots == self.config.max_running || rows == self.config.token_budget;
-            assert!(busy || scheduler.full_at().is_some(), "{slots} run, {rows} rows");
+            assert!(
+                busy || scheduler.full_at().is_some(),
+                "{slots} run, {rows} rows"
+            );
         }
     }
 }
