@@ -23,6 +23,10 @@ use crate::run::{now, Options};
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 /// From one look to the next meanwhile.
 const SETTLE_POLL: Duration = Duration::from_millis(200);
+/// Looks at the process that there are at least, however fast the server is.
+const LOOKS: usize = 50;
+/// From one count of the deeds to the next.
+const PEEK: Duration = Duration::from_millis(1);
 
 /// Starts the server, does all deeds of the scenario, looks at the process meanwhile, and tells the server to
 /// end.
@@ -89,7 +93,7 @@ pub async fn run(
     })
 }
 
-/// Looks at the process until it is gone.
+/// Looks at the process until it is gone: after each fiftieth of the deeds, or sooner if the scenario says so.
 async fn watch(
     process: &Process,
     round: &Round<'_>,
@@ -97,7 +101,13 @@ async fn watch(
     samples: &RefCell<Vec<Sample>>,
 ) -> anyhow::Result<Infallible> {
     loop {
-        tokio::time::sleep(round.mix.sample_every).await;
+        let (from, before) = (Instant::now(), round.tally.borrow().total());
+        let share = (round.mix.requests / LOOKS).max(1) as _;
+        while from.elapsed() < round.mix.sample_every
+            && round.tally.borrow().total() - before < share
+        {
+            tokio::time::sleep(PEEK).await;
+        }
         let done = round.tally.borrow().total();
         let sample = sample::take(process.pid(), round.http, start.elapsed(), done).await?;
         samples.borrow_mut().push(sample);

@@ -44,7 +44,7 @@ async fn killed(state: &Path, fault: &str) -> KillsReport {
 
 async fn soaked(state: &Path, fault: &str) -> SoakReport {
     let command = ServerCommand::new(&command(&state.join("records"), fault)).unwrap();
-    soak::run::run(&mix(2000), options(&command), &command)
+    soak::run::run(&mix(6000), options(&command), &command)
         .await
         .unwrap()
 }
