@@ -113,7 +113,8 @@ fn text(value: &Value) -> &str {
 
 async fn chat(State(app): State<Arc<App>>, Json(body): Json<Value>) -> (HeaderMap, Json<Value>) {
     if app.leaks {
-        std::mem::forget(vec![1_u8; 256 << 10]);
+        // Optimised programs leave out what nobody can see.
+        std::mem::forget(std::hint::black_box(vec![1_u8; 64 << 10]));
     }
     let mut headers = HeaderMap::new();
     if body["store"] == true {
