@@ -132,14 +132,7 @@ impl RawMix {
     /// # Errors
     /// The file cannot be read, or is not such a scenario.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
-        let text = std::fs::read_to_string(file).map_err(|source| ScenarioError::Read {
-            file: file.to_owned(),
-            source,
-        })?;
-        let mut raw: Self = toml::from_str(&text).map_err(|source| ScenarioError::Parse {
-            file: file.to_owned(),
-            source: Box::new(source),
-        })?;
+        let mut raw: Self = ScenarioError::read(file)?;
         raw.file = file.to_owned();
         Ok(raw)
     }

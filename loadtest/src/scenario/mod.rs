@@ -57,6 +57,20 @@ pub enum ScenarioError {
     },
 }
 
+impl ScenarioError {
+    /// The scenario in `file`, as it was typed.
+    pub(crate) fn read<T: serde::de::DeserializeOwned>(file: &std::path::Path) -> Result<T, Self> {
+        let text = std::fs::read_to_string(file).map_err(|source| Self::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| Self::Parse {
+            file: file.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
 /// A checked scenario.
 #[derive(Debug, Clone, Serialize)]
 pub struct Scenario {

@@ -17,8 +17,8 @@ use crate::store::AdapterRecord;
 impl LiveVersions {
     /// [`forget_deleted`](Self::forget_deleted), once the first deletion that no run has seen yet is older than
     /// half of `within`: so all of them are done in time, and at most twice in that time versions get
-    /// other names, which empties their prefix cache. (What is installed after a deletion does not know the
-    /// person any more, so nothing is left to do for those that a run has seen.)
+    /// other names, which empties their prefix cache. (What is installed after a deletion leaves the person out;
+    /// each installation has the deletions looked at again, for it may have been read before one of them.)
     ///
     /// # Errors
     /// As [`forget_deleted`](Self::forget_deleted).
