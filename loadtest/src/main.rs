@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use tokio::signal::unix::{signal, SignalKind};
 
 use loadtest::cli::{Cli, Command, KillsArgs, LearnArgs, MixArgs, OverloadArgs, RunArgs};
 use loadtest::mix::scenario::{Mix, RawMix};
@@ -42,13 +43,8 @@ fn run_scenario(args: RunArgs) -> anyhow::Result<ExitCode> {
         quiet: args.quiet,
     };
 
-    let report = runtime()?.block_on(async {
-        tokio::select! {
-            report = run(&scenario, options, interrupt()) => report.map(Some),
-            () = second_interrupt() => Ok(None),
-        }
-    })?;
-    let Some(report) = report else {
+    let ran = run(&scenario, options, interrupt());
+    let Some(report) = until_second_interrupt(ran)? else {
         return Ok(ExitCode::from(130));
     };
 
@@ -73,15 +69,9 @@ fn learn_scenario(args: LearnArgs) -> anyhow::Result<ExitCode> {
         note: args.note,
         quiet: args.quiet,
     };
-    let report = runtime()?.block_on(async {
-        let learned = learn::run::run(&scenario, options, args.turn.as_deref());
-        tokio::select! {
-            report = learned => report.map(Some),
-            () = interrupt() => Ok(None),
-        }
-    })?;
     // Half of a run says nothing. The preferences that were sent stay with the server.
-    let Some(report) = report else {
+    let learned = learn::run::run(&scenario, options, args.turn.as_deref());
+    let Some(report) = until(interrupt(), learned)? else {
         return Ok(ExitCode::from(130));
     };
     print(&learn::table::render(&report));
@@ -97,13 +87,13 @@ fn learn_scenario(args: LearnArgs) -> anyhow::Result<ExitCode> {
 fn soak_server(args: MixArgs) -> anyhow::Result<ExitCode> {
     let command = ServerCommand::new(&args.server)?;
     let (mix, options) = mix(&args, &command)?;
-    let report = until_interrupted(soak::run::run(&mix, options, &command))?;
-    let Some(report) = report else {
+    let soaked = soak::run::run(&mix, options, &command, interrupt());
+    let Some(report) = until_second_interrupt(soaked)? else {
         return Ok(ExitCode::from(130));
     };
     print(&soak::report::render(&report));
     write_json(args.json.as_deref(), &report)?;
-    Ok(exit_code(report.faults().is_empty()))
+    Ok(exit_code(report.faults().is_empty() && !report.interrupted))
 }
 
 fn kill_servers(args: KillsArgs) -> anyhow::Result<ExitCode> {
@@ -114,13 +104,13 @@ fn kill_servers(args: KillsArgs) -> anyhow::Result<ExitCode> {
         longest_life: args.longest_life,
         command,
     };
-    let report = until_interrupted(kills::run::run(&mix, options, &plan))?;
-    let Some(report) = report else {
+    let killed = kills::run::run(&mix, options, &plan, interrupt());
+    let Some(report) = until_second_interrupt(killed)? else {
         return Ok(ExitCode::from(130));
     };
     print(&kills::report::render(&report));
     write_json(args.mix.json.as_deref(), &report)?;
-    Ok(exit_code(report.broken.is_empty()))
+    Ok(exit_code(report.broken.is_empty() && !report.interrupted))
 }
 
 fn overload_server(args: OverloadArgs) -> anyhow::Result<ExitCode> {
@@ -144,8 +134,9 @@ fn overload_server(args: OverloadArgs) -> anyhow::Result<ExitCode> {
         quiet: true,
     };
     let place = overload::run::Place { health, command };
-    let report = until_interrupted(overload::run::run(&scenario, options, place))?;
-    let Some(report) = report else {
+    // Half of a run says nothing; a server that this program started ends with it.
+    let overloaded = overload::run::run(&scenario, options, place);
+    let Some(report) = until(interrupt(), overloaded)? else {
         return Ok(ExitCode::from(130));
     };
     print(&overload::report::render(&report, &scenario));
@@ -159,17 +150,31 @@ fn mix(args: &MixArgs, command: &ServerCommand) -> anyhow::Result<(Mix, Options)
     let options = Options {
         target: command.target(args.api_key.clone())?,
         note: args.note.clone(),
-        quiet: true,
+        quiet: false,
     };
     Ok((mix::scenario::resolve(&raw)?, options))
 }
 
-/// Half of such a run says nothing: Ctrl-C leaves at once, and ends a server that this program started.
-fn until_interrupted<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
+/// A run that ends well by itself at the first signal: the second leaves at once.
+fn until_second_interrupt<T>(
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<Option<T>> {
+    let second = async {
+        interrupt().await;
+        interrupt().await;
+    };
+    until(second, run)
+}
+
+/// Runs, unless `end` comes first.
+fn until<T>(
+    end: impl Future<Output = ()>,
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<Option<T>> {
     runtime()?.block_on(async {
         tokio::select! {
             report = run => report.map(Some),
-            () = interrupt() => Ok(None),
+            () = end => Ok(None),
         }
     })
 }
@@ -197,17 +202,16 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Ready at Ctrl-C; never, if the signal cannot be watched.
+/// Ready at Ctrl-C and at SIGTERM; never, if signals cannot be watched.
 async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        Some(()) = terminate.recv() => {}
+        else => std::future::pending().await,
     }
-}
-
-/// The first Ctrl-C lets requests in flight finish, the second does not wait for them.
-async fn second_interrupt() {
-    interrupt().await;
-    interrupt().await;
 }
 
 /// A report's file name without its ending, as the name of its column.

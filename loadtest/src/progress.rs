@@ -79,4 +79,4 @@ fn bar(label: &str, steps: usize, quiet: bool) -> ProgressBar {
     bar
 }
 
-const TEMPLATE: &str = "{prefix:24} [{bar:30}] {pos}/{len} requests, {elapsed}, eta {eta}, {msg}";
+const TEMPLATE: &str = "{prefix:24} [{bar:30}] {pos}/{len}, {elapsed}, eta {eta}, {msg}";

@@ -24,6 +24,8 @@ pub struct KillsReport {
     pub environment: BTreeMap<String, String>,
     /// Servers that were killed.
     pub kills: usize,
+    /// Ended before all kills that were asked for; what was made of them is whole.
+    pub interrupted: bool,
     /// Deeds that were done, by name.
     pub done: BTreeMap<String, u64>,
     /// Answers of 429 and 503.
@@ -58,6 +60,9 @@ pub fn render(report: &KillsReport) -> String {
          records at the end.{start}\n",
         report.kills, report.changes, report.acknowledged, report.sent_again, report.kept,
     );
+    if report.interrupted {
+        text.push_str("Ended before all kills that were asked for.\n");
+    }
     let names: Vec<String> = report
         .done
         .iter()

@@ -1,9 +1,11 @@
 //! The rounds.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, FutureExt};
 use rand::Rng;
 
 use super::report::KillsReport;
@@ -15,6 +17,7 @@ use crate::mix::records;
 use crate::mix::scenario::Mix;
 use crate::mix::server::{Process, ServerCommand};
 use crate::outcome::Failure;
+use crate::progress::Steps;
 use crate::recorder::Recorder;
 use crate::report::environment;
 use crate::run::{now, Options};
@@ -33,12 +36,20 @@ pub struct Kills {
     pub command: ServerCommand,
 }
 
-/// Starts and kills the server so many times, then compares once more. Ends early once too much is broken.
+/// Starts and kills the server so many times, then compares once more. Ends early once too much is broken, and
+/// after the round in which `stop` becomes ready.
 ///
 /// # Errors
 /// The server does not start, or ends by itself. What it lost is in the report.
-pub async fn run(mix: &Mix, options: Options, kills: &Kills) -> anyhow::Result<KillsReport> {
+pub async fn run(
+    mix: &Mix,
+    options: Options,
+    kills: &Kills,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<KillsReport> {
     let started_at = now();
+    let mut stop = pin!(stop.fuse());
+    let progress = Steps::new("kills", kills.count, options.quiet);
     let mut book = Book {
         mix,
         operator: Operator::new(mix),
@@ -48,7 +59,7 @@ pub async fn run(mix: &Mix, options: Options, kills: &Kills) -> anyhow::Result<K
         sent_again: 0,
         broken: Vec::new(),
     };
-    let mut killed = 0;
+    let (mut killed, mut interrupted) = (0, false);
     // One start more than kills: what the last one left is compared, too.
     for number in 0..=kills.count {
         // Connections to the server before this one are of no use.
@@ -57,7 +68,8 @@ pub async fn run(mix: &Mix, options: Options, kills: &Kills) -> anyhow::Result<K
         let process = kills.command.start(&http).await?;
         book.starts.add(start.elapsed());
         book.compare(&http, number).await;
-        if number == kills.count || book.broken.len() > MAX_BROKEN {
+        interrupted = (&mut stop).now_or_never().is_some();
+        if number == kills.count || interrupted || book.broken.len() > MAX_BROKEN {
             process.stop().await?;
             break;
         }
@@ -65,7 +77,9 @@ pub async fn run(mix: &Mix, options: Options, kills: &Kills) -> anyhow::Result<K
         let life = kills.longest_life.mul_f64(share);
         book.round(&http, number, life, process).await?;
         killed += 1;
+        progress.add();
     }
+    progress.finish();
     let (ledger, tally) = (book.ledger.into_inner(), book.tally.into_inner());
     Ok(KillsReport {
         started_at,
@@ -74,6 +88,7 @@ pub async fn run(mix: &Mix, options: Options, kills: &Kills) -> anyhow::Result<K
         scenario: serde_json::to_value(mix)?,
         environment: environment(),
         kills: killed,
+        interrupted: interrupted && killed < kills.count,
         done: tally.done,
         refused: tally.refused,
         broke_off: tally.failed,

@@ -73,7 +73,8 @@ impl ServerCommand {
         shell.env("PORT", self.port.to_string());
         shell.env("HEALTH_PORT", self.health_port.to_string());
         shell.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = shell.kill_on_drop(true).spawn();
+        // Ctrl-C is for the program, which ends the server when it has looked at it.
+        let child = shell.process_group(0).kill_on_drop(true).spawn();
         let child = child.context("cannot run sh for --server")?;
         let pid = child.id().context("the --server command ended at once")?;
         let mut process = Process { child, pid };

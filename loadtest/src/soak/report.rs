@@ -26,6 +26,8 @@ pub struct SoakReport {
     pub environment: BTreeMap<String, String>,
     /// From the first deed to the end of the last.
     pub wall_s: f64,
+    /// Ended before all deeds that were asked for.
+    pub interrupted: bool,
     /// Deeds that were answered as they should be, by name.
     pub done: BTreeMap<String, u64>,
     /// Answers of 429 and 503.
@@ -127,6 +129,9 @@ pub fn render(report: &SoakReport) -> String {
         .map(|(name, n)| format!("{name} {n}"))
         .collect();
     let _ = writeln!(text, "Done: {}.", names.join(", "));
+    if report.interrupted {
+        text.push_str("Ended before all deeds that were asked for.\n");
+    }
     for (kind, errors) in &report.refused {
         let _ = writeln!(
             text,

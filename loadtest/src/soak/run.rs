@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -28,8 +30,8 @@ const LOOKS: usize = 50;
 /// From one count of the deeds to the next.
 const PEEK: Duration = Duration::from_millis(1);
 
-/// Starts the server, does all deeds of the scenario, looks at the process meanwhile, and tells the server to
-/// end.
+/// Starts the server, does all deeds of the scenario, or those until `stop` becomes ready, looks at the process
+/// meanwhile, and tells the server to end.
 ///
 /// # Errors
 /// The server does not start, goes away, or does not end well. What it does wrong meanwhile is in the report.
@@ -37,6 +39,7 @@ pub async fn run(
     mix: &Mix,
     options: Options,
     command: &ServerCommand,
+    stop: impl Future<Output = ()>,
 ) -> anyhow::Result<SoakReport> {
     let http = Http::new(options.target, true)?;
     let started_at = now();
@@ -58,9 +61,20 @@ pub async fn run(
     };
     let start = Instant::now();
     let samples = RefCell::new(Vec::new());
-    let clients = join_all((0..mix.clients).map(|number| Client::new(&round, number).run()));
+    let interrupted = Cell::new(false);
+    let clients = async {
+        let mut all = pin!(join_all(
+            (0..mix.clients).map(|number| Client::new(&round, number).run())
+        ));
+        tokio::select! {
+            _ = &mut all => return,
+            () = stop => interrupted.set(true),
+        }
+        round.left.set(0);
+        all.await;
+    };
     tokio::select! {
-        _ = clients => {}
+        () = clients => {}
         gone = watch(&process, &round, start, &samples) => match gone? {},
         never = operator.go_on(&round) => match never {},
     }
@@ -80,6 +94,7 @@ pub async fn run(
         scenario: serde_json::to_value(mix)?,
         environment: environment(),
         wall_s,
+        interrupted: interrupted.get(),
         done: tally.done,
         refused: tally.refused,
         failed: tally.failed,

@@ -1,5 +1,6 @@
 //! Soaks and kills of a server that does one thing wrong, or none.
 
+use std::future::{pending, ready, Future};
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ fn options(command: &ServerCommand) -> Options {
 }
 
 async fn killed(state: &Path, fault: &str) -> KillsReport {
+    killed_until(state, fault, pending()).await
+}
+
+async fn killed_until(state: &Path, fault: &str, stop: impl Future<Output = ()>) -> KillsReport {
     let command = ServerCommand::new(&command(&state.join("records"), fault)).unwrap();
     let options = options(&command);
     let plan = Kills {
@@ -39,12 +44,14 @@ async fn killed(state: &Path, fault: &str) -> KillsReport {
         longest_life: Duration::from_millis(400),
         command,
     };
-    kills::run::run(&mix(1), options, &plan).await.unwrap()
+    kills::run::run(&mix(1), options, &plan, stop)
+        .await
+        .unwrap()
 }
 
 async fn soaked(state: &Path, fault: &str) -> SoakReport {
     let command = ServerCommand::new(&command(&state.join("records"), fault)).unwrap();
-    soak::run::run(&mix(6000), options(&command), &command)
+    soak::run::run(&mix(6000), options(&command), &command, pending())
         .await
         .unwrap()
 }
@@ -61,6 +68,22 @@ async fn a_server_that_keeps_its_word_loses_nothing_by_kills() {
         text.contains("Nothing that was acknowledged is lost"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn who_stops_a_run_gets_the_report_of_what_was_done() {
+    let state = tempfile::tempdir().unwrap();
+    let report = killed_until(state.path(), "none", ready(())).await;
+    assert_eq!((report.kills, report.interrupted), (0, true));
+    assert_eq!(report.broken, Vec::<String>::new());
+
+    let state = tempfile::tempdir().unwrap();
+    let command = ServerCommand::new(&command(&state.path().join("records"), "none")).unwrap();
+    let mix = mix(1_000_000);
+    let soaked = soak::run::run(&mix, options(&command), &command, ready(()));
+    let report = soaked.await.unwrap();
+    assert!(report.interrupted, "{report:?}");
+    assert_eq!(report.broken, Vec::<String>::new());
 }
 
 #[tokio::test]
