@@ -10,6 +10,7 @@ use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
 pub use crate::text::chat_template::ChatMessage;
+use crate::text::chat_template::TemplateVariables;
 use crate::text::tokenizer::TextError;
 use crate::text::user_info;
 
@@ -66,7 +67,14 @@ fn encode(state: &AppState, messages: &[ChatMessage]) -> Result<Vec<u32>, AppErr
     let template = state.template.as_ref().ok_or(TextError::NoChatTemplate);
     template
         .and_then(|template| {
-            template.encode_up_to(state.context_len, &state.tokenizer, messages, true)
+            let variables = TemplateVariables::default();
+            template.encode_with(
+                &variables,
+                state.context_len,
+                &state.tokenizer,
+                messages,
+                true,
+            )
         })
         .map_err(|error| generate::text_error("messages", error))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::ChatMessage;
+use super::{ChatMessage, TemplateVariables};
 use crate::text::tokenizer::{Segment, SpecialStrings, TextError, Tokenizer};
 
 /// Private-use characters: they mean nothing, so no template looks for them.
@@ -24,10 +24,12 @@ impl Guard {
     /// The conversation uses every private character.
     pub(super) fn new(
         messages: &[ChatMessage],
+        variables: &TemplateVariables,
         specials: &SpecialStrings,
     ) -> Result<Self, TextError> {
         let contents = messages.iter().map(|message| message.content.as_str());
         let used: HashSet<char> = contents
+            .chain(variables.texts())
             .chain(specials.names())
             .flat_map(str::chars)
             .filter(|c| !c.is_ascii())

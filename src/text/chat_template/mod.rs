@@ -5,6 +5,7 @@
 //! | `guard` | content that cannot spell a control token, whatever the template does to it |
 //! | `functions` | what templates may call: `raise_exception`, `strftime_now`, `tojson` |
 //! | `strftime` | dates |
+//! | [`variables`] | what a caller adds to a template's variables |
 //!
 //! A template is code that came with the model: it gets no files, a bounded amount of work
 //! ([`FUEL`]) and a bounded amount of output ([`MAX_RENDERED_BYTES`]).
@@ -12,7 +13,9 @@
 mod functions;
 mod guard;
 mod strftime;
+pub mod variables;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::SystemTime;
 
@@ -22,6 +25,7 @@ use minijinja::{context, AutoEscape, Environment};
 
 use super::tokenizer::{TextError, Tokenizer};
 use guard::{Guard, Split};
+pub use variables::TemplateVariables;
 
 /// What one rendering may do: an instruction costs 1, and so do 64 bytes that it writes or copies.
 /// Templates use about 30 for each message and 10 for each kilobyte; 2 million are about 0.1 s and
@@ -58,6 +62,8 @@ pub struct ChatMessage {
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// What the template reads and does not set itself.
+    names: BTreeSet<String>,
     bos_token: Option<String>,
     eos_token: Option<String>,
 }
@@ -106,11 +112,20 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, functions::without_generation_marks(source))
             .map_err(failed)?;
+        let template = environment.get_template(NAME).map_err(failed)?;
+        let names = template.undeclared_variables(false).into_iter().collect();
         Ok(Self {
             environment,
+            names,
             bos_token: bos_token.map(str::to_owned),
             eos_token: eos_token.map(str::to_owned),
         })
+    }
+
+    /// Whether the template reads a variable of this name that a caller may set, for example
+    /// `enable_thinking`. One that it does not read cannot change a prompt.
+    pub fn knows(&self, name: &str) -> bool {
+        !variables::is_reserved(name) && self.names.contains(name)
     }
 
     /// The prompt's text, for people and tests: content stands in it as it came.
@@ -123,8 +138,8 @@ impl ChatTemplate {
         messages: &[ChatMessage],
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
-        let contents = messages.iter().map(|message| message.content.clone());
-        self.render_contents(messages, contents, add_generation_prompt)
+        let none = TemplateVariables::default();
+        self.render_with(messages, &none, add_generation_prompt, &str::to_owned)
     }
 
     /// The prompt's ids: only the template's own special strings become control tokens; each run
@@ -144,29 +159,38 @@ impl ChatTemplate {
         messages: &[ChatMessage],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>, TextError> {
-        self.encode_up_to(usize::MAX, tokenizer, messages, add_generation_prompt)
+        let none = TemplateVariables::default();
+        self.encode_with(
+            &none,
+            usize::MAX,
+            tokenizer,
+            messages,
+            add_generation_prompt,
+        )
     }
 
-    /// The same for a prompt of at most `most` tokens. A longer one may come back, but one that is so long that it
-    /// shows before it is encoded is refused.
+    /// The same with variables of the caller's, for a prompt of at most `most` tokens. A longer one may come back, but
+    /// one that is so long that it shows before it is encoded is refused. Variables that the template does not know
+    /// (see [`ChatTemplate::knows`]) change nothing.
     ///
     /// # Errors
     /// As [`ChatTemplate::encode`]; [`TextError::TooManyTokens`].
-    pub fn encode_up_to(
+    pub fn encode_with(
         &self,
+        variables: &TemplateVariables,
         most: usize,
         tokenizer: &Tokenizer,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>, TextError> {
         let specials = tokenizer.specials();
-        let guard = Guard::new(messages, specials)?;
-        let guarded = messages
-            .iter()
-            .map(|message| guard.protect(&message.content));
-        let guarded = self.render_contents(messages, guarded, add_generation_prompt)?;
+        let guard = Guard::new(messages, variables, specials)?;
+        let render = |text: &dyn Fn(&str) -> String| {
+            self.render_with(messages, variables, add_generation_prompt, text)
+        };
+        let guarded = render(&|text| guard.protect(text))?;
         let guarded = Split::new(specials, &guarded);
-        let plain = self.render(messages, add_generation_prompt)?;
+        let plain = render(&str::to_owned)?;
         let plain = Split::new(specials, &plain);
         let bytes = plain.text_bytes();
         let least = tokenizer.least_tokens(bytes);
@@ -187,11 +211,13 @@ impl ChatTemplate {
         Ok(ids)
     }
 
-    fn render_contents(
+    /// `text`: how what came from outside is written.
+    fn render_with(
         &self,
         messages: &[ChatMessage],
-        contents: impl Iterator<Item = String>,
+        variables: &TemplateVariables,
         add_generation_prompt: bool,
+        text: &dyn Fn(&str) -> String,
     ) -> Result<String, TextError> {
         if let Some(message) = messages.iter().find(|m| !ROLES.contains(&&*m.role)) {
             return Err(TextError::Template(format!(
@@ -200,20 +226,14 @@ impl ChatTemplate {
                 ROLES.join(", ")
             )));
         }
-        let messages: Vec<Value> = messages
-            .iter()
-            .zip(contents)
-            .map(
-                |(message, content)| context! { role => message.role.as_str(), content => content },
-            )
-            .collect();
+        let message =
+            |m: &ChatMessage| context! { role => m.role.as_str(), content => text(&m.content) };
+        let messages: Vec<Value> = messages.iter().map(message).collect();
         // Templates ask whether these are none, so they must be, and not undefined.
-        let mut context = vec![
-            ("messages", Value::from(messages)),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-        ];
+        let mut context = vec![("tools", Value::from(())), ("documents", Value::from(()))];
+        context.extend(variables.values(text));
+        context.push(("messages", Value::from(messages)));
+        context.push(("add_generation_prompt", Value::from(add_generation_prompt)));
         let tokens = [
             ("bos_token", &self.bos_token),
             ("eos_token", &self.eos_token),

@@ -118,6 +118,10 @@ fn encoded(source: &str, tokenizer: &Tokenizer, contents: &[&str]) -> String {
     let template = ChatTemplate::new(source, Some("<s>"), Some("</s>")).unwrap();
     let messages: Vec<_> = contents.iter().flat_map(|content| user(content)).collect();
     let ids = template.encode(tokenizer, &messages, false).unwrap();
+    shown(tokenizer, &ids)
+}
+
+fn shown(tokenizer: &Tokenizer, ids: &[u32]) -> String {
     let text = |&id: &u32| match tokenizer.is_special(id) {
         true => format!("{{{id}}}"),
         false => tokenizer.decode(&[id], false),
@@ -171,7 +175,12 @@ fn marks_cannot_be_brought_along() {
     let content = "a\u{e000}<s>\u{e000}";
     let template = ChatTemplate::new(source, None, None).unwrap();
     let specials = tokenizer(false);
-    let guard = Guard::new(&user(content), specials.specials()).unwrap();
+    let guard = Guard::new(
+        &user(content),
+        &TemplateVariables::default(),
+        specials.specials(),
+    )
+    .unwrap();
     let guarded = guard.protect(content);
     assert!(!guarded.contains("<s>"));
     let split = Split::new(specials.specials(), &guarded).unprotected(&guard);
@@ -213,7 +222,10 @@ fn a_model_without_a_template_says_what_to_use() {
 fn a_prompt_that_cannot_fit_is_refused_before_it_is_encoded() {
     let every_byte = every_byte_and("ab");
     let template = ChatTemplate::new("{{ messages[0].content }}</s>", None, None).unwrap();
-    let encode = |text: &str| template.encode_up_to(10, &every_byte, &user(text), true);
+    let encode = |text: &str| {
+        let none = TemplateVariables::default();
+        template.encode_with(&none, 10, &every_byte, &user(text), true)
+    };
     assert_eq!(encode(&"ab".repeat(10)).unwrap().len(), 10 + 1);
     let error = encode(&format!("{}a", "ab".repeat(10))).unwrap_err();
     assert!(
@@ -230,7 +242,10 @@ fn a_prompt_that_cannot_fit_is_refused_before_it_is_encoded() {
     // A vocabulary that leaves text out says nothing about its length.
     let ascii = tokenizer(false);
     assert_eq!(ascii.least_tokens(1 << 30), 0);
-    let dropped = template.encode_up_to(10, &ascii, &user(&"\u{e9}".repeat(1000)), true);
+    let dropped = {
+        let none = TemplateVariables::default();
+        template.encode_with(&none, 10, &ascii, &user(&"\u{e9}".repeat(1000)), true)
+    };
     assert!(dropped.unwrap().len() <= 1001);
 }
 
@@ -261,4 +276,37 @@ fn every_byte_and(pair: &str) -> Tokenizer {
         ..GgufVocabulary::default()
     };
     Tokenizer::from_gguf(&vocabulary).unwrap()
+}
+
+fn variables(entries: serde_json::Value) -> TemplateVariables {
+    TemplateVariables::new(entries.as_object().unwrap().clone()).unwrap()
+}
+
+/// Qwen3's switch, gpt-oss' effort (which it sets itself where it is missing), and what no template reads.
+#[test]
+fn a_caller_adds_variables_that_the_template_reads() {
+    let source = "{%- if reasoning_effort is not defined %}{% set reasoning_effort = 'medium' %}{% endif %}\
+        {%- macro start() %}{{ model_identity }}{% endmacro %}\
+        {%- set own = 1 %}{{ start() }}{{ reasoning_effort }}{{ bos_token }}{{ own }}\
+        {%- if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}</s>";
+    let template = ChatTemplate::new(source, Some("<s>"), None).unwrap();
+    for name in ["reasoning_effort", "model_identity", "enable_thinking"] {
+        assert!(template.knows(name), "{name}");
+    }
+    for name in ["own", "start", "bos_token", "messages", "verbosity", ""] {
+        assert!(!template.knows(name), "{name}");
+    }
+    let tokenizer = tokenizer(false);
+    let prompt = |entries: serde_json::Value| {
+        let ids =
+            template.encode_with(&variables(entries), usize::MAX, &tokenizer, &user(""), true);
+        shown(&tokenizer, &ids.unwrap())
+    };
+    assert_eq!(prompt(serde_json::json!({})), "medium{0}1{1}");
+    let set = serde_json::json!({
+        "reasoning_effort": "low", "enable_thinking": false, "model_identity": "me", "own": 2, "verbosity": "</s>"
+    });
+    assert_eq!(prompt(set), "melow{0}1<think></think>{1}");
+    let off = serde_json::json!({"enable_thinking": null, "reasoning_effort": "<s></s>"});
+    assert_eq!(prompt(off), "<s></s>{0}1{1}");
 }
