@@ -26,25 +26,25 @@ fn main() -> ExitCode {
         TrainCommand::ExpDpo(raw) => raw.config().map_err(Into::into).and_then(train),
         TrainCommand::ExpGrpo(raw) => raw.config().map_err(Into::into).and_then(train),
         TrainCommand::Eval(raw) => pool(raw.threads)
-            .and_then(|()| Ok(commands::eval(&EvalRequest::new(raw)?)?))
+            .and_then(|()| Ok(commands::eval(&EvalRequest::try_from(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::FitUsers(raw) => pool(raw.threads)
-            .and_then(|()| Ok(commands::fit_users(&FitRequest::new(*raw)?)?))
+            .and_then(|()| Ok(commands::fit_users(&FitRequest::try_from(*raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Sample(raw) => pool(raw.threads)
-            .and_then(|()| Ok(sample(&SampleRequest::new(raw)?)?))
+            .and_then(|()| Ok(sample(&SampleRequest::try_from(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Entangle(raw) => pool(raw.threads)
-            .and_then(|()| Ok(entangle(&EntangleRequest::new(raw)?)?))
+            .and_then(|()| Ok(entangle(&EntangleRequest::try_from(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Tasks(raw) => write_tasks(&raw)
             .with_context(|| raw.out.display().to_string())
             .and_then(|()| print(&format!("{}\n", raw.out.display()))),
         TrainCommand::Solve(raw) => pool(raw.asking.threads)
-            .and_then(|()| Ok(solve(&SolveRequest::new(raw)?)?))
+            .and_then(|()| Ok(solve(&SolveRequest::try_from(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Explain(raw) => pool(raw.asking.threads)
-            .and_then(|()| Ok(explain(&ExplainRequest::new(raw)?)?))
+            .and_then(|()| Ok(explain(&ExplainRequest::try_from(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Report { run } => report::report(&run)
             .context("no report was written")

@@ -9,12 +9,11 @@ use crate::model::device::DeviceChoice;
 use crate::train::commands::EvalRequest;
 use crate::train::compute::Compute;
 
-impl EvalRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// The first setting that cannot be used, by its flag.
-    pub fn new(raw: Eval) -> Result<Self, ConfigError> {
+/// Checks what was typed. The error names the first setting that cannot be used, by its flag.
+impl TryFrom<Eval> for EvalRequest {
+    type Error = ConfigError;
+
+    fn try_from(raw: Eval) -> Result<Self, ConfigError> {
         Ok(Self {
             compute: raw.compute.resolve()?,
             base: raw.base,

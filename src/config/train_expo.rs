@@ -248,12 +248,11 @@ fn sampling(raw: &Asking) -> Result<Sampling, ConfigError> {
     })
 }
 
-impl SolveRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A number that cannot be used.
-    pub fn new(raw: Solve) -> Result<Self, ConfigError> {
+/// Checks what was typed. The error is about a number that cannot be used.
+impl TryFrom<Solve> for SolveRequest {
+    type Error = ConfigError;
+
+    fn try_from(raw: Solve) -> Result<Self, ConfigError> {
         let sampling = sampling(&raw.asking)?;
         if let Some(k) = raw.k.iter().find(|k| !(1..=sampling.samples).contains(*k)) {
             let text = format!("{k} is not in 1..={}, the --samples", sampling.samples);
@@ -272,12 +271,11 @@ impl SolveRequest {
     }
 }
 
-impl ExplainRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A number that cannot be used.
-    pub fn new(raw: Explain) -> Result<Self, ConfigError> {
+/// Checks what was typed. The error is about a number that cannot be used.
+impl TryFrom<Explain> for ExplainRequest {
+    type Error = ConfigError;
+
+    fn try_from(raw: Explain) -> Result<Self, ConfigError> {
         Ok(Self {
             sampling: sampling(&raw.asking)?,
             compute: raw.asking.compute.resolve()?,

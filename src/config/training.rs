@@ -77,12 +77,11 @@ pub(super) fn run_config(
     })
 }
 
-impl FitRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A device or a moment that cannot be named so.
-    pub fn new(raw: FitUsers) -> Result<Self, ConfigError> {
+/// Checks what was typed. The error is about a device or a moment that cannot be named so.
+impl TryFrom<FitUsers> for FitRequest {
+    type Error = ConfigError;
+
+    fn try_from(raw: FitUsers) -> Result<Self, ConfigError> {
         let judged = match raw.holdout {
             0.0 => None,
             share => Some(
@@ -119,12 +118,11 @@ impl From<MaskName> for Mask {
     }
 }
 
-impl EntangleRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A loss or a device that there is not.
-    pub fn new(raw: Entangle) -> Result<Self, ConfigError> {
+/// Checks what was typed. The error is about a loss or a device that there is not.
+impl TryFrom<Entangle> for EntangleRequest {
+    type Error = ConfigError;
+
+    fn try_from(raw: Entangle) -> Result<Self, ConfigError> {
         let usual = ["dpo", "simpo", "cpo", "dpop", "orpo"].map(str::to_owned);
         let losses = if raw.loss.is_empty() {
             usual.to_vec()
@@ -151,12 +149,11 @@ impl EntangleRequest {
     }
 }
 
-impl SampleRequest {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A device that cannot be named so.
-    pub fn new(raw: Sample) -> Result<Self, ConfigError> {
+/// Checks what was typed. The error is about a device that cannot be named so.
+impl TryFrom<Sample> for SampleRequest {
+    type Error = ConfigError;
+
+    fn try_from(raw: Sample) -> Result<Self, ConfigError> {
         Ok(Self {
             compute: raw.compute.resolve()?,
             base: raw.base,
