@@ -139,6 +139,23 @@ impl UserId {
         check_length("user", &value, MAX_USER_ID_CHARS)?;
         Ok(Self(value))
     }
+
+    /// The person whom `text` names, as people and programs write it: white space around an id is no part of it.
+    ///
+    /// # Errors
+    /// Nothing but white space, or longer than [`MAX_USER_ID_CHARS`].
+    pub fn trimmed(text: &str) -> Result<Self, IdError> {
+        Self::new(text.trim())
+    }
+
+    /// The same where nobody need be named: nothing but white space names nobody.
+    ///
+    /// # Errors
+    /// Longer than [`MAX_USER_ID_CHARS`].
+    pub fn given(text: &str) -> Result<Option<Self>, IdError> {
+        let text = text.trim();
+        (!text.is_empty()).then(|| Self::new(text)).transpose()
+    }
 }
 
 impl AdapterVersion {
@@ -346,6 +363,29 @@ string_newtype!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn white_space_around_a_users_id_is_no_part_of_it() {
+        let alice = UserId::new("alice").unwrap();
+        for text in [
+            "alice",
+            " alice",
+            "alice\t\r\n",
+            "\u{a0}\u{3000}alice\u{2028}\u{85}",
+        ] {
+            assert_eq!(UserId::trimmed(text), Ok(alice.clone()), "{text:?}");
+            assert_eq!(UserId::given(text), Ok(Some(alice.clone())), "{text:?}");
+        }
+        assert_eq!(UserId::trimmed("a b").unwrap().as_str(), "a b");
+        for nobody in ["", " ", "\t\u{2029}"] {
+            assert_eq!(UserId::given(nobody), Ok(None));
+            let empty = IdError::Empty { what: "user" };
+            assert_eq!(UserId::trimmed(nobody), Err(empty));
+        }
+        let long = format!(" {} ", "x".repeat(64));
+        assert!(UserId::trimmed(&long).is_ok());
+        assert!(UserId::given(&long.replace('x', "xx")).is_err());
+    }
 
     #[test]
     fn ids_sort_as_they_were_made_whatever_the_clock_does() {

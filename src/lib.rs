@@ -14,6 +14,7 @@
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
 //! | [`serve`] | a server from its configuration to its last byte |
+//! | [`line_breaks`] | JSON in which nobody sees a line break that is none |
 //! | [`regular`] | regular files, opened without surprises |
 //! | [`wheel`] | one turn after the other: export, train, compare, promote |
 //!
@@ -40,6 +41,7 @@ pub mod base_model;
 pub mod config;
 pub mod engine;
 pub mod ids;
+pub mod line_breaks;
 pub mod model;
 pub mod regular;
 pub mod serve;

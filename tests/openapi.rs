@@ -1,4 +1,5 @@
-//! The OpenAPI document in the repository is the one that the server serves.
+//! The OpenAPI document in the repository is the one that the server serves, and docs/api.md has the table of
+//! fields that the server goes by.
 
 use std::path::Path;
 
@@ -9,5 +10,25 @@ fn the_document_is_up_to_date() {
     assert!(
         written == attune::api::openapi::document(),
         "openapi/openapi.json is out of date; run: cargo run -- openapi > openapi/openapi.json"
+    );
+}
+
+/// `UPDATE_EXAMPLES=1 cargo test --test openapi` writes it anew.
+#[test]
+fn api_md_has_the_table_of_other_servers_fields() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- fields of other servers -->\n", "<!-- end -->");
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (table, after) = rest.split_once(end).unwrap();
+    let expected = attune::api::types::client_fields::markdown();
+    if std::env::var_os("UPDATE_EXAMPLES").is_some() {
+        let page = [before, begin, &expected, end, after].concat();
+        std::fs::write(&path, page).unwrap();
+        return;
+    }
+    assert!(
+        table == expected,
+        "docs/api.md is out of date; run: UPDATE_EXAMPLES=1 cargo test --test openapi"
     );
 }

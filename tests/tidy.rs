@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("telemetry", &[]),
     ("regular", &[]),
+    ("line_breaks", &[]),
     ("text", &["regular"]),
     ("model", &["regular"]),
     ("user_model", &["ids"]),
@@ -17,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "engine",
         &["ids", "model", "adapter", "user_model::soft_prompt"],
     ),
-    ("store", &["ids"]),
+    ("store", &["ids", "line_breaks"]),
     ("config", &["ids", "engine", "model", "user_model", "train"]),
     (
         "app",
@@ -49,7 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("api", &["ids", "telemetry", "app"]),
+    ("api", &["ids", "telemetry", "line_breaks", "app"]),
     ("serve", &["telemetry", "config", "app", "api"]),
     (
         "wheel",
@@ -75,6 +76,11 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         "only `api` names a status code",
     ),
     ("axum::", &["src/api/"], "only `api` speaks HTTP"),
+    (
+        "axum::Json",
+        &[],
+        "axum's JSON has line breaks in it that clients trip over: use `api::json::Json`",
+    ),
     (
         "tokenizers::",
         &["src/text/"],

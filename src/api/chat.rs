@@ -51,13 +51,14 @@ pub(super) async fn create_chat_completion(
     UserHeader(user): UserHeader,
     JsonBody(request): JsonBody<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
+    let ignored = request.ignored.clone();
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();
     let (running, keeper) =
         chat::start(&state, &caller, request.into_command(user)?, began).await?;
     let head = AnswerHead::new("chatcmpl-", running.answered_by, began);
     let keeper = keeper.map(|k| k.named(&head.id, running.prompt_tokens));
-    let mut headers = head.headers();
+    let mut headers = head.headers(&ignored);
     let store = state.store_health.state();
     if store != StoreState::Writable {
         headers.insert(STORE, HeaderValue::from_static(store.as_str()));

@@ -46,12 +46,13 @@ pub(super) async fn create_completion(
     UserHeader(user): UserHeader,
     JsonBody(request): JsonBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
+    let ignored = request.ignored.clone();
     let streams = request.generation.streams();
     let includes_usage = request.generation.includes_usage();
     let started = completions::start(&state, &caller, request.into_command(user)?, began).await?;
     let (running, echoes) = (started.running, started.echoes);
     let head = AnswerHead::new("cmpl-", running.answered_by, began);
-    let headers = head.headers();
+    let headers = head.headers(&ignored);
     if streams {
         let chunks = CompletionChunks {
             usage: includes_usage.then(|| Usage::new(running.prompt_tokens, 0, 0)),

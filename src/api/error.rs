@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::http::{header, HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 
+use super::json::Json;
 use super::types::error::{ErrorBody, ErrorResponse};
 use crate::app::error::AppError;
 
@@ -39,6 +39,8 @@ pub struct ApiError {
     close: bool,
     /// Clients that retry by themselves must not.
     never_again: bool,
+    /// Says how bodies may be packed.
+    takes_gzip: bool,
 }
 
 impl ApiError {
@@ -59,6 +61,7 @@ impl ApiError {
             retry_after: None,
             close: false,
             never_again: false,
+            takes_gzip: false,
         }
     }
 
@@ -110,6 +113,19 @@ impl ApiError {
             None,
             "the body must be JSON; send the header `Content-Type: application/json`",
         )
+    }
+
+    /// 415: the body is packed in another way than is read here.
+    pub fn content_encoding() -> Self {
+        let message = "this server unpacks bodies of `Content-Encoding: gzip` only; send gzip, or the body as it is";
+        let mut error = Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            INVALID_REQUEST,
+            None,
+            message,
+        );
+        error.takes_gzip = true;
+        error
     }
 
     /// 409: something is not as the caller takes it to be, and will not be so by itself.
@@ -278,6 +294,10 @@ impl ApiError {
             let name = HeaderName::from_static("x-should-retry");
             headers.insert(name, HeaderValue::from_static("false"));
         }
+        if self.takes_gzip {
+            let takes = HeaderValue::from_static("gzip, identity");
+            headers.insert(header::ACCEPT_ENCODING, takes);
+        }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -398,7 +418,6 @@ mod tests {
                     context: 8,
                     soft: 2,
                     prompt: 7,
-                    answer: 1,
                 },
                 400,
                 INVALID_REQUEST,

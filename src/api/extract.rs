@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{header, HeaderMap};
-use futures_util::StreamExt;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
+use super::body::{is_json, PackedBody, Packing};
 use super::error::ApiError;
 use super::json::FromBody;
 use super::router::{ApiState, HttpConfig};
@@ -34,12 +34,15 @@ impl<T: FromBody> FromRequest<ApiState> for JsonBody<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::content_type());
         }
-        let reading = read(request.into_body(), http.max_body_bytes);
-        let bytes = tokio::time::timeout(http.body_timeout, reading)
+        let packing = Packing::of(request.headers())?;
+        let reading = PackedBody::read(request.into_body(), packing, http.max_body_bytes);
+        let body = tokio::time::timeout(http.body_timeout, reading)
             .await
             .map_err(|_| ApiError::body_timeout())??;
         let app = Arc::<AppState>::from_ref(state);
-        super::json::read(&app, bytes).await.map(Self)
+        let body: T = super::json::read(&app, body).await?;
+        body.ignored().into_iter().for_each(|i| state.tell(i));
+        Ok(Self(body))
     }
 }
 
@@ -72,38 +75,6 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
         let Path(part) = part.map_err(|_| ApiError::unknown_url())?;
         Ok(Self(part))
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok());
-    let essence = value
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
-    essence == "application/json"
-        || essence.starts_with("application/") && essence.ends_with("+json")
-}
-
-async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limit {
-        return Err(ApiError::too_large(limit));
-    }
-    let mut bytes = Vec::with_capacity(announced);
-    let mut stream = body.into_data_stream();
-    while let Some(part) = stream.next().await {
-        let part: Bytes =
-            part.map_err(|_| ApiError::malformed_body("the body broke off".to_owned()))?;
-        if bytes.len() + part.len() > limit {
-            return Err(ApiError::too_large(limit));
-        }
-        bytes.extend_from_slice(&part);
-    }
-    Ok(bytes)
 }
 
 /// Who calls. The layer in `auth` put it there: a handler that is reached without it is a bug, and
@@ -180,7 +151,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PersonOfPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
         let PathPart(id) = PathPart::from_request_parts(parts, state).await?;
-        let id = UserId::new(id);
+        let id = UserId::trimmed(&id);
         let id = id.map_err(|e| ApiError::invalid("invalid_value", "id", e.to_string()))?;
         Ok(Self(people::person_of(&caller, id)?))
     }
@@ -207,22 +178,38 @@ impl<S: Sync> FromRequestParts<S> for UserHeader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let invalid = |message: String| ApiError::invalid("invalid_value", "X-User-Id", message);
-        let mut values = parts.headers.get_all("x-user-id").iter();
-        let (first, second) = (values.next(), values.next());
-        if second.is_some() {
-            return Err(invalid(
-                "the header X-User-Id stands there twice".to_owned(),
-            ));
-        }
-        let Some(value) = first else {
-            return Ok(Self(None));
-        };
-        let text = std::str::from_utf8(value.as_bytes())
-            .map_err(|_| invalid("the header X-User-Id is not UTF-8".to_owned()))?;
-        let user = UserId::new(text).map_err(|e| invalid(e.to_string()))?;
-        Ok(Self(Some(user)))
+        let text = user_header(parts)?.unwrap_or_default();
+        UserId::given(text).map(Self).map_err(invalid_header)
     }
+}
+
+/// The person that the header `X-User-Id` names, where something is recorded of them: a header that names nobody
+/// is a mistake there.
+#[derive(Debug)]
+pub struct RecordedUserHeader(pub Option<UserId>);
+
+impl<S: Sync> FromRequestParts<S> for RecordedUserHeader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let user = user_header(parts)?.map(UserId::trimmed).transpose();
+        user.map(Self).map_err(invalid_header)
+    }
+}
+
+fn user_header(parts: &Parts) -> Result<Option<&str>, ApiError> {
+    let mut values = parts.headers.get_all("x-user-id").iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(invalid_header("the header X-User-Id stands there twice"));
+    }
+    let text = first.map(|value| std::str::from_utf8(value.as_bytes()));
+    let text = text.transpose();
+    text.map_err(|_| invalid_header("the header X-User-Id is not UTF-8"))
+}
+
+fn invalid_header(problem: impl ToString) -> ApiError {
+    ApiError::invalid("invalid_value", "X-User-Id", problem.to_string())
 }
 
 /// The parameters of the URL. axum's own extractor answers in plain text.

@@ -18,6 +18,8 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 pub struct Fields {
     path: String,
     map: Map<String, Value>,
+    /// Fields that the caller wrote under another name, and the path of that.
+    written: Vec<(&'static str, String)>,
 }
 
 impl Fields {
@@ -30,6 +32,7 @@ impl Fields {
             Value::Object(map) => Ok(Self {
                 path: String::new(),
                 map,
+                written: Vec::new(),
             }),
             other => Err(ApiError::malformed_body(format!(
                 "the body must be a JSON object, but it is {}",
@@ -44,14 +47,21 @@ impl Fields {
     /// Not an object.
     pub fn nested(value: Value, path: String) -> Parsed<Self> {
         match value {
-            Value::Object(map) => Ok(Self { path, map }),
+            Value::Object(map) => Ok(Self {
+                path,
+                map,
+                written: Vec::new(),
+            }),
             other => Err(wrong_type(&path, "an object", &other)),
         }
     }
 
-    /// The full path of a field: `messages[0].role`.
+    /// The full path of a field as the caller wrote it: `messages[0].role`, `options.num_predict`.
     pub fn path(&self, name: &str) -> String {
-        if self.path.is_empty() {
+        let written = self.written.iter().find(|(ours, _)| *ours == name);
+        if let Some((_, path)) = written {
+            path.clone()
+        } else if self.path.is_empty() {
             name.to_owned()
         } else {
             format!("{}.{name}", self.path)
@@ -66,6 +76,32 @@ impl Fields {
     /// Takes a field in which null is a value of its own.
     pub fn take_nullable(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name)
+    }
+
+    /// Looks at a field.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Puts `value`, which the caller wrote as `path`, in the place of the field `name`.
+    ///
+    /// # Errors
+    /// That field is there with another value.
+    pub fn also(&mut self, name: &'static str, value: Value, path: String) -> Parsed<()> {
+        let number = |a: &Value, b: &Value| a.as_f64().is_some_and(|a| b.as_f64() == Some(a));
+        match self.peek(name) {
+            Some(there) if *there == value || number(there, &value) => Ok(()),
+            Some(_) => {
+                let other = self.path(name);
+                let message = format!("'{path}' is another name of '{other}'; give one of them");
+                Err(ApiError::invalid("invalid_value", path, message))
+            }
+            None => {
+                self.map.insert(name.to_owned(), value);
+                self.written.push((name, path));
+                Ok(())
+            }
+        }
     }
 
     /// Takes a field that must be there.
@@ -137,6 +173,17 @@ impl Fields {
         let value = self.integer(name, bound(*range.start())..=bound(*range.end()))?;
         // Not negative and at most usize::MAX: `range` was in usize.
         Ok(value.map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
+    }
+
+    /// How many tokens there may be: what is more than `room` comes down to it, and -1 is all of it.
+    ///
+    /// # Errors
+    /// Another type, or not positive.
+    pub fn limit(&mut self, name: &str, room: usize) -> Parsed<Option<usize>> {
+        let path = self.path(name);
+        self.take(name)
+            .map(|value| limit(&value, &path, room))
+            .transpose()
     }
 
     /// A finite number in `range`.
@@ -277,6 +324,22 @@ pub fn integer(value: &Value, path: &str, range: RangeInclusive<i64>) -> Parsed<
     }
 }
 
+fn limit(value: &Value, path: &str, room: usize) -> Parsed<usize> {
+    let whole = value.as_f64().filter(|f| f.fract() == 0.0);
+    match (whole, integer(value, path, 1..=i64::MAX)) {
+        (Some(-1.0), _) => Ok(room),
+        (_, Ok(n)) => Ok(usize::try_from(n).unwrap_or(usize::MAX).min(room)),
+        // Larger than what an integer of 64 bits can say.
+        (Some(large), Err(_)) if large >= 1.0 => Ok(room),
+        (Some(_), Err(_)) => {
+            let message =
+                format!("'{path}' must be at least 1, or -1 for all that the context leaves");
+            Err(ApiError::invalid("integer_below_min_value", path, message))
+        }
+        (None, Err(error)) => Err(error),
+    }
+}
+
 /// A finite number in `range`.
 ///
 /// # Errors
@@ -297,6 +360,22 @@ pub fn number(value: &Value, path: &str, range: RangeInclusive<f64>) -> Parsed<f
     } else {
         Ok(number)
     }
+}
+
+/// Token ids. They are checked against the width of the logits, which the embedding table shares: the tokenizer
+/// may know fewer.
+///
+/// # Errors
+/// Another type, or out of range.
+pub fn token_ids(values: &[Value], path: &str, vocab_size: usize) -> Parsed<Vec<u32>> {
+    let max = i64::try_from(vocab_size).unwrap_or(i64::MAX) - 1;
+    let values = values.iter().enumerate();
+    let id = |(i, value)| {
+        let path = format!("{path}[{i}]");
+        let id = integer(value, &path, 0..=max)?;
+        u32::try_from(id).map_err(|_| ApiError::invalid("invalid_value", &path, "no token id"))
+    };
+    values.map(id).collect()
 }
 
 /// The error for a value of another type.
@@ -359,6 +438,45 @@ mod tests {
             let got = integer(&value, "n", 1..=5).map_err(|e| code(&e).0);
             assert_eq!(got, expected.map_err(str::to_owned), "{value}");
         }
+    }
+
+    #[test]
+    fn a_limit_comes_down_to_the_room_there_is() {
+        for (value, expected) in [
+            (json!(1), Ok(1)),
+            (json!(8), Ok(8)),
+            (json!(9), Ok(8)),
+            (json!(9.0), Ok(8)),
+            (json!(-1), Ok(8)),
+            (json!(-1.0), Ok(8)),
+            (json!(u64::MAX), Ok(8)),
+            (json!(1e300), Ok(8)),
+            (json!(0), Err("integer_below_min_value")),
+            (json!(-2), Err("integer_below_min_value")),
+            (json!(-1e300), Err("integer_below_min_value")),
+            (json!(1.5), Err("invalid_type")),
+            (json!("5"), Err("invalid_type")),
+            (json!(true), Err("invalid_type")),
+        ] {
+            let got = limit(&value, "n", 8).map_err(|e| code(&e).0);
+            assert_eq!(got, expected.map_err(str::to_owned), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_field_under_another_name_is_known_by_that() {
+        let mut fields = Fields::body(json!({"a": 1, "b": null})).unwrap();
+        fields.also("a", json!(1.0), "x".into()).unwrap();
+        let error = fields.also("a", json!(2), "x".into()).unwrap_err();
+        assert_eq!(code(&error), ("invalid_value".into(), "x".into()));
+        fields.also("b", json!(7), "o.b".into()).unwrap();
+        let error = fields.integer("b", 0..=5).unwrap_err();
+        assert_eq!(
+            code(&error),
+            ("integer_above_max_value".into(), "o.b".into())
+        );
+        assert_eq!(fields.integer("a", 0..=5).unwrap(), Some(1));
+        assert!(fields.finish().is_ok());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Headers and bodies of answers that say who answered.
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::types::client_fields::Ignored;
 use crate::app::selection::AnsweredBy;
 use crate::ids::RecordId;
 
@@ -15,6 +16,9 @@ pub const KEPT: &str = "x-attune-kept";
 
 /// The header of a chat answer that was made while the store takes no writes: why it takes none.
 pub const STORE: &str = "x-attune-store";
+
+/// The header that names fields of the request which changed nothing.
+pub const IGNORED: &str = "x-attune-ignored";
 
 /// What all parts of one answer share.
 #[derive(Debug, Clone)]
@@ -37,8 +41,8 @@ impl AnswerHead {
         }
     }
 
-    /// The headers that name who answers.
-    pub fn headers(&self) -> HeaderMap {
+    /// The headers that name who answers, and what of the request had no effect.
+    pub fn headers(&self, ignored: &Ignored) -> HeaderMap {
         let version = self.answered_by.version.as_ref();
         // 64 hex digits by the type's own check.
         let version = version.and_then(|v| HeaderValue::from_str(v.as_str()).ok());
@@ -47,6 +51,13 @@ impl AnswerHead {
         let mut headers = HeaderMap::new();
         headers.insert(ADAPTER_VERSION, version.unwrap_or(base));
         headers.insert(USER_ROW, row);
+        headers.extend(ignored_header(ignored));
         headers
     }
+}
+
+/// The header that names what had no effect, if anything had none.
+pub fn ignored_header(ignored: &Ignored) -> Option<(HeaderName, HeaderValue)> {
+    let value = ignored.header()?;
+    Some((HeaderName::from_static(IGNORED), value))
 }

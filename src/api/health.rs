@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::middleware::from_fn;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::Router;
 
 use super::error::ApiError;
+use super::json::Json;
 use super::request_id;
 use super::types::error::ErrorResponse;
 use super::types::health::Health;

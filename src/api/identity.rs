@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::Json;
 
 use super::error::ApiError;
 use super::extract::QueryParameters;
+use super::json::Json;
 use super::types::error::ErrorResponse;
 use super::types::identity::IdentityProof;
 use crate::app::address::CHALLENGE_BYTES;

@@ -1,15 +1,48 @@
 //! Bodies as JSON: what is long is read and written where it holds nobody up.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::http::{header, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::body::PackedBody;
 use super::error::ApiError;
 use super::fields::Parsed;
+use super::types::client_fields::Ignored;
 use super::types::generation::Bounds;
 use crate::app::answer::WholeAnswer;
 use crate::app::state::AppState;
+use crate::line_breaks;
+
+/// A body of JSON in which clients that split text into lines find none to split at ([`line_breaks`]), as axum's
+/// own would have.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        ([(header::CONTENT_TYPE, json)], bytes(&self.0)).into_response()
+    }
+}
+
+/// `value` as the data of an event: one line, whoever counts them.
+pub fn text<T: Serialize>(value: &T) -> String {
+    // JSON is UTF-8, and so it stays.
+    String::from_utf8(bytes(value)).unwrap_or_default()
+}
+
+fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    // Wire types hold strings, numbers and lists of them only; those always serialise.
+    let json = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
+    match line_breaks::escaped(&json) {
+        Cow::Borrowed(_) => json,
+        Cow::Owned(escaped) => escaped,
+    }
+}
 
 /// What a body can be read as.
 pub trait FromBody: Sized + Send + 'static {
@@ -17,11 +50,16 @@ pub trait FromBody: Sized + Send + 'static {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    fn from_body(body: Value, bounds: &Bounds) -> Parsed<Self>;
+    fn from_body(body: Value, bounds: &Bounds<'_>) -> Parsed<Self>;
+
+    /// What it has that changes nothing; `None` where such fields are not looked for.
+    fn ignored(&self) -> Option<&Ignored> {
+        None
+    }
 }
 
 impl FromBody for Value {
-    fn from_body(body: Value, _bounds: &Bounds) -> Parsed<Self> {
+    fn from_body(body: Value, _bounds: &Bounds<'_>) -> Parsed<Self> {
         Ok(body)
     }
 }
@@ -29,14 +67,24 @@ impl FromBody for Value {
 /// Reads a body.
 ///
 /// # Errors
-/// No JSON, or not what `T` is.
-pub async fn read<T: FromBody>(state: &AppState, bytes: Vec<u8>) -> Result<T, ApiError> {
-    let (bounds, n) = (Bounds::from(state), bytes.len());
+/// Not what it says how it is packed, no JSON, or not what `T` is.
+pub async fn read<T: FromBody>(state: &Arc<AppState>, body: PackedBody) -> Result<T, ApiError> {
+    let (shared, most) = (state.clone(), body.most());
     let parse = move || {
-        let body = serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
-        T::from_body(body, &bounds)
+        let bytes = body.unpack()?;
+        let body = serde_json::from_slice(without_mark(&bytes)?).map_err(|e| malformed(&e))?;
+        T::from_body(body, &Bounds::from(&*shared))
     };
-    state.compute(n, parse).await?
+    state.compute(most, parse).await?
+}
+
+/// The text behind a byte order mark, which some programs write in front of UTF-8.
+fn without_mark(bytes: &[u8]) -> Parsed<&[u8]> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        let message = "the body begins like a text in UTF-16; send JSON in UTF-8";
+        return Err(ApiError::malformed_body(message));
+    }
+    Ok(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
 }
 
 /// An answer of so many bytes, more or less, that `body` makes.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{ForInference, JsonBody, PathPart, QueryParameters};
 use super::fields::Fields;
+use super::json::Json;
 use super::types::accepted::metadata;
 use super::types::error::ErrorResponse;
 use super::types::kept::{Deleted, KeptChatCompletion, ListedMessage};

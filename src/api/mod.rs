@@ -15,12 +15,14 @@
 //! | [`access`] | one log line, one count and one drain token a request |
 //! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
 //! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`identity`], [`metrics`] | handlers |
+//! | [`body`] | bodies as they arrive: type, packing, size |
 //! | [`json`] | bodies read and written beside the runtime's workers |
 //! | [`admin`] | handlers of the operator's routes |
 
 pub mod access;
 pub mod admin;
 pub mod auth;
+pub mod body;
 pub mod chat;
 pub mod completions;
 pub mod connections;

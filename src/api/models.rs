@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{ForInference, PathPart};
+use super::json::Json;
 use super::types::error::ErrorResponse;
 use super::types::model::{Model, ModelList};
 use crate::app::models::{self, ModelEntry};

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::Json;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 
 use super::error::ApiError;
 use super::extract::{
-    Began, ForFeedback, IdempotencyHeader, JsonBody, PathPart, QueryParameters, UserHeader,
+    Began, ForFeedback, IdempotencyHeader, JsonBody, PathPart, QueryParameters, RecordedUserHeader,
 };
+use super::headers::ignored_header;
+use super::json::Json;
 use super::types::error::ErrorResponse;
 use super::types::list::List;
-use super::types::preference::{Feedback, FeedbackRequest, Preference, PreferenceRequest};
+use super::types::preference::{
+    Feedback, FeedbackRequest, Preference, PreferenceBody, PreferenceRequest,
+};
 use crate::app::preferences::{
     self, FeedbackCommand, Inserted, PreferenceCommand, PreferenceRecord,
 };
@@ -45,22 +49,23 @@ pub(super) async fn create_preference(
     State(state): State<Arc<AppState>>,
     ForFeedback(caller): ForFeedback,
     Began(began_unix_ms): Began,
-    UserHeader(user): UserHeader,
+    RecordedUserHeader(user): RecordedUserHeader,
     key: IdempotencyHeader,
-    JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<Preference>), ApiError> {
+    JsonBody(PreferenceBody { body, request }): JsonBody<PreferenceBody>,
+) -> Result<impl IntoResponse, ApiError> {
     let person = user.as_ref().or(caller.bound_user.as_ref());
     let idempotent = key.request(&state, "preferences", person, &body).await?;
-    let request = PreferenceRequest::parse(body, state.limits.max_messages)?;
+    let ignored = ignored_header(&request.ignored);
     let command = PreferenceCommand {
         user: request.user_hint(user),
         compared: request.into_compared()?,
         idempotent,
         began_unix_ms,
     };
-    Ok(recorded(
-        preferences::prefer(&state, &caller, command).await?,
-    ))
+    let (status, preference) =
+        recorded::<_, Preference>(preferences::prefer(&state, &caller, command).await?);
+    let headers = HeaderMap::from_iter(ignored);
+    Ok((status, headers, preference))
 }
 
 /// Show a preference
@@ -106,7 +111,8 @@ pub(super) async fn list_preferences(
     ForFeedback(caller): ForFeedback,
     QueryParameters(mut query): QueryParameters,
 ) -> Result<Json<List<Preference>>, ApiError> {
-    let user = query.take("user")?.map(UserId::new).transpose();
+    let user = query.take("user")?;
+    let user = user.as_deref().map(UserId::trimmed).transpose();
     let user = user.map_err(|e| ApiError::invalid("invalid_value", "user", e.to_string()))?;
     let page = query.page()?;
     query.finish()?;

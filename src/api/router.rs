@@ -15,6 +15,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::error::ApiError;
 use super::origin::{self, CorsOrigins};
+use super::types::client_fields::{Ignored, Told};
 use super::{
     access, admin, auth, chat, completions, connections, health, identity, kept, metrics, models,
     openapi, preferences, request_id, users,
@@ -50,6 +51,14 @@ impl Default for HttpConfig {
 pub struct ApiState {
     app: Arc<AppState>,
     http: Arc<HttpConfig>,
+    told: Arc<Told>,
+}
+
+impl ApiState {
+    /// Says in the log which fields of requests have no effect, once each.
+    pub(super) fn tell(&self, ignored: &Ignored) {
+        self.told.tell(ignored);
+    }
 }
 
 impl FromRef<ApiState> for Arc<AppState> {
@@ -126,6 +135,7 @@ pub fn router(app: Arc<AppState>, http: HttpConfig) -> Router {
     let state = ApiState {
         app: app.clone(),
         http: Arc::new(http),
+        told: Arc::default(),
     };
     let (router, document) = routes().split_for_parts();
     router

@@ -15,6 +15,7 @@ use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use serde::Serialize;
 
 use super::error::ApiError;
+use super::json;
 use crate::app::answer::{AnswerPiece, AnswerReader};
 use crate::app::error::AppError;
 use crate::app::keep::Keeper;
@@ -120,7 +121,5 @@ impl<C: Chunks> Events<C> {
 }
 
 fn event<T: Serialize>(chunk: &T) -> Event {
-    // Wire types hold strings, numbers and lists of them only; those always serialise.
-    let json = serde_json::to_string(chunk).unwrap_or_else(|_| "{}".to_owned());
-    Event::default().data(json)
+    Event::default().data(json::text(chunk))
 }

@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::Json;
 
 use super::error::ApiError;
 use super::extract::{Began, JsonBody, PersonOfPath};
+use super::json::Json;
 use super::types::error::ErrorResponse;
 use super::types::kept::Deleted;
 use super::types::person::{User, UserRequest};

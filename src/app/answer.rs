@@ -16,6 +16,8 @@ use crate::text::stop::StopMatcher;
 #[derive(Debug, Clone)]
 pub(super) struct AnswerSettings {
     pub(super) stop: Vec<String>,
+    /// Whether control tokens are left out.
+    pub(super) skip_special: bool,
     pub(super) logprobs: bool,
     /// The engine's limit, too; here, it is for callers of an engine whose step takes longer.
     pub(super) timeout: Duration,
@@ -110,7 +112,7 @@ pub async fn collect_all(answers: Vec<AnswerReader>) -> Result<Vec<WholeAnswer>,
 impl AnswerReader {
     pub(super) fn new(state: Arc<AppState>, answer: Answer, settings: AnswerSettings) -> Self {
         Self {
-            detokenizer: Detokenizer::new(state.tokenizer.clone(), true),
+            detokenizer: Detokenizer::new(state.tokenizer.clone(), settings.skip_special),
             state,
             answer: Some(answer),
             stop: StopMatcher::new(settings.stop),

@@ -98,6 +98,7 @@ pub fn boot_with(
     let versions = LiveVersions::open(versions, LoadedBase::from(&base), bundles, loaded)?;
     let engine = EngineHandle::spawn(runner, config.engine().clone());
     let limits = Limits {
+        strict: config.http().strict,
         keep_completions: config.keep_completions(),
         max_stall: config.max_stall(),
         keep_versions: config.keep_versions(),

@@ -9,8 +9,7 @@ use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
-pub use crate::text::chat_template::ChatMessage;
-use crate::text::chat_template::TemplateVariables;
+pub use crate::text::chat_template::{ChatMessage, TemplateVariables};
 use crate::text::tokenizer::TextError;
 use crate::text::user_info;
 
@@ -24,6 +23,8 @@ pub struct ChatCommand {
     pub model: String,
     /// The conversation, at least one message; roles `system`, `user`, `assistant`.
     pub messages: Vec<ChatMessage>,
+    /// What the chat template reads beside the conversation.
+    pub variables: TemplateVariables,
     /// How answers are made.
     pub options: GenerationOptions,
     /// Whether the answer is kept.
@@ -53,8 +54,9 @@ pub async fn start(
     }
     let bytes = messages.iter().map(|m| MESSAGE_BYTES + m.content.len());
     let repetition = command.options.sampling.repetition_penalty;
+    let variables = command.variables;
     let prompt = generate::tokenize(state, bytes.sum(), move |state| {
-        let ids = encode(state, &messages)?;
+        let ids = encode(state, &messages, &variables)?;
         Ok(generate::prompt_ids(ids, repetition))
     });
     let prompts = vec![prompt.await?];
@@ -63,18 +65,20 @@ pub async fn start(
     Ok((running, keeper))
 }
 
-fn encode(state: &AppState, messages: &[ChatMessage]) -> Result<Vec<u32>, AppError> {
+/// Whether the model's chat template reads a variable of that name.
+pub fn template_knows(state: &AppState, name: &str) -> bool {
+    let template = state.template.as_ref();
+    template.is_some_and(|template| template.knows(name))
+}
+
+fn encode(
+    state: &AppState,
+    messages: &[ChatMessage],
+    variables: &TemplateVariables,
+) -> Result<Vec<u32>, AppError> {
     let template = state.template.as_ref().ok_or(TextError::NoChatTemplate);
+    let (most, tokenizer) = (state.context_len, &state.tokenizer);
     template
-        .and_then(|template| {
-            let variables = TemplateVariables::default();
-            template.encode_with(
-                &variables,
-                state.context_len,
-                &state.tokenizer,
-                messages,
-                true,
-            )
-        })
+        .and_then(|template| template.encode_with(variables, most, tokenizer, messages, true))
         .map_err(|error| generate::text_error("messages", error))
 }

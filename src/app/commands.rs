@@ -203,7 +203,7 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
     let user = |name: &String| -> Result<UserKey> {
         Ok(UserKey {
             tenant: Tenant::default(),
-            user: UserId::new(name.clone())?,
+            user: UserId::trimmed(name)?,
         })
     };
     let users = import.users.iter().map(user).collect::<Result<Vec<_>>>()?;

@@ -57,7 +57,8 @@ pub async fn start(
     let hold = generate::hold(state, caller, &command.user, answers)?;
     let selection =
         selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
-    let (n, echo, prompts) = (command.options.n, command.echo, command.prompts);
+    let (n, prompts) = (command.options.n, command.prompts);
+    let echo = command.echo.then_some(command.options.skip_special);
     let bytes = prompts.iter().map(Prompt::bytes).sum();
     for prompt in &prompts {
         prompt.could_fit(state, selection.soft_prompt().len())?;
@@ -107,24 +108,30 @@ impl Prompt {
                 context,
                 soft,
                 prompt: ids.len(),
-                answer: 1,
             }),
             _ => Ok(()),
         }
     }
 }
 
-fn encode(state: &AppState, prompt: &Prompt, echo: bool) -> Result<(Vec<u32>, String), AppError> {
+/// The ids of a prompt and the text that goes before its answers. `echo`: whether control tokens are left out of that.
+fn encode(
+    state: &AppState,
+    prompt: &Prompt,
+    echo: Option<bool>,
+) -> Result<(Vec<u32>, String), AppError> {
     let tokenizer = &state.tokenizer;
     let (mut ids, text) = match prompt {
-        Prompt::Ids(ids) if echo => (ids.clone(), tokenizer.decode(ids, true)),
-        Prompt::Ids(ids) => (ids.clone(), String::new()),
+        Prompt::Ids(ids) => {
+            let echoed = echo.map(|skip_special| tokenizer.decode(ids, skip_special));
+            (ids.clone(), echoed.unwrap_or_default())
+        }
         Prompt::Text(text) => {
             let rest = tokenizer
                 .encode(text, SpecialTokens::AsText)
                 .map_err(|error| generate::text_error("prompt", error))?;
             let bos = tokenizer.added_bos();
-            let echoed = if echo { text.clone() } else { String::new() };
+            let echoed = echo.map_or_else(String::new, |_| text.clone());
             (bos.into_iter().chain(rest).collect(), echoed)
         }
     };

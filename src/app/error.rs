@@ -20,11 +20,10 @@ pub enum AppError {
         /// What is wrong with it.
         message: String,
     },
-    /// Soft prompt, prompt and answer do not fit the context together.
+    /// Soft prompt and prompt leave no room in the context for an answer.
     #[error(
         "this model's context is {context} positions, but the request needs {}: {soft} of the user's \
-         soft prompt, {prompt} of the prompt and {answer} of the answer; shorten the prompt or ask \
-         for fewer tokens", .soft + .prompt + .answer
+         soft prompt, {prompt} of the prompt and 1 of the answer at least; shorten the prompt", .soft + .prompt + 1
     )]
     ContextLength {
         /// The field that holds the prompt.
@@ -35,8 +34,6 @@ pub enum AppError {
         soft: usize,
         /// Prompt tokens.
         prompt: usize,
-        /// Tokens asked for; 1 where the request named none.
-        answer: usize,
     },
     /// A text that has more tokens than the context has positions, whatever it says.
     #[error(

@@ -24,7 +24,7 @@ use crate::text::tokenizer::TextError;
 pub struct GenerationOptions {
     /// Answers a prompt, at least 1.
     pub n: usize,
-    /// Tokens of an answer at most, at least 1; `None` is what the context leaves.
+    /// Tokens of an answer at most, at least 1; more than the context leaves is what it leaves. `None`: the usual bound.
     pub max_tokens: Option<usize>,
     /// End ids are not chosen before so many tokens.
     pub min_tokens: usize,
@@ -32,6 +32,11 @@ pub struct GenerationOptions {
     pub ignore_eos: bool,
     /// An answer ends before the first of these; none is empty.
     pub stop: Vec<String>,
+    /// Ids that end the answer beside the tokenizer's end ids, also where it goes over those; each was checked
+    /// against the width of the logits.
+    pub stop_ids: Vec<u32>,
+    /// Whether control tokens are left out of the text.
+    pub skip_special: bool,
     /// Only requests with the same one, of the same tenant, find each other's prompts in the prefix cache.
     pub cache_salt: Option<String>,
     /// How tokens are chosen.
@@ -107,6 +112,7 @@ pub(super) fn submit(
     }
     let settings = AnswerSettings {
         stop: options.stop,
+        skip_special: options.skip_special,
         logprobs: options.sampling.logprobs.is_some(),
         timeout: state.limits.answer_timeout,
         failed: Arc::default(),
@@ -186,7 +192,7 @@ pub(super) fn text_error(field: &'static str, error: TextError) -> AppError {
     }
 }
 
-/// What the answer may have: what was asked for, or what the context leaves.
+/// What the answer may have: what was asked for, as far as the context leaves it.
 fn max_tokens(
     state: &AppState,
     selection: &Selection,
@@ -196,18 +202,16 @@ fn max_tokens(
 ) -> Result<usize, AppError> {
     let soft = selection.soft_prompt().len();
     let room = state.context_len.saturating_sub(soft + prompt);
-    let least = options.max_tokens.unwrap_or(1);
-    if least > room {
+    if room == 0 {
         return Err(AppError::ContextLength {
             field,
             context: state.context_len,
             soft,
             prompt,
-            answer: least,
         });
     }
-    let default = room.min(state.limits.default_max_tokens);
-    Ok(options.max_tokens.unwrap_or(default))
+    let asked = options.max_tokens;
+    Ok(asked.unwrap_or(state.limits.default_max_tokens).min(room))
 }
 
 fn engine_request(
@@ -226,8 +230,9 @@ fn engine_request(
         sampling: options.sampling.clone(),
         max_tokens,
         min_tokens: options.min_tokens.min(max_tokens),
-        end_ids: state.tokenizer.end_ids().into(),
-        ignore_eos: options.ignore_eos,
+        end_ids: end_ids(state, options),
+        // What the caller names ends the answer all the same.
+        ignore_eos: options.ignore_eos && options.stop_ids.is_empty(),
         cache_salt: cache_salt(selection.tenant(), options.cache_salt.as_deref()),
         payer: Payer::default(),
         subject: selection.user().map(people::subject),
@@ -235,6 +240,15 @@ fn engine_request(
             answer: Some(state.limits.answer_timeout),
             stall: Some(state.limits.max_stall),
         },
+    }
+}
+
+fn end_ids(state: &AppState, options: &GenerationOptions) -> Arc<[u32]> {
+    let ours = state.tokenizer.end_ids().iter().copied();
+    let theirs = options.stop_ids.iter().copied();
+    match options.ignore_eos && !options.stop_ids.is_empty() {
+        true => theirs.collect(),
+        false => ours.chain(theirs).collect(),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Limits {
     pub default_max_tokens: usize,
     /// Messages of a chat.
     pub max_messages: usize,
+    /// Whether fields of requests that change nothing are refused.
+    pub strict: bool,
     /// Longest time for an answer, from submission to the last token.
     pub answer_timeout: Duration,
     /// Longest time for which an answer waits for a caller who does not read it.
@@ -53,6 +55,7 @@ impl Default for Limits {
         Self {
             default_max_tokens: 4096,
             max_messages: 2048,
+            strict: false,
             answer_timeout: Duration::from_secs(600),
             max_stall: Duration::from_secs(30),
             keep_versions: 32,

@@ -20,6 +20,8 @@ pub struct HttpSettings {
     pub write_timeout: Duration,
     /// Origins whose web pages may call, as browsers write them; `*` is all.
     pub cors_origins: Vec<String>,
+    /// Whether fields of requests that change nothing are refused.
+    pub strict: bool,
 }
 
 impl HttpSettings {
@@ -28,6 +30,7 @@ impl HttpSettings {
             health_address: health_address(raw)?,
             write_timeout: write_timeout(raw.write_timeout)?,
             cors_origins: origins(&raw.cors_origin)?,
+            strict: raw.strict,
         })
     }
 }

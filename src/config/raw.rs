@@ -113,6 +113,10 @@ pub struct Serve {
     /// given several times; in the variable, with commas.
     #[arg(long, env = "ATTUNE_CORS_ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
+    /// Refuse fields of requests that have no effect here, in place of naming them in the header
+    /// x-attune-ignored.
+    #[arg(long, env = "ATTUNE_STRICT")]
+    pub strict: bool,
     /// File with API keys; docs/api.md has its format.
     #[arg(long, env = "ATTUNE_API_KEYS")]
     pub api_keys: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! All that is recorded of one person: how much, and what.
 
 use crate::ids::UserKey;
+use crate::line_breaks::escaped;
 use crate::store::by_user::{self, ByUserRecord, OwnedKind};
 use crate::store::profiles::ProfileRecord;
 use crate::store::record::{self, Record};
@@ -49,7 +50,7 @@ impl Store {
         let mut lines = Vec::new();
         let mut line = |value: Option<Vec<u8>>| {
             if let Some(value) = value {
-                lines.extend_from_slice(&value);
+                lines.extend_from_slice(&escaped(&value));
                 lines.push(b'\n');
             }
             lines.len() >= bytes

@@ -1,7 +1,7 @@
 //! The export: a store as sorted JSON lines with a digest.
 //!
 //! Line 1 is the header, then one line for each record, sorted by tree and then by key and exactly
-//! as it is kept, then the trailer with the number of records and the SHA-256 of all bytes before
+//! as it is kept but for [`escaped`] line breaks, then the trailer with the number of records and the SHA-256 of all bytes before
 //! it. Two stores with the same records and identity have the same export, byte for byte.
 //!
 //! There are two ways to it. [`Store::export`] stops writers: for a store that no server has open.
@@ -15,6 +15,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::line_breaks::escaped;
 use crate::store::meta::Meta;
 use crate::store::record::{Kind, RawRecord, Record, KINDS};
 use crate::store::trees::{Was, Watching};
@@ -270,7 +271,7 @@ impl<W: Write> Lines<W> {
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), StoreError> {
-        for bytes in [line, b"\n"] {
+        for bytes in [&*escaped(line), b"\n"] {
             self.hash.update(bytes);
             self.out.write_all(bytes).map_err(StoreError::Output)?;
             self.bytes += bytes.len() as u64;

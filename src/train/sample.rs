@@ -78,7 +78,7 @@ fn voices(
 ) -> Result<Vec<(String, Voice)>, TrainError> {
     let mut voices = Vec::new();
     for user in &request.users {
-        let id = UserId::new(user.as_str()).map_err(|e| TrainError::Setting(e.to_string()))?;
+        let id = UserId::trimmed(user).map_err(|e| TrainError::Setting(e.to_string()))?;
         let key = UserKey {
             tenant: Tenant::default(),
             user: id,

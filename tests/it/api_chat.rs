@@ -276,12 +276,7 @@ async fn the_user_header_goes_before_the_fields() {
     };
     let reply = server.send(request(&[b"bob"])).await;
     assert_eq!(content(&reply.json()), "UVWXYZ");
-    for bad in [
-        &[&b"bob"[..], b"bob"][..],
-        &[b"\xff\xfe"],
-        &[b""],
-        &[&[b'x'; 65]],
-    ] {
+    for bad in [&[&b"bob"[..], b"bob"][..], &[b"\xff\xfe"], &[&[b'x'; 65]]] {
         let reply = server.send(request(bad)).await;
         assert_eq!(reply.error().3.as_deref(), Some("X-User-Id"));
         assert_eq!(reply.status, 400);

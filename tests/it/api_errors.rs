@@ -11,7 +11,9 @@ use serde_json::{json, Value};
 use crate::support::http::{events, post, Reply};
 use crate::support::{Setup, TestServer, CONTEXT};
 
-use crate::support::bad_requests::{bad_chats, bad_completions, bad_options};
+use crate::support::bad_requests::{
+    bad_chats, bad_chats_of_others, bad_completions, bad_options, bad_options_of_others,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
@@ -39,7 +41,11 @@ fn assert_invalid(reply: &Reply, case: &Value, code: &str, param: &str) {
 async fn bad_chats_name_their_field() {
     let server = TestServer::new();
     let good = json!({"model": "attune", "messages": [{"role": "user", "content": "hi"}]});
-    for (case, code, param) in bad_chats().into_iter().chain(bad_options()) {
+    let others = bad_chats_of_others()
+        .into_iter()
+        .chain(bad_options_of_others());
+    let ours = bad_chats().into_iter().chain(bad_options());
+    for (case, code, param) in ours.chain(others) {
         let reply = server.post(CHAT, &changed(good.clone(), &case)).await;
         assert_invalid(&reply, &case, code, param);
     }
@@ -50,7 +56,8 @@ async fn bad_chats_name_their_field() {
 async fn bad_completions_name_their_field() {
     let server = TestServer::new();
     let good = json!({"model": "attune", "prompt": "hi"});
-    for (case, code, param) in bad_completions().into_iter().chain(bad_options()) {
+    let shared = bad_options().into_iter().chain(bad_options_of_others());
+    for (case, code, param) in bad_completions().into_iter().chain(shared) {
         let reply = server
             .post(COMPLETIONS, &changed(good.clone(), &case))
             .await;
@@ -329,19 +336,26 @@ async fn a_model_without_a_template_serves_completions_only() {
 #[tokio::test]
 async fn the_soft_prompt_takes_positions_of_the_context() {
     let server = TestServer::promoted();
-    // 7 tokens of template around the text.
+    // 7 tokens of template around the text, 2 rows of the soft prompt.
     let chat = |model: &str, room: usize| {
         let content = "x".repeat(CONTEXT - 7 - room);
-        json!({"model": model, "max_tokens": room, "messages": [{"role": "user", "content": content}]})
+        json!({"model": model, "messages": [{"role": "user", "content": content}]})
     };
-    let full = server.post(CHAT, &chat("attune", 5)).await;
-    assert_invalid(&full, &json!(5), "context_length_exceeded", "messages");
-    assert_eq!(server.post(CHAT, &chat("tiny-llama", 5)).await.status, 200);
-    let message = full.json()["error"]["message"].to_string();
-    assert!(
-        message.contains("258") && message.contains("2 of the user's"),
-        "{message}"
-    );
+    for room in [0, 1, 2] {
+        let full = server.post(CHAT, &chat("attune", room)).await;
+        assert_invalid(&full, &json!(room), "context_length_exceeded", "messages");
+        let message = full.json()["error"]["message"].to_string();
+        let needs = (CONTEXT + 3 - room).to_string();
+        assert!(
+            message.contains(&needs) && message.contains("2 of the user's"),
+            "{message}"
+        );
+    }
+    for (model, room) in [("attune", 3), ("tiny-llama", 1)] {
+        let answer = server.chat(&chat(model, room)).await;
+        assert_eq!(answer["usage"]["completion_tokens"], 1, "{model}");
+        assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    }
 }
 
 /// The document and the reader of requests cannot drift apart: a documented field that nobody read

@@ -182,6 +182,7 @@ async fn bad_preferences_are_refused_by_their_field_and_leave_nothing() {
             "messages[0].role",
         ),
         (json!({"user": ""}), "invalid_value", "user"),
+        (json!({"user": " \t"}), "invalid_value", "user"),
         (
             json!({"user": "x".repeat(65)}),
             "string_above_max_length",

@@ -83,7 +83,7 @@ async fn it_reads_errors() {
     for (request, status, code) in [
         (chat(json!({"model": "gpt-4o"})), 404, "model_not_found"),
         (
-            chat(json!({"max_completion_tokens": 250})),
+            chat(json!({"messages": [{"role": "user", "content": "x".repeat(250)}]})),
             400,
             "context_length_exceeded",
         ),

@@ -63,8 +63,9 @@ assert legacy.object == "text_completion" and legacy.choices[0].text
 
 # Errors arrive as the client's own classes.
 refused(openai.BadRequestError, "decimal_above_max_value", lambda: chat(temperature=9))
-refused(openai.BadRequestError, "integer_above_max_value", lambda: chat(max_tokens=10_000_000))
-refused(openai.BadRequestError, "context_length_exceeded", lambda: chat(max_tokens=2_900))
+refused(openai.BadRequestError, "integer_above_max_value", lambda: chat(n=1_000))
+long = [{"role": "user", "content": "word " * 10_000}]
+refused(openai.BadRequestError, "context_length_exceeded", lambda: chat(messages=long))
 refused(openai.NotFoundError, "model_not_found", lambda: chat(model="gpt-4o"))
 refused(openai.NotFoundError, "model_not_found", lambda: client.models.retrieve("nothing"))
 refused(openai.PermissionDeniedError, "insufficient_permissions", lambda: chat(user="mallory"))

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::Json;
 
 use crate::api::error::ApiError;
 use crate::api::extract::{Admin, JsonBody, PathPart};
+use crate::api::json::Json;
 use crate::api::types::admin::{AdapterList, AdapterObject, ReplacedList, RetiredObject};
 use crate::api::types::admin_request::InstallRequest;
 use crate::api::types::error::ErrorResponse;

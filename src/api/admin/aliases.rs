@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::Json;
 
 use crate::api::error::ApiError;
 use crate::api::extract::{Admin, JsonBody, OptionalJsonBody, PathPart};
+use crate::api::json::Json;
 use crate::api::types::admin::{AliasList, AliasObject};
 use crate::api::types::admin_request::{CanaryRequest, PromoteRequest, RollbackRequest};
 use crate::api::types::error::ErrorResponse;

@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 
 use crate::api::error::ApiError;
 use crate::api::extract::{Admin, JsonBody, QueryParameters};
+use crate::api::json::Json;
 use crate::api::types::admin::DecisionObject;
 use crate::api::types::admin_request::DecisionRequest;
 use crate::api::types::error::ErrorResponse;

@@ -9,11 +9,20 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::client_fields::Taken;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 
 const MAX_METADATA: usize = 16;
 const SERVICE_TIERS: [&str; 6] = ["auto", "default", "flex", "scale", "priority", "fast"];
+
+/// Those of them that are checked, and named among what was ignored.
+const WITHOUT_EFFECT: [&str; 4] = [
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "parallel_tool_calls",
+];
 
 /// Fields that do not change the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -37,8 +46,13 @@ impl AcceptedFields {
     ///
     /// # Errors
     /// A value that OpenAI would refuse too, or one that asks for something.
-    pub fn take(fields: &mut Fields) -> Parsed<Self> {
+    pub fn take(fields: &mut Fields, taken: &mut Taken) -> Parsed<Self> {
         nothing_asked(fields)?;
+        for name in WITHOUT_EFFECT {
+            if fields.peek(name).is_some() {
+                taken.ignored.add(name);
+            }
+        }
         let retention = ["in_memory", "in-memory", "24h"];
         Ok(Self {
             metadata: metadata(fields)?,
@@ -55,20 +69,12 @@ fn nothing_asked(fields: &mut Fields) -> Parsed<()> {
     let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
     fields.unsupported("tools", empty)?;
     fields.unsupported("functions", empty)?;
-    for name in [
-        "audio",
-        "prediction",
-        "web_search_options",
-        "moderation",
-        "prompt_cache_options",
-    ] {
+    for name in ["audio", "web_search_options", "moderation"] {
         fields.unsupported(name, |_| false)?;
     }
     for (name, neutral) in [
         ("tool_choice", &["none", "auto"][..]),
         ("function_call", &["none", "auto"]),
-        ("reasoning_effort", &["none"]),
-        ("verbosity", &["medium"]),
     ] {
         neutral_word(fields, name, neutral)?;
     }

@@ -5,8 +5,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::accepted::AcceptedFields;
+use super::client_fields::{Ignored, Place, Taken};
 use super::generation::{Bounds, GenerationFields};
 use super::message::Message;
+use super::template_fields::TemplateFields;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 use crate::api::json::FromBody;
@@ -26,28 +28,39 @@ pub struct ChatCompletionRequest {
     /// The conversation.
     #[schema(min_items = 1, max_items = 2048)]
     pub messages: Vec<Message>,
-    /// Tokens of the answer at most; what the context leaves where it is missing.
-    #[schema(minimum = 1)]
+    /// Tokens of the answer at most; what the context leaves where it is missing. More than that is that, and so is -1.
+    #[schema(minimum = -1)]
     pub max_completion_tokens: Option<usize>,
     /// The older name of `max_completion_tokens`.
-    #[schema(minimum = 1)]
+    #[schema(minimum = -1)]
     pub max_tokens: Option<usize>,
     /// Whether the answer comes with log-probabilities.
     pub logprobs: Option<bool>,
-    /// Alternatives of each token; needs `logprobs`.
+    /// Alternatives of each token; more than none needs `logprobs`.
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<usize>,
+    /// What the chat template makes of the conversation.
+    #[serde(flatten)]
+    pub template: TemplateFields,
     /// How answers are made and sent, and for whom.
     #[serde(flatten)]
     pub generation: GenerationFields,
     /// What does not change the answer.
     #[serde(flatten)]
     pub accepted: AcceptedFields,
+    /// What it has that changes nothing.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub ignored: Ignored,
 }
 
 impl FromBody for ChatCompletionRequest {
-    fn from_body(body: Value, bounds: &Bounds) -> Parsed<Self> {
+    fn from_body(body: Value, bounds: &Bounds<'_>) -> Parsed<Self> {
         Self::parse(body, bounds)
+    }
+
+    fn ignored(&self) -> Option<&Ignored> {
+        Some(&self.ignored)
     }
 }
 
@@ -56,8 +69,10 @@ impl ChatCompletionRequest {
     ///
     /// # Errors
     /// See [`Fields`].
-    pub fn parse(body: Value, bounds: &Bounds) -> Parsed<Self> {
+    pub fn parse(body: Value, bounds: &Bounds<'_>) -> Parsed<Self> {
         let mut fields = Fields::body(body)?;
+        let mut taken = Taken::new(bounds.strict);
+        taken.body(&mut fields, Place::Chat)?;
         let model = fields::string(fields.required("model")?, "model", MAX_MODEL_CHARS)?;
         let messages = fields::array(
             fields.required("messages")?,
@@ -65,17 +80,21 @@ impl ChatCompletionRequest {
             bounds.max_messages,
         )?;
         let messages = messages.into_iter().enumerate();
-        let messages = messages.map(|(i, m)| Message::parse(m, format!("messages[{i}]")));
-        let request = Self {
+        let messages =
+            messages.map(|(i, m)| Message::parse(m, format!("messages[{i}]"), &mut taken));
+        let mut request = Self {
             model,
             messages: messages.collect::<Parsed<_>>()?,
-            max_completion_tokens: fields.size("max_completion_tokens", 1..=bounds.context_len)?,
-            max_tokens: fields.size("max_tokens", 1..=bounds.context_len)?,
+            max_completion_tokens: fields.limit("max_completion_tokens", bounds.context_len)?,
+            max_tokens: fields.limit("max_tokens", bounds.context_len)?,
             logprobs: fields.boolean("logprobs")?,
             top_logprobs: fields.size("top_logprobs", 0..=20)?,
-            generation: GenerationFields::take(&mut fields, bounds)?,
-            accepted: AcceptedFields::take(&mut fields)?,
+            template: TemplateFields::take(&mut fields, bounds, &mut taken)?,
+            generation: GenerationFields::take(&mut fields, bounds, &mut taken)?,
+            accepted: AcceptedFields::take(&mut fields, &mut taken)?,
+            ignored: Ignored::default(),
         };
+        request.ignored = taken.ignored;
         fields.finish()?;
         request.check()
     }
@@ -94,6 +113,7 @@ impl ChatCompletionRequest {
                 metadata: self.accepted.metadata.unwrap_or_default(),
             },
             user: self.generation.user_hint(user_header),
+            variables: self.template.variables,
             model: self.model,
             messages: self.messages.into_iter().map(Into::into).collect(),
         })
@@ -107,7 +127,7 @@ impl ChatCompletionRequest {
                 return Err(ApiError::invalid("invalid_value", "max_tokens", message));
             }
         }
-        if self.top_logprobs.is_some() && self.logprobs != Some(true) {
+        if self.top_logprobs.is_some_and(|top| top > 0) && self.logprobs != Some(true) {
             let message = "'top_logprobs' goes with 'logprobs': true only";
             return Err(ApiError::invalid("invalid_value", "top_logprobs", message));
         }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::chat_request::MAX_MODEL_CHARS;
+use super::client_fields::{Ignored, Place, Taken};
 use super::generation::{Bounds, GenerationFields, MAX_ANSWERS};
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
@@ -24,7 +25,8 @@ pub struct CompletionRequest {
     /// What the answers go on from.
     pub prompt: PromptInput,
     /// Tokens of an answer at most.
-    #[schema(minimum = 1, default = 16)]
+    /// More than the context leaves is what it leaves, and so is -1.
+    #[schema(minimum = -1, default = 16)]
     pub max_tokens: Option<usize>,
     /// Log-probabilities of the chosen token and of so many of the best ones.
     #[schema(minimum = 0, maximum = 5)]
@@ -34,6 +36,10 @@ pub struct CompletionRequest {
     /// How answers are made and sent, and for whom.
     #[serde(flatten)]
     pub generation: GenerationFields,
+    /// What it has that changes nothing.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub ignored: Ignored,
 }
 
 /// One prompt or several, as text or as token ids.
@@ -51,8 +57,12 @@ pub enum PromptInput {
 }
 
 impl FromBody for CompletionRequest {
-    fn from_body(body: Value, bounds: &Bounds) -> Parsed<Self> {
+    fn from_body(body: Value, bounds: &Bounds<'_>) -> Parsed<Self> {
         Self::parse(body, bounds)
+    }
+
+    fn ignored(&self) -> Option<&Ignored> {
+        Some(&self.ignored)
     }
 }
 
@@ -61,18 +71,22 @@ impl CompletionRequest {
     ///
     /// # Errors
     /// See [`Fields`].
-    pub fn parse(body: Value, bounds: &Bounds) -> Parsed<Self> {
+    pub fn parse(body: Value, bounds: &Bounds<'_>) -> Parsed<Self> {
         let mut fields = Fields::body(body)?;
-        let request = Self {
+        let mut taken = Taken::new(bounds.strict);
+        taken.body(&mut fields, Place::Completion)?;
+        let mut request = Self {
             model: fields::string(fields.required("model")?, "model", MAX_MODEL_CHARS)?,
             prompt: PromptInput::parse(fields.required("prompt")?, bounds)?,
-            max_tokens: fields.size("max_tokens", 1..=bounds.context_len)?,
-            logprobs: fields.size("logprobs", 0..=5)?,
+            max_tokens: fields.limit("max_tokens", bounds.context_len)?,
+            logprobs: logprobs(&mut fields)?,
             echo: fields.boolean("echo")?,
-            generation: GenerationFields::take(&mut fields, bounds)?,
+            generation: GenerationFields::take(&mut fields, bounds, &mut taken)?,
+            ignored: Ignored::default(),
         };
+        request.ignored = taken.ignored;
         let best_of = fields.size("best_of", 1..=20)?;
-        fields.unsupported("suffix", |_| false)?;
+        fields.unsupported("suffix", |value| value == "")?;
         fields.finish()?;
         if best_of.is_some_and(|best_of| best_of > request.generation.n.unwrap_or(1)) {
             return Err(fields::unsupported_value(
@@ -111,15 +125,24 @@ impl CompletionRequest {
     }
 }
 
+/// False is none, as in chats.
+fn logprobs(fields: &mut Fields) -> Parsed<Option<usize>> {
+    if fields.peek("logprobs") == Some(&Value::Bool(false)) {
+        fields.take("logprobs");
+    }
+    fields.size("logprobs", 0..=5)
+}
+
 impl PromptInput {
-    fn parse(value: Value, bounds: &Bounds) -> Parsed<Self> {
+    fn parse(value: Value, bounds: &Bounds<'_>) -> Parsed<Self> {
         let values = match value {
             Value::String(text) => return Ok(Self::Text(text)),
             Value::Array(_) => fields::array(value, "prompt", usize::MAX)?,
             other => return Err(fields::wrong_type("prompt", "a string or an array", &other)),
         };
         if values[0].is_number() {
-            return ids(values, "prompt", bounds).map(Self::Ids);
+            let ids = fields::token_ids(&values, "prompt", bounds.vocab_size);
+            return ids.map(Self::Ids);
         }
         let first_is_text = values[0].is_string();
         let values = fields::array(Value::Array(values), "prompt", MAX_ANSWERS)?;
@@ -129,8 +152,10 @@ impl PromptInput {
             let texts = values.map(|(path, value)| fields::string(value, &path, usize::MAX));
             texts.collect::<Parsed<_>>().map(Self::Texts)
         } else {
-            let lists = values
-                .map(|(path, value)| ids(fields::array(value, &path, usize::MAX)?, &path, bounds));
+            let lists = values.map(|(path, value)| {
+                let values = fields::array(value, &path, usize::MAX)?;
+                fields::token_ids(&values, &path, bounds.vocab_size)
+            });
             lists.collect::<Parsed<_>>().map(Self::IdLists)
         }
     }
@@ -151,17 +176,4 @@ impl PromptInput {
             Self::IdLists(lists) => lists.into_iter().map(Prompt::Ids).collect(),
         }
     }
-}
-
-/// Ids are checked against the width of the logits, which the embedding table shares: the
-/// tokenizer may know fewer.
-fn ids(values: Vec<Value>, path: &str, bounds: &Bounds) -> Parsed<Vec<u32>> {
-    let max = i64::try_from(bounds.vocab_size).unwrap_or(i64::MAX) - 1;
-    let values = values.iter().enumerate();
-    let id = |(i, value)| {
-        let path = format!("{path}[{i}]");
-        let id = fields::integer(value, &path, 0..=max)?;
-        u32::try_from(id).map_err(|_| ApiError::invalid("invalid_value", &path, "no token id"))
-    };
-    values.map(id).collect()
 }

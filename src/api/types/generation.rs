@@ -6,9 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::client_fields::{Place, Taken};
 use super::stop::Stop;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
+use crate::app::chat;
 use crate::app::generate::{GenerationOptions, SamplingParams, MAX_LOGIT_BIAS};
 use crate::app::state::AppState;
 use crate::app::user::UserHint;
@@ -20,23 +22,38 @@ const MAX_CACHE_SALT_CHARS: usize = 256;
 /// Answers that one request may ask for.
 pub const MAX_ANSWERS: usize = 128;
 
+/// Token ids that may end an answer.
+const MAX_STOP_IDS: usize = 128;
+
 /// What a request is checked against.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct Bounds<'a> {
     /// Width of the logits.
     pub vocab_size: usize,
     /// Positions of a sequence.
     pub context_len: usize,
     /// Messages of a chat.
     pub max_messages: usize,
+    /// Whether fields that change nothing are refused.
+    pub strict: bool,
+    state: &'a AppState,
 }
 
-impl From<&AppState> for Bounds {
-    fn from(state: &AppState) -> Self {
+impl Bounds<'_> {
+    /// Whether the model's chat template reads a variable of that name.
+    pub fn template_knows(&self, name: &str) -> bool {
+        chat::template_knows(self.state, name)
+    }
+}
+
+impl<'a> From<&'a AppState> for Bounds<'a> {
+    fn from(state: &'a AppState) -> Self {
         Self {
             vocab_size: state.vocab_size,
             context_len: state.context_len,
             max_messages: state.limits.max_messages,
+            strict: state.limits.strict,
+            state,
         }
     }
 }
@@ -55,6 +72,11 @@ pub struct GenerationFields {
     pub n: Option<usize>,
     /// Ends the answer, and is not part of it.
     pub stop: Option<Stop>,
+    /// Token ids that end the answer, and are not part of it; at most 128. An extension, as at vLLM.
+    pub stop_token_ids: Option<Vec<u32>>,
+    /// False shows control tokens in the text. An extension, as at vLLM.
+    #[schema(default = true)]
+    pub skip_special_tokens: Option<bool>,
     /// Subtracted from logits of tokens that the answer has.
     #[schema(minimum = -2, maximum = 2, default = 0)]
     pub presence_penalty: Option<f64>,
@@ -110,19 +132,21 @@ impl GenerationFields {
     ///
     /// # Errors
     /// See [`Fields`].
-    pub fn take(fields: &mut Fields, bounds: &Bounds) -> Parsed<Self> {
+    pub fn take(fields: &mut Fields, bounds: &Bounds<'_>, taken: &mut Taken) -> Parsed<Self> {
         let stream = fields.boolean("stream")?;
         Ok(Self {
             temperature: fields.number("temperature", 0.0..=2.0)?,
             top_p: fields.number("top_p", 0.0..=1.0)?,
             n: fields.size("n", 1..=MAX_ANSWERS)?,
             stop: Stop::take(fields)?,
+            stop_token_ids: stop_token_ids(fields, bounds.vocab_size)?,
+            skip_special_tokens: fields.boolean("skip_special_tokens")?,
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
             frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
             logit_bias: logit_bias(fields, bounds.vocab_size)?,
             seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
             stream,
-            stream_options: stream_options(fields, stream == Some(true))?,
+            stream_options: stream_options(fields, taken, stream == Some(true))?,
             user: user_id(fields, "user")?,
             safety_identifier: user_id(fields, "safety_identifier")?,
             top_k: fields.integer("top_k", -1..=i64::from(u32::MAX))?,
@@ -174,6 +198,8 @@ impl GenerationFields {
             min_tokens,
             ignore_eos: self.ignore_eos.unwrap_or(false),
             stop: stop.unwrap_or_default(),
+            stop_ids: self.stop_token_ids.clone().unwrap_or_default(),
+            skip_special: self.skip_special_tokens.unwrap_or(true),
             cache_salt: self.cache_salt.clone(),
             sampling: self.sampling(logprobs),
         })
@@ -200,7 +226,23 @@ impl GenerationFields {
     }
 }
 
-fn stream_options(fields: &mut Fields, streams: bool) -> Parsed<Option<StreamOptions>> {
+fn stop_token_ids(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<Vec<u32>>> {
+    let path = fields.path("stop_token_ids");
+    match fields.take("stop_token_ids") {
+        None => Ok(None),
+        Some(Value::Array(values)) if values.is_empty() => Ok(None),
+        Some(value) => {
+            let values = fields::array(value, &path, MAX_STOP_IDS)?;
+            fields::token_ids(&values, &path, vocab_size).map(Some)
+        }
+    }
+}
+
+fn stream_options(
+    fields: &mut Fields,
+    taken: &mut Taken,
+    streams: bool,
+) -> Parsed<Option<StreamOptions>> {
     let Some(value) = fields.take("stream_options") else {
         return Ok(None);
     };
@@ -213,6 +255,7 @@ fn stream_options(fields: &mut Fields, streams: bool) -> Parsed<Option<StreamOpt
         ));
     }
     let mut nested = Fields::nested(value, fields.path("stream_options"))?;
+    taken.inner(&mut nested, Place::StreamOptions)?;
     let options = StreamOptions {
         include_usage: nested.boolean("include_usage")?,
         include_obfuscation: nested.boolean("include_obfuscation")?,
@@ -255,11 +298,26 @@ fn logit_bias(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<BTreeMap<
     map.into_iter().map(pair).collect::<Parsed<_>>().map(Some)
 }
 
-pub(super) fn user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
-    let Some(text) = fields.string(name, MAX_USER_ID_CHARS)? else {
+/// Nobody, where the field is empty.
+fn user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
+    let (path, text) = (fields.path(name), user_text(fields, name)?);
+    let user = UserId::given(&text.unwrap_or_default());
+    user.map_err(|e| ApiError::invalid("invalid_value", path, e.to_string()))
+}
+
+/// The person of whom something is recorded: a field that names nobody is a mistake there.
+pub(super) fn recorded_user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
+    let (path, text) = (fields.path(name), user_text(fields, name)?);
+    let user = text.as_deref().map(UserId::trimmed).transpose();
+    user.map_err(|e| ApiError::invalid("invalid_value", path, e.to_string()))
+}
+
+/// Without white space around it, which is no part of an id and does not count.
+fn user_text(fields: &mut Fields, name: &str) -> Parsed<Option<String>> {
+    let path = fields.path(name);
+    let Some(value) = fields.take(name) else {
         return Ok(None);
     };
-    UserId::new(text)
-        .map(Some)
-        .map_err(|e| ApiError::invalid("invalid_value", fields.path(name), e.to_string()))
+    let text = fields::string(value, &path, usize::MAX)?;
+    fields::string(text.trim().into(), &path, MAX_USER_ID_CHARS).map(Some)
 }

@@ -1,9 +1,10 @@
 //! Messages of a chat request.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{json, Value};
 use utoipa::ToSchema;
 
+use super::client_fields::{Place, Taken};
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 use crate::app::chat::ChatMessage;
@@ -70,16 +71,16 @@ impl Message {
     ///
     /// # Errors
     /// See [`Fields`].
-    pub fn parse(value: Value, path: String) -> Parsed<Self> {
+    pub fn parse(value: Value, path: String, taken: &mut Taken) -> Parsed<Self> {
         let mut fields = Fields::nested(value, path)?;
         let role = role(&mut fields)?;
-        if role == Role::Assistant {
-            // Answers come back as clients got them, with their empty fields.
-            let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-            fields.unsupported("tool_calls", empty)?;
-            fields.unsupported("annotations", empty)?;
-        }
-        let content = content(&mut fields)?;
+        // Answers come back as clients got them, with their empty fields.
+        fields.unsupported("tool_calls", |value| *value == json!([]))?;
+        fields.unsupported("refusal", |value| *value == "")?;
+        fields.unsupported("audio", |_| false)?;
+        fields.unsupported("function_call", |_| false)?;
+        taken.inner(&mut fields, Place::Message)?;
+        let content = content(&mut fields, taken)?;
         fields.finish()?;
         Ok(Self { role, content })
     }
@@ -123,13 +124,13 @@ fn role(fields: &mut Fields) -> Parsed<Role> {
     }
 }
 
-fn content(fields: &mut Fields) -> Parsed<Content> {
+fn content(fields: &mut Fields, taken: &mut Taken) -> Parsed<Content> {
     let path = fields.path("content");
     match fields.required("content")? {
         Value::Array(parts) => {
             let parts = fields::array(Value::Array(parts), &path, MAX_PARTS)?;
             let parts = parts.into_iter().enumerate();
-            let parts = parts.map(|(i, part)| text_part(part, format!("{path}[{i}]")));
+            let parts = parts.map(|(i, part)| text_part(part, format!("{path}[{i}]"), taken));
             Ok(Content::Parts(parts.collect::<Parsed<_>>()?))
         }
         Value::String(text) => Ok(Content::Text(text)),
@@ -141,7 +142,7 @@ fn content(fields: &mut Fields) -> Parsed<Content> {
     }
 }
 
-fn text_part(value: Value, path: String) -> Parsed<TextPart> {
+fn text_part(value: Value, path: String, taken: &mut Taken) -> Parsed<TextPart> {
     let mut fields = Fields::nested(value, path)?;
     let type_path = fields.path("type");
     let kind = fields::string(fields.required("type")?, &type_path, 64)?;
@@ -160,6 +161,7 @@ fn text_part(value: Value, path: String) -> Parsed<TextPart> {
     }
     let text_path = fields.path("text");
     let text = fields::string(fields.required("text")?, &text_path, MAX_TEXT_CHARS)?;
+    taken.inner(&mut fields, Place::Part)?;
     fields.finish()?;
     Ok(TextPart { kind: "text", text })
 }

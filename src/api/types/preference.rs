@@ -4,10 +4,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::generation::user_id;
+use super::client_fields::{Ignored, Taken};
+use super::generation::{recorded_user_id, Bounds};
 use super::message::Message;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
+use crate::api::json::FromBody;
 use crate::app::chat::ChatMessage;
 use crate::app::preferences::{
     AnswerRef, Compared, ComparedAnswer, FeedbackRecord, PreferenceRecord, PreferenceSource,
@@ -38,6 +40,30 @@ pub struct PreferenceRequest {
     pub chosen: AnswerField,
     /// The other one, which is not the same text.
     pub rejected: AnswerField,
+    /// What it has that changes nothing.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub ignored: Ignored,
+}
+
+/// A preference request, and the body that it was.
+#[derive(Debug)]
+pub struct PreferenceBody {
+    /// As it was sent.
+    pub body: Value,
+    /// What it says.
+    pub request: PreferenceRequest,
+}
+
+impl FromBody for PreferenceBody {
+    fn from_body(body: Value, bounds: &Bounds<'_>) -> Parsed<Self> {
+        let request = PreferenceRequest::parse(body.clone(), bounds)?;
+        Ok(Self { body, request })
+    }
+
+    fn ignored(&self) -> Option<&Ignored> {
+        Some(&self.request.ignored)
+    }
 }
 
 /// An answer.
@@ -64,23 +90,25 @@ impl PreferenceRequest {
     ///
     /// # Errors
     /// See [`Fields`].
-    pub fn parse(body: Value, max_messages: usize) -> Parsed<Self> {
+    pub fn parse(body: Value, bounds: &Bounds<'_>) -> Parsed<Self> {
         let mut fields = Fields::body(body)?;
+        let mut taken = Taken::new(bounds.strict);
         let messages = match fields.take("messages") {
             None => None,
             Some(value) => {
-                let messages = fields::array(value, "messages", max_messages)?.into_iter();
+                let messages = fields::array(value, "messages", bounds.max_messages)?.into_iter();
                 let messages = messages.enumerate();
-                let parse = |(i, m)| Message::parse(m, format!("messages[{i}]"));
+                let parse = |(i, m)| Message::parse(m, format!("messages[{i}]"), &mut taken);
                 Some(messages.map(parse).collect::<Parsed<Vec<_>>>()?)
             }
         };
         let request = Self {
-            user: user_id(&mut fields, "user")?,
-            safety_identifier: user_id(&mut fields, "safety_identifier")?,
+            user: recorded_user_id(&mut fields, "user")?,
+            safety_identifier: recorded_user_id(&mut fields, "safety_identifier")?,
             messages,
             chosen: answer(&mut fields, "chosen")?,
             rejected: answer(&mut fields, "rejected")?,
+            ignored: taken.ignored,
         };
         fields.finish()?;
         Ok(request)

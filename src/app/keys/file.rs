@@ -25,7 +25,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::caller::{AllowedUsers, Caller, Reach, Role};
-use crate::ids::{Tenant, UserId};
+use crate::ids::{IdError, Tenant, UserId};
 use crate::regular::{self, Links};
 
 /// The shortest key that is accepted in clear, in bytes.
@@ -116,11 +116,23 @@ struct KeyEntry {
     roles: BTreeSet<Role>,
     #[serde(default)]
     users: UsersEntry,
-    user: Option<UserId>,
+    user: Option<Named>,
     /// A note for people.
     #[serde(rename = "created")]
     _created: Option<String>,
     expires: Option<String>,
+}
+
+/// A person, written as in requests: white space around the id does not count.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Named(UserId);
+
+impl TryFrom<String> for Named {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        UserId::trimmed(&text).map(Self)
+    }
 }
 
 #[derive(Deserialize)]
@@ -133,7 +145,7 @@ enum TenantEntry {
 #[derive(Deserialize, Default)]
 #[serde(untagged)]
 enum UsersEntry {
-    List(BTreeSet<UserId>),
+    List(Vec<Named>),
     Word(Star),
     #[default]
     #[serde(skip)]
@@ -206,11 +218,13 @@ fn check(entry: KeyEntry) -> Result<ApiKey, &'static str> {
         _ => return Err("give either `sha256` or `key`"),
     };
     let users = match entry.users {
-        UsersEntry::List(users) => AllowedUsers::Only(users),
+        UsersEntry::List(users) => {
+            AllowedUsers::Only(users.into_iter().map(|Named(user)| user).collect())
+        }
         UsersEntry::Word(Star::Any) | UsersEntry::Missing => AllowedUsers::Any,
     };
-    if entry
-        .user
+    let bound_user = entry.user.map(|Named(user)| user);
+    if bound_user
         .as_ref()
         .is_some_and(|user| !users.contains(user))
     {
@@ -237,7 +251,7 @@ fn check(entry: KeyEntry) -> Result<ApiKey, &'static str> {
             roles: entry.roles,
             reach,
             users,
-            bound_user: entry.user,
+            bound_user,
         }),
     })
 }

@@ -57,6 +57,8 @@ pub struct Setup {
     /// Whether [`VERSION`] and [`OTHER_VERSION`] are installed and the first is promoted.
     pub promoted: bool,
     pub template: bool,
+    /// Another chat template than the tiny Llama's.
+    pub template_source: Option<&'static str>,
     pub prefix_cache: bool,
     pub max_running: usize,
     pub max_queued: usize,
@@ -77,6 +79,7 @@ impl Default for Setup {
             keys: KeyRing::open(),
             promoted: false,
             template: true,
+            template_source: None,
             prefix_cache: false,
             max_running: 256,
             max_queued: 256,
@@ -136,7 +139,11 @@ impl TestServer {
         let recorder = PrometheusBuilder::new().build_recorder();
         let engine_metrics = recorder.handle();
         let runner = ScriptedRunner::new(gate.clone(), Shape::default()).counting_into(recorder);
-        let template = ChatTemplate::of(&tokenizer).unwrap();
+        let template = match setup.template_source {
+            None => ChatTemplate::of(&tokenizer),
+            Some(source) => ChatTemplate::new(source, tokenizer.bos_token(), tokenizer.eos_token()),
+        };
+        let template = template.unwrap();
         let fresh = || Arc::new(tempfile::tempdir().unwrap());
         let data_dir = setup.data_dir.unwrap_or_else(fresh);
         let versions = Versions::open(data_dir.path(), 1_700_000_000_000).unwrap();

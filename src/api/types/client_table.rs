@@ -1,0 +1,256 @@
+//! The fields of other servers, a row each.
+
+use super::client_fields::ClientField;
+use super::client_fields::Fate::{self, Ignored, Means, Only, Window};
+use super::client_fields::Neutral::{Empty, Is, Number, Word};
+use super::client_fields::Place::{self, Body, Chat, Completion, Message, Part, StreamOptions};
+
+const fn row(
+    place: Place,
+    name: &'static str,
+    known_to: &'static str,
+    meaning: &'static str,
+    fate: Fate,
+) -> ClientField {
+    ClientField {
+        name,
+        place,
+        known_to,
+        meaning,
+        fate,
+    }
+}
+
+/// All of them. What is not here and not ours is refused by name.
+#[rustfmt::skip]
+pub const TABLE: &[ClientField] = &[
+    // Other names of ours.
+    row(Body, "n_predict", "llama.cpp", "tokens of the answer at most", Means("max_tokens")),
+    row(Body, "num_predict", "Ollama", "tokens of the answer at most", Means("max_tokens")),
+    row(Body, "max_new_tokens", "text-generation-inference", "tokens of the answer at most", Means("max_tokens")),
+    row(Completion, "max_completion_tokens", "OpenAI", "tokens of the answer at most", Means("max_tokens")),
+    row(Body, "repeat_penalty", "llama.cpp, Ollama", "divides logits of tokens that were there", Means("repetition_penalty")),
+    row(Body, "n_cmpl", "llama.cpp", "answers of a prompt", Means("n")),
+    row(Chat, "think", "Ollama", "whether to think first", Means("enable_thinking")),
+    // Samplers: each is off, or it is another answer.
+    row(Body, "typical_p", "llama.cpp, Ollama", "locally typical sampling", Only(&[Number(1.0)])),
+    row(Body, "typical", "text-generation-webui", "locally typical sampling", Only(&[Number(1.0)])),
+    row(Body, "tfs_z", "llama.cpp, Ollama", "tail-free sampling", Only(&[Number(1.0)])),
+    row(Body, "tfs", "text-generation-webui", "tail-free sampling", Only(&[Number(1.0)])),
+    row(Body, "top_a", "text-generation-webui", "cuts by the square of the best probability", Only(&[Number(0.0)])),
+    row(Body, "top_n_sigma", "llama.cpp", "cuts by standard deviations", Only(&[Number(-1.0), Number(0.0)])),
+    row(Body, "min_keep", "llama.cpp", "tokens that samplers leave at least", Only(&[Number(0.0), Number(1.0)])),
+    row(Body, "mirostat", "llama.cpp, Ollama", "mirostat sampling", Only(&[Number(0.0)])),
+    row(Body, "mirostat_tau", "llama.cpp, Ollama", "of mirostat, which is off", Ignored),
+    row(Body, "mirostat_eta", "llama.cpp, Ollama", "of mirostat, which is off", Ignored),
+    row(Body, "dynatemp_range", "llama.cpp", "temperature by entropy", Only(&[Number(0.0)])),
+    row(Body, "dynatemp_exponent", "llama.cpp", "of `dynatemp_range`, which is off", Ignored),
+    row(Body, "dynamic_temperature", "text-generation-webui", "temperature by entropy", Only(&[Is(false)])),
+    row(Body, "smoothing_factor", "text-generation-webui", "quadratic sampling", Only(&[Number(0.0)])),
+    row(Body, "smoothing_curve", "text-generation-webui", "of quadratic sampling, which is off", Ignored),
+    row(Body, "xtc_probability", "llama.cpp", "leaves out top choices", Only(&[Number(0.0)])),
+    row(Body, "xtc_threshold", "llama.cpp", "of XTC, which is off", Ignored),
+    row(Body, "dry_multiplier", "llama.cpp", "penalty of repeated sequences", Only(&[Number(0.0)])),
+    row(Body, "dry_base", "llama.cpp", "of DRY, which is off", Ignored),
+    row(Body, "dry_allowed_length", "llama.cpp", "of DRY, which is off", Ignored),
+    row(Body, "dry_penalty_last_n", "llama.cpp", "of DRY, which is off", Ignored),
+    row(Body, "dry_sequence_breakers", "llama.cpp", "of DRY, which is off", Ignored),
+    row(Body, "epsilon_cutoff", "text-generation-webui", "epsilon sampling", Only(&[Number(0.0)])),
+    row(Body, "eta_cutoff", "text-generation-webui", "eta sampling", Only(&[Number(0.0)])),
+    row(Body, "penalty_alpha", "text-generation-webui", "contrastive search", Only(&[Number(0.0)])),
+    row(Body, "guidance_scale", "text-generation-webui", "classifier-free guidance", Only(&[Number(1.0)])),
+    row(Body, "negative_prompt", "text-generation-webui", "of guidance, which is off", Ignored),
+    row(Body, "encoder_repetition_penalty", "text-generation-webui", "raises what the prompt has", Only(&[Number(1.0)])),
+    row(Body, "no_repeat_ngram_size", "text-generation-webui", "forbids repeated n-grams", Only(&[Number(0.0)])),
+    row(Body, "do_sample", "transformers", "false is greedy: `temperature` 0", Only(&[Is(true)])),
+    row(Body, "num_beams", "transformers", "beam search", Only(&[Number(1.0)])),
+    row(Body, "use_beam_search", "vLLM", "beam search", Only(&[Is(false)])),
+    row(Body, "length_penalty", "vLLM", "of beam search", Only(&[Number(1.0)])),
+    row(Body, "early_stopping", "vLLM", "of beam search", Only(&[Is(false)])),
+    row(Chat, "best_of", "vLLM", "answers of which the best are shown", Only(&[Number(1.0)])),
+    row(Body, "samplers", "llama.cpp", "which samplers, in which order", Only(&[])),
+    row(Body, "repeat_last_n", "llama.cpp, Ollama", "how far back penalties look", Window),
+    row(Body, "penalize_nl", "llama.cpp", "whether line breaks are penalized, too", Only(&[Is(true)])),
+    row(Body, "penalize_newline", "Ollama", "whether line breaks are penalized, too", Only(&[Is(true)])),
+    row(Body, "allowed_token_ids", "vLLM", "the only ids that may be chosen", Only(&[Empty])),
+    row(Body, "bad_words", "vLLM", "words that may not be written", Only(&[Empty])),
+    row(Body, "ban_eos_token", "text-generation-webui", "forbids the end", Only(&[Is(false)])),
+    row(Body, "logits_processors", "vLLM", "code that changes logits", Only(&[Empty])),
+    row(Body, "vllm_xargs", "vLLM", "arguments of extensions", Only(&[Empty])),
+    // The form of the answer.
+    row(Body, "grammar", "llama.cpp", "a grammar for the answer", Only(&[Empty])),
+    row(Body, "grammar_lazy", "llama.cpp", "when the grammar begins", Only(&[Is(false)])),
+    row(Body, "grammar_triggers", "llama.cpp", "when the grammar begins", Only(&[Empty])),
+    row(Body, "json_schema", "llama.cpp, SGLang", "a schema for the answer", Only(&[])),
+    row(Body, "format", "Ollama", "JSON, or a schema for the answer", Only(&[Empty])),
+    row(Body, "guided_json", "vLLM", "a form for the answer", Only(&[])),
+    row(Body, "guided_regex", "vLLM", "a form for the answer", Only(&[])),
+    row(Body, "guided_grammar", "vLLM", "a form for the answer", Only(&[])),
+    row(Body, "guided_choice", "vLLM", "the only answers there are", Only(&[Empty])),
+    row(Body, "guided_json_object", "vLLM", "JSON as the answer", Only(&[Is(false)])),
+    row(Body, "guided_decoding_backend", "vLLM", "who would force the form", Ignored),
+    row(Body, "guided_whitespace_pattern", "vLLM", "of `guided_json`", Ignored),
+    row(Body, "structured_outputs", "vLLM", "a form for the answer", Only(&[Empty])),
+    row(Body, "structural_tag", "vLLM", "a form for parts of the answer", Only(&[])),
+    row(Body, "regex", "SGLang", "a form for the answer", Only(&[])),
+    row(Body, "ebnf", "SGLang", "a form for the answer", Only(&[])),
+    row(Body, "include_stop_str_in_output", "vLLM", "shows the stop string", Only(&[Is(false)])),
+    row(Body, "no_stop_trim", "SGLang", "shows the stop string", Only(&[Is(false)])),
+    row(Body, "stop_regex", "SGLang", "ends the answer at an expression", Only(&[Empty])),
+    row(Body, "spaces_between_special_tokens", "vLLM", "how control tokens are shown", Only(&[Is(true)])),
+    row(Body, "detokenize", "vLLM", "whether ids become text", Only(&[Is(true)])),
+    row(Body, "return_tokens_as_token_ids", "vLLM", "shows ids in place of tokens", Only(&[Is(false)])),
+    row(Body, "return_token_ids", "vLLM", "shows ids beside the text", Only(&[Is(false)])),
+    row(Body, "return_tokens", "llama.cpp", "shows ids beside the text", Only(&[Is(false)])),
+    row(Body, "return_hidden_states", "SGLang", "shows hidden states", Only(&[Is(false)])),
+    row(Body, "response_fields", "llama.cpp", "the only fields that are shown", Only(&[Empty])),
+    row(Body, "n_probs", "llama.cpp", "log-probabilities: use `logprobs`", Only(&[Number(0.0)])),
+    row(Completion, "top_logprobs", "OpenAI", "a chat's: use `logprobs`", Only(&[Number(0.0)])),
+    row(Body, "post_sampling_probs", "llama.cpp", "log-probabilities after sampling", Only(&[Is(false)])),
+    row(Body, "prompt_logprobs", "vLLM", "log-probabilities of the prompt", Only(&[])),
+    row(Body, "n_indent", "llama.cpp", "least indentation of lines", Only(&[Number(0.0)])),
+    row(Body, "t_max_predict_ms", "llama.cpp", "ends the answer by the clock", Only(&[Number(0.0), Number(-1.0)])),
+    row(Chat, "reasoning_format", "llama.cpp", "where thoughts are shown", Only(&[Word("none"), Word("auto")])),
+    row(Chat, "include_reasoning", "vLLM", "shows thoughts", Only(&[Is(true)])),
+    row(Chat, "separate_reasoning", "SGLang", "shows thoughts in a field of their own", Only(&[Is(false)])),
+    row(Chat, "stream_reasoning", "SGLang", "of `separate_reasoning`, which is off", Ignored),
+    row(Chat, "reasoning", "OpenRouter", "how much to think: use `reasoning_effort`", Only(&[Empty])),
+    row(Chat, "thinking", "Anthropic, DeepSeek", "how much to think: use `enable_thinking`", Only(&[Empty])),
+    row(Chat, "thinking_forced_open", "llama.cpp", "begins the answer in a thought", Only(&[Is(false)])),
+    row(Chat, "reasoning_budget", "llama.cpp", "tokens of thoughts", Only(&[Number(-1.0)])),
+    row(Chat, "thinking_budget", "Qwen", "tokens of thoughts", Only(&[])),
+    // The prompt.
+    row(Chat, "add_generation_prompt", "vLLM", "whether the prompt ends where an answer begins", Only(&[Is(true)])),
+    row(Chat, "continue_final_message", "vLLM", "goes on in the last message", Only(&[Is(false)])),
+    row(Chat, "add_special_tokens", "vLLM", "BOS in front of the template", Only(&[Is(false)])),
+    row(Completion, "add_special_tokens", "vLLM", "BOS in front of a text", Only(&[Is(true)])),
+    row(Chat, "echo", "vLLM", "shows the last message, too", Only(&[Is(false)])),
+    row(Chat, "chat_template", "vLLM", "another template", Only(&[])),
+    row(Chat, "documents", "vLLM", "texts for the template", Only(&[Empty])),
+    row(Body, "truncate_prompt_tokens", "vLLM", "cuts the prompt", Only(&[])),
+    row(Body, "transforms", "OpenRouter", "cuts the prompt", Only(&[Empty])),
+    row(Body, "prompt_embeds", "vLLM", "a prompt as embeddings", Only(&[])),
+    row(Body, "mm_processor_kwargs", "vLLM", "how images are read", Ignored),
+    row(Body, "image_data", "llama.cpp", "images", Only(&[Empty])),
+    row(Body, "images", "Ollama", "images", Only(&[Empty])),
+    row(Body, "raw", "Ollama", "no template: use `/v1/completions`", Only(&[Is(false)])),
+    row(Body, "template", "Ollama", "another template", Only(&[Empty])),
+    row(Body, "system", "Ollama", "an instruction: use `messages`", Only(&[Empty])),
+    row(Body, "context", "Ollama", "ids of an earlier prompt", Only(&[Empty])),
+    row(Completion, "input_prefix", "llama.cpp", "text in front of a gap", Only(&[Empty])),
+    row(Completion, "input_suffix", "llama.cpp", "text behind a gap", Only(&[Empty])),
+    row(Completion, "input_extra", "llama.cpp", "files around a gap", Only(&[Empty])),
+    row(Body, "lora", "llama.cpp", "adapters by number: use `model`", Only(&[Empty])),
+    row(Body, "lora_path", "SGLang", "an adapter: use `model`", Only(&[])),
+    // What a server does beside the answer.
+    row(Body, "cache_prompt", "llama.cpp", "keeps what was computed of the prompt", Ignored),
+    row(Body, "n_cache_reuse", "llama.cpp", "reuses parts of it", Ignored),
+    row(Body, "id_slot", "llama.cpp", "where to compute", Ignored),
+    row(Body, "slot_id", "llama.cpp", "where to compute", Ignored),
+    row(Body, "n_keep", "llama.cpp", "what stays when the context is full", Ignored),
+    row(Body, "n_discard", "llama.cpp", "what goes then", Ignored),
+    row(Body, "timings_per_token", "llama.cpp", "times in chunks", Ignored),
+    row(Body, "return_progress", "llama.cpp", "progress of the prompt", Ignored),
+    row(Body, "parse_tool_calls", "llama.cpp", "reads tool calls; there are no tools", Ignored),
+    row(Body, "speculative.n_max", "llama.cpp", "tokens that a draft model guesses", Ignored),
+    row(Body, "speculative.n_min", "llama.cpp", "tokens that a draft model guesses", Ignored),
+    row(Body, "speculative.p_min", "llama.cpp", "tokens that a draft model guesses", Ignored),
+    row(Body, "keep_alive", "Ollama", "how long the model stays in memory", Ignored),
+    row(Body, "num_keep", "Ollama", "what stays when the context is full", Ignored),
+    row(Body, "num_ctx", "Ollama", "size of the context", Ignored),
+    row(Body, "num_batch", "Ollama", "how the prompt is computed", Ignored),
+    row(Body, "num_gpu", "Ollama", "where to compute", Ignored),
+    row(Body, "main_gpu", "Ollama", "where to compute", Ignored),
+    row(Body, "num_thread", "Ollama", "where to compute", Ignored),
+    row(Body, "numa", "Ollama", "where to compute", Ignored),
+    row(Body, "low_vram", "Ollama", "memory", Ignored),
+    row(Body, "f16_kv", "Ollama", "memory", Ignored),
+    row(Body, "use_mmap", "Ollama", "memory", Ignored),
+    row(Body, "use_mlock", "Ollama", "memory", Ignored),
+    row(Body, "vocab_only", "Ollama", "loads no weights", Ignored),
+    row(Body, "logits_all", "Ollama", "computes more", Ignored),
+    row(Body, "embedding_only", "Ollama", "of embeddings", Ignored),
+    row(Body, "priority", "vLLM", "who is next", Ignored),
+    row(Body, "request_id", "vLLM", "a name for logs: use the header `x-request-id`", Ignored),
+    row(Body, "rid", "SGLang", "a name for logs: use the header `x-request-id`", Ignored),
+    row(Body, "kv_transfer_params", "vLLM", "where keys and values are", Ignored),
+    row(Body, "provider", "OpenRouter", "who may answer", Ignored),
+    row(Body, "usage", "OpenRouter", "counts more", Ignored),
+    row(Body, "session_id", "apps", "a name for their records", Ignored),
+    row(Body, "chat_id", "apps", "a name for their records", Ignored),
+    row(Body, "conversation_id", "apps", "a name for their records", Ignored),
+    row(Body, "trace_id", "apps", "a name for their records", Ignored),
+    row(Body, "tags", "apps", "a name for their records", Ignored),
+    row(Chat, "prediction", "OpenAI", "a guess that makes it faster", Ignored),
+    row(Body, "prompt_cache_options", "OpenAI", "how long prompts are cached", Ignored),
+    row(Completion, "prompt_cache_key", "OpenAI", "which prompts are cached together", Ignored),
+    row(Completion, "prompt_cache_retention", "OpenAI", "how long prompts are cached", Ignored),
+    row(Completion, "service_tier", "OpenAI", "how soon", Ignored),
+    row(Completion, "metadata", "OpenAI", "to find kept answers by; completions are not kept", Ignored),
+    row(Completion, "store", "OpenAI", "keeps answers; completions are not kept", Ignored),
+    row(Completion, "parallel_tool_calls", "OpenAI", "of tools; there are none", Ignored),
+    row(Completion, "reasoning_effort", "OpenAI", "how much to think; there is no template", Ignored),
+    row(Completion, "verbosity", "OpenAI", "how much to say; there is no template", Ignored),
+    row(Completion, "chat_template_kwargs", "vLLM", "for the template; there is none", Ignored),
+    row(Completion, "enable_thinking", "Qwen", "for the template; there is none", Ignored),
+    row(Completion, "think", "Ollama", "for the template; there is none", Ignored),
+    row(StreamOptions, "stream_options.continuous_usage_stats", "vLLM", "counts in each chunk", Ignored),
+    // Messages, as they come back to the next request.
+    row(Message, "messages[].name", "OpenAI", "which of several people speaks", Ignored),
+    row(Message, "messages[].reasoning_content", "DeepSeek, vLLM", "what was thought before an earlier answer", Ignored),
+    row(Message, "messages[].reasoning", "vLLM, OpenRouter", "what was thought before an earlier answer", Ignored),
+    row(Message, "messages[].reasoning_details", "OpenRouter", "what was thought before an earlier answer", Ignored),
+    row(Message, "messages[].thinking", "Ollama", "what was thought before an earlier answer", Ignored),
+    row(Message, "messages[].thinking_blocks", "LiteLLM", "what was thought before an earlier answer", Ignored),
+    row(Message, "messages[].provider_specific_fields", "LiteLLM", "what else an earlier answer had", Ignored),
+    row(Message, "messages[].annotations", "OpenAI", "links of an earlier answer", Ignored),
+    row(Message, "messages[].cache_control", "Anthropic", "keeps what was computed up to here", Ignored),
+    row(Message, "messages[].id", "apps", "for their records", Ignored),
+    row(Message, "messages[].created_at", "apps", "for their records", Ignored),
+    row(Message, "messages[].createdAt", "apps", "for their records", Ignored),
+    row(Message, "messages[].timestamp", "apps", "for their records", Ignored),
+    row(Message, "messages[].metadata", "apps", "for their records", Ignored),
+    row(Message, "messages[].index", "apps", "for their records", Ignored),
+    row(Message, "messages[].finish_reason", "apps", "for their records", Ignored),
+    row(Message, "messages[].prefix", "DeepSeek", "goes on in this message", Only(&[Is(false)])),
+    row(Message, "messages[].partial", "Qwen", "goes on in this message", Only(&[Is(false)])),
+    row(Message, "messages[].images", "Ollama, apps", "images and files", Only(&[Empty])),
+    row(Message, "messages[].attachments", "Ollama, apps", "images and files", Only(&[Empty])),
+    row(Message, "messages[].experimental_attachments", "Ollama, apps", "images and files", Only(&[Empty])),
+    row(Message, "messages[].files", "Ollama, apps", "images and files", Only(&[Empty])),
+    row(Part, "messages[].content[].cache_control", "Anthropic", "keeps what was computed up to here", Ignored),
+    row(Part, "messages[].content[].annotations", "OpenAI", "links of an earlier answer", Ignored),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_once_and_can_stand_in_a_header() {
+        let mut seen = BTreeSet::new();
+        for field in TABLE {
+            assert!(
+                seen.insert((field.name, format!("{:?}", field.place))),
+                "{}",
+                field.name
+            );
+            assert!(
+                field
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && b != b','),
+                "{}",
+                field.name
+            );
+            assert!(
+                field.name.len() < 64 && !field.meaning.contains('|'),
+                "{}",
+                field.name
+            );
+        }
+        assert!(TABLE.len() > 150, "{}", TABLE.len());
+    }
+}
