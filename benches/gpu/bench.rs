@@ -28,7 +28,7 @@ use attune::model::device::{usual_dtype, DeviceChoice};
 use attune::model::input::{CarriedTokens, ForwardInput, SequenceSpan, SoftRow};
 use attune::model::kernels::paged_attention::BLOCK_SIZE;
 use attune::model::placement::Placement;
-use attune::model::weights::hugging_face::read_config;
+use attune::model::weights::config_json::read_config;
 use attune::model::weights::Weights;
 use attune::user_model::soft_prompt::{RowKind, SoftPrompt};
 use candle_core::{DType, Device, Tensor};

@@ -26,6 +26,26 @@ pub enum RopeScaling {
         /// Context length that the model was first trained for.
         original_max_positions: usize,
     },
+    /// YaRN.
+    Yarn(Yarn),
+}
+
+/// YaRN (arXiv 2309.00071): frequencies that turn rarely within the original context are divided, those that turn
+/// often kept, a line between; cosines and sines grow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Yarn {
+    /// Divisor of the low frequencies.
+    pub factor: f64,
+    /// Context length that the model was first trained for.
+    pub original_max_positions: usize,
+    /// Turns within it from which on a frequency is kept.
+    pub beta_fast: f64,
+    /// Turns within it up to which a frequency is divided.
+    pub beta_slow: f64,
+    /// Whether the bounds between them are whole frequencies.
+    pub truncate: bool,
+    /// Factor of cosines and sines.
+    pub magnitude: f64,
 }
 
 /// The gate of the feed-forward layer.
@@ -140,6 +160,14 @@ impl ModelConfig {
                 self.head_dim
             )));
         }
+        self.validate_rope()?;
+        let measures = [
+            ("the epsilon of RMSNorm", self.norm_eps),
+            ("the scale of attention", self.attention_scale),
+        ];
+        for (name, value) in measures {
+            above_zero(name, value)?;
+        }
         if self.sliding_window.len() != self.n_layers {
             return Err(ModelError::Config(
                 "one sliding window a layer is needed".into(),
@@ -147,4 +175,50 @@ impl ModelConfig {
         }
         Ok(())
     }
+
+    /// Checks everything that frequencies are computed from.
+    fn validate_rope(&self) -> Result<(), ModelError> {
+        above_zero("the base of the rotary embedding", self.rope_base)?;
+        if let Some(base) = self.local_rope_base {
+            above_zero(
+                "the base of the rotary embedding of layers with a window",
+                base,
+            )?;
+        }
+        let factors: Vec<f64> = match &self.rope_scaling {
+            RopeScaling::None => vec![],
+            RopeScaling::Linear { factor } | RopeScaling::Llama3 { factor, .. } => vec![*factor],
+            RopeScaling::Factors(factors) => factors.iter().map(|f| f64::from(*f)).collect(),
+            RopeScaling::Yarn(yarn) => {
+                if self.rope_base <= 1.0 {
+                    return Err(ModelError::Config(
+                        "YaRN needs a base of the rotary embedding above 1".into(),
+                    ));
+                }
+                vec![yarn.factor, yarn.magnitude, yarn.beta_fast, yarn.beta_slow]
+            }
+        };
+        for factor in factors {
+            above_zero("a factor of the rotary embedding", factor)?;
+        }
+        match &self.rope_scaling {
+            RopeScaling::Factors(factors) if factors.len() != self.head_dim / 2 => {
+                Err(ModelError::Config(format!(
+                    "{} factors of rotary frequencies, and heads have {}",
+                    factors.len(),
+                    self.head_dim / 2
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn above_zero(name: &str, value: f64) -> Result<(), ModelError> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(ModelError::Config(format!(
+        "{name} is {value}; it must be a number above 0"
+    )))
 }

@@ -91,7 +91,7 @@ impl Decoder {
             (hidden, &placement),
         )?;
         let head = if tied {
-            weights.ignore("lm_head.weight");
+            weights.leave_out_copy("lm_head.weight", "model.embed_tokens.weight")?;
             quantizable.unwrap_or_else(|| embeddings.clone())
         } else {
             weights.take("lm_head.weight", &[vocab, hidden])?

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::config::{Activation, RopeScaling};
+use super::frequencies::{frequencies, magnitude};
 use super::kernels::gated;
 use super::kernels::rms_norm::rms_norm;
 use super::kernels::rope::{rotate, Angles};
@@ -67,6 +68,8 @@ impl RmsNorm {
 #[derive(Debug, Clone)]
 pub struct Rope {
     frequencies: Vec<f32>,
+    /// Factor of cosines and sines.
+    magnitude: f32,
 }
 
 /// The rotations of one batch's rows.
@@ -81,11 +84,9 @@ pub enum RopeAngles {
 impl Rope {
     /// For heads of width `head_dim`.
     pub fn new(base: f64, head_dim: usize, scaling: &RopeScaling) -> Self {
-        let frequency = |j: usize| 1.0 / base.powf(2.0 * j as f64 / head_dim as f64);
-        let frequencies =
-            (0..head_dim / 2).map(|j| scale_frequency(frequency(j), j, scaling) as f32);
         Self {
-            frequencies: frequencies.collect(),
+            frequencies: frequencies(base, head_dim, scaling),
+            magnitude: magnitude(scaling),
         }
     }
 
@@ -99,8 +100,8 @@ impl Rope {
                 .iter()
                 .flat_map(|p| self.frequencies.iter().map(move |f| *p as f32 * f))
         };
-        let cos: Vec<f32> = angles().map(f32::cos).collect();
-        let sin: Vec<f32> = angles().map(f32::sin).collect();
+        let cos: Vec<f32> = angles().map(|a| a.cos() * self.magnitude).collect();
+        let sin: Vec<f32> = angles().map(|a| a.sin() * self.magnitude).collect();
         let half = self.frequencies.len();
         Ok(match placement.route() {
             Route::Kernels => RopeAngles::Kernels(Arc::new(Angles { cos, sin, half })),
@@ -137,31 +138,5 @@ pub fn gate(gate: &Tensor, up: &Tensor, activation: Activation, route: Route) ->
     match route {
         Route::Kernels => gated::gated(gate, up, activation),
         Route::Portable => steps::gated(gate, up, activation),
-    }
-}
-
-fn scale_frequency(frequency: f64, index: usize, scaling: &RopeScaling) -> f64 {
-    match scaling {
-        RopeScaling::None => frequency,
-        RopeScaling::Linear { factor } => frequency / factor,
-        RopeScaling::Factors(factors) => frequency / f64::from(factors[index]),
-        RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_positions,
-        } => {
-            let length = *original_max_positions as f64;
-            let wavelength = 2.0 * std::f64::consts::PI / frequency;
-            if wavelength < length / high_freq_factor {
-                frequency
-            } else if wavelength > length / low_freq_factor {
-                frequency / factor
-            } else {
-                let smooth =
-                    (length / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                (1.0 - smooth) * frequency / factor + smooth * frequency
-            }
-        }
     }
 }

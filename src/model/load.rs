@@ -9,15 +9,16 @@ use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::error::ModelError;
 use super::placement::Placement;
+use super::weights::config_json::read_config;
 use super::weights::gguf::GgufFile;
-use super::weights::hugging_face::{read_config, weight_files, SafetensorsFiles};
+use super::weights::hugging_face::{weight_files, SafetensorsFiles};
 use super::weights::Weights;
 use crate::regular::{self, Links};
 
 /// The files of a model, recognised but not yet read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelFiles {
-    /// One GGUF file.
+    /// A GGUF file, the first if the model is in several.
     Gguf(PathBuf),
     /// A directory with `config.json`, `tokenizer.json` and safetensors.
     Directory(PathBuf),
@@ -29,15 +30,27 @@ impl ModelFiles {
     /// # Errors
     /// It is not there, or is neither a file nor a model directory.
     pub fn at(path: &Path) -> Result<Self, ModelError> {
+        let refused = |what: &str| Err(ModelError::Fetch(format!("{} {what}", path.display())));
         if path.is_file() {
-            Ok(Self::Gguf(path.to_owned()))
+            let is_part_of_directory = path.extension().is_some_and(|end| {
+                ["safetensors", "json", "bin", "pt", "pth"]
+                    .iter()
+                    .any(|e| end == *e)
+            });
+            match is_part_of_directory {
+                true => refused(
+                    "is a file of a model: give the directory that it is in, or a GGUF file",
+                ),
+                false => Ok(Self::Gguf(path.to_owned())),
+            }
         } else if path.join("config.json").is_file() {
             Ok(Self::Directory(path.to_owned()))
+        } else if path.join("adapter_config.json").is_file() {
+            refused(
+                "is an adapter: give its base model, and take it in with `attune adapter import`",
+            )
         } else if path.is_dir() {
-            Err(ModelError::Fetch(format!(
-                "{} has no config.json: give a Hugging Face model directory or a GGUF file",
-                path.display()
-            )))
+            refused("has no config.json: give a Hugging Face model directory or a GGUF file")
         } else {
             Err(ModelError::Fetch(format!(
                 "{} does not exist: give a GGUF file, a Hugging Face model directory or a name that `attune model list` shows",
@@ -46,13 +59,19 @@ impl ModelFiles {
         }
     }
 
-    /// SHA-256 of the weights: the files in order, each with its length in front.
+    /// SHA-256 of the weights: of a single GGUF file itself, else of the hashes of the files in order.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn sha256(&self) -> Result<String, ModelError> {
         let files = match self {
-            Self::Gguf(file) => return sha256_of_file(file),
+            Self::Gguf(file) => {
+                let file = GgufFile::open(file)?;
+                match file.paths().as_slice() {
+                    [one] => return sha256_of_file(one),
+                    parts => parts.iter().map(|part| part.to_path_buf()).collect(),
+                }
+            }
             Self::Directory(directory) => weight_files(directory)?,
         };
         let mut hash = Sha256::new();

@@ -23,6 +23,7 @@ mod cuda_device;
 pub mod decoder;
 pub mod device;
 pub mod error;
+mod frequencies;
 pub mod hub;
 pub mod input;
 pub mod kernels;

@@ -156,7 +156,7 @@ mod tests {
             "vocab_size": 49152, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
             "rope_theta": 100000.0, "tie_word_embeddings": true, "hidden_act": "silu"}"#;
         std::fs::write(dir.path().join("config.json"), text).unwrap();
-        crate::model::weights::hugging_face::read_config(dir.path()).unwrap()
+        crate::model::weights::config_json::read_config(dir.path()).unwrap()
     }
 
     /// Our kernels, and the tensor library in bf16.

@@ -69,6 +69,47 @@ pub fn random_llama(seed: u64) -> Vec<(String, String, Tensor)> {
 /// A GGUF file of `tensors` as llama.cpp's converter lays it out: matrices in `kind`, vectors in f32,
 /// rows of q and k interleaved. With the tokenizer of as many single characters.
 pub fn write_gguf(path: &Path, tensors: &[(String, String, Tensor)], kind: GgmlDType) {
+    write_gguf_with(path, tensors, kind, &[]);
+}
+
+/// As [`write_gguf`], with more metadata.
+pub fn write_gguf_with(
+    path: &Path,
+    tensors: &[(String, String, Tensor)],
+    kind: GgmlDType,
+    more: &[(&'static str, Value)],
+) {
+    let mut metadata = metadata();
+    metadata.extend(more.iter().cloned());
+    write_part(path, tensors, kind, &metadata);
+}
+
+/// The same model in `n` files, as `llama-gguf-split` names them; returned is the first.
+pub fn write_gguf_parts(
+    directory: &Path,
+    tensors: &[(String, String, Tensor)],
+    kind: GgmlDType,
+    n: usize,
+) -> PathBuf {
+    let name = |i: usize| directory.join(format!("random-{:05}-of-{n:05}.gguf", i + 1));
+    for (i, part) in tensors.chunks(tensors.len().div_ceil(n)).enumerate() {
+        let mut metadata = if i == 0 { metadata() } else { BTreeMap::new() };
+        metadata.extend([
+            ("split.no", Value::U16(i as u16)),
+            ("split.count", Value::U16(n as u16)),
+            ("split.tensors.count", Value::I32(tensors.len() as i32)),
+        ]);
+        write_part(&name(i), part, kind, &metadata);
+    }
+    name(0)
+}
+
+fn write_part(
+    path: &Path,
+    tensors: &[(String, String, Tensor)],
+    kind: GgmlDType,
+    metadata: &BTreeMap<&'static str, Value>,
+) {
     let stored: Vec<(&str, QTensor)> = tensors
         .iter()
         .map(|(_, name, tensor)| {
@@ -81,26 +122,38 @@ pub fn write_gguf(path: &Path, tensors: &[(String, String, Tensor)], kind: GgmlD
         })
         .collect();
     let stored: Vec<(&str, &QTensor)> = stored.iter().map(|(n, t)| (*n, t)).collect();
-    let metadata = metadata();
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(k, v)| (*k, v)).collect();
     gguf_file::write(&mut File::create(path).unwrap(), &metadata, &stored).unwrap();
 }
 
 /// The same model as a Hugging Face directory, with the values that the blocks of `kind` hold.
 pub fn write_safetensors(directory: &Path, tensors: &[(String, String, Tensor)], kind: GgmlDType) {
+    write_safetensors_with(directory, tensors, kind, &json!({}));
+}
+
+/// As [`write_safetensors`], with more keys of `config.json`.
+pub fn write_safetensors_with(
+    directory: &Path,
+    tensors: &[(String, String, Tensor)],
+    kind: GgmlDType,
+    more: &serde_json::Value,
+) {
     let kept = tensors.iter().map(|(name, _, tensor)| {
         let kept = quantize(tensor, kind).dequantize(&Device::Cpu).unwrap();
         (name.clone(), kept)
     });
     let kept: std::collections::HashMap<String, Tensor> = kept.collect();
     candle_core::safetensors::save(&kept, directory.join("model.safetensors")).unwrap();
-    let config = json!({
+    let mut config = json!({
         "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INNER,
         "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "vocab_size": VOCAB, "max_position_embeddings": 512,
         "rms_norm_eps": EPSILON, "rope_theta": 10000.0, "hidden_act": "silu",
         "tie_word_embeddings": false,
     });
+    for (key, value) in more.as_object().unwrap() {
+        config[key] = value.clone();
+    }
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
 }
 

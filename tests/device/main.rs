@@ -22,7 +22,7 @@ use attune::model::input::{ForwardInput, SequenceSpan};
 use attune::model::load::ModelFiles;
 use attune::model::placement::Placement;
 use attune::model::shard::{Shard, SumOverRanks};
-use attune::model::weights::hugging_face::read_config;
+use attune::model::weights::config_json::read_config;
 use attune::model::weights::Weights;
 use candle_core::{DType, Device, Tensor};
 use common::{

@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dialects;
 mod entanglement;
 mod gguf;
 mod grpo;

@@ -1,14 +1,14 @@
-//! Hugging Face directories: `config.json` and safetensors, in one file or several.
+//! Safetensors of Hugging Face directories, in one file or several.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
 use serde::Deserialize;
 
 use super::safetensors_header;
-use crate::model::config::{Activation, ModelConfig, RopeScaling};
 use crate::model::error::ModelError;
 use crate::regular::{self, Links};
 
@@ -66,7 +66,30 @@ impl SafetensorsFiles {
     }
 
     pub(super) fn tensor(&self, name: &str) -> Result<Tensor, ModelError> {
+        let stored = self.mapped.get(name)?.dtype();
+        if !matches!(stored, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
+            return Err(ModelError::Weights(format!(
+                "tensor {name} is stored as {stored:?}: quantized weights are not read; take the model that this one was made \
+                 from (16 or 32 bits a number), or a GGUF file of it"
+            )));
+        }
         Ok(self.mapped.load(name, &Device::Cpu)?)
+    }
+
+    /// Whether two tensors have the same shape and values.
+    pub(super) fn are_equal(&self, one: &str, other: &str) -> Result<bool, ModelError> {
+        let (a, b) = (self.mapped.get(one)?, self.mapped.get(other)?);
+        if a.shape() != b.shape() {
+            return Ok(false);
+        }
+        if a.dtype() == b.dtype() {
+            return Ok(a.data() == b.data());
+        }
+        let values = |name: &str| -> Result<Vec<f32>, ModelError> {
+            let tensor = self.tensor(name)?.to_dtype(DType::F32)?;
+            Ok(tensor.flatten_all()?.to_vec1()?)
+        };
+        Ok(values(one)? == values(other)?)
     }
 }
 
@@ -103,171 +126,15 @@ pub fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
-/// `config.json`, the fields that decide what the decoder computes.
-#[derive(Debug, Deserialize)]
-struct ConfigJson {
-    model_type: String,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    vocab_size: usize,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<RopeJson>,
-    rope_local_base_freq: Option<f64>,
-    sliding_window: Option<usize>,
-    use_sliding_window: Option<bool>,
-    max_window_layers: Option<usize>,
-    sliding_window_pattern: Option<usize>,
-    layer_types: Option<Vec<String>>,
-    query_pre_attn_scalar: Option<f64>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-    hidden_act: Option<String>,
-    hidden_activation: Option<String>,
-    tie_word_embeddings: Option<bool>,
-    attn_logit_softcapping: Option<f64>,
-    final_logit_softcapping: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct RopeJson {
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-}
-
-/// Reads `config.json`.
-///
-/// # Errors
-/// A family or a feature that the decoder does not have, by name.
-pub fn read_config(directory: &Path) -> Result<ModelConfig, ModelError> {
-    let path = directory.join("config.json");
-    let json: ConfigJson = read_json(&path)?;
-    let unsupported = |what: String| Err(ModelError::Config(format!("{}: {what}", path.display())));
-    let family = match json.model_type.as_str() {
-        known @ ("llama" | "qwen2" | "qwen3" | "mistral") => known,
-        "gemma3_text" => "gemma3",
-        other => {
-            return unsupported(format!(
-                "model_type {other:?} is not supported (llama, qwen2, qwen3, mistral and gemma3_text are)"
-            ))
-        }
-    };
-    if json.attn_logit_softcapping.is_some() || json.final_logit_softcapping.is_some() {
-        return unsupported("logit soft-capping is not supported".into());
-    }
-    if json.mlp_bias == Some(true) || (json.attention_bias == Some(true) && family != "qwen2") {
-        return unsupported("attention_bias and mlp_bias are not supported".into());
-    }
-    let gemma = family == "gemma3";
-    let n_heads = json.num_attention_heads;
-    let head_dim = json.head_dim.unwrap_or(json.hidden_size / n_heads.max(1));
-    let scalar = json.query_pre_attn_scalar.unwrap_or(head_dim as f64);
-    let config = ModelConfig {
-        family: family.to_owned(),
-        hidden_size: json.hidden_size,
-        intermediate_size: json.intermediate_size,
-        n_layers: json.num_hidden_layers,
-        n_heads,
-        n_kv_heads: json.num_key_value_heads.unwrap_or(n_heads),
-        head_dim,
-        vocab_size: json.vocab_size,
-        max_positions: json.max_position_embeddings,
-        norm_eps: json.rms_norm_eps,
-        rope_base: json.rope_theta.unwrap_or(if gemma { 1e6 } else { 1e4 }),
-        rope_scaling: rope_scaling(json.rope_scaling.as_ref())?,
-        local_rope_base: gemma.then(|| json.rope_local_base_freq.unwrap_or(1e4)),
-        sliding_window: sliding_windows(&json, gemma),
-        attention_scale: 1.0 / scalar.sqrt(),
-        qkv_bias: family == "qwen2",
-        qk_norm: matches!(family, "qwen3" | "gemma3"),
-        norm_plus_one: gemma,
-        sandwich_norm: gemma,
-        embedding_scale: gemma.then(|| (json.hidden_size as f64).sqrt()),
-        activation: activation(&json)?,
-        tied_embeddings: json.tie_word_embeddings.unwrap_or(gemma),
-    };
-    config.validate()?;
-    Ok(config)
-}
-
-fn activation(json: &ConfigJson) -> Result<Activation, ModelError> {
-    match json
-        .hidden_activation
-        .as_deref()
-        .or(json.hidden_act.as_deref())
-    {
-        Some("silu" | "swish") => Ok(Activation::Silu),
-        Some("gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
-        other => Err(ModelError::Config(format!(
-            "activation {other:?} is not supported"
-        ))),
-    }
-}
-
-fn sliding_windows(json: &ConfigJson, gemma: bool) -> Vec<Option<usize>> {
-    let layers = 0..json.num_hidden_layers.min(1 << 12);
-    let Some(window) = json
-        .sliding_window
-        .filter(|_| json.use_sliding_window != Some(false))
-    else {
-        return layers.map(|_| None).collect();
-    };
-    let pattern = json.sliding_window_pattern.unwrap_or(6).max(1);
-    // Qwen counts the layers that see everything from the bottom.
-    let first = if json.use_sliding_window.is_some() {
-        json.max_window_layers.unwrap_or(0)
-    } else {
-        0
-    };
-    let windowed = |layer: usize| match &json.layer_types {
-        Some(types) => types.get(layer).is_some_and(|t| t == "sliding_attention"),
-        None if gemma => !(layer + 1).is_multiple_of(pattern),
-        None => layer >= first,
-    };
-    layers
-        .map(|layer| windowed(layer).then_some(window))
-        .collect()
-}
-
-fn rope_scaling(json: Option<&RopeJson>) -> Result<RopeScaling, ModelError> {
-    let Some(json) = json else {
-        return Ok(RopeScaling::None);
-    };
-    let need = |value: Option<f64>, name: &str| {
-        value.ok_or_else(|| ModelError::Config(format!("rope_scaling.{name} is missing")))
-    };
-    match json.rope_type.as_deref() {
-        None | Some("default") => Ok(RopeScaling::None),
-        Some("linear") => Ok(RopeScaling::Linear {
-            factor: need(json.factor, "factor")?,
-        }),
-        Some("llama3") => Ok(RopeScaling::Llama3 {
-            factor: need(json.factor, "factor")?,
-            low_freq_factor: need(json.low_freq_factor, "low_freq_factor")?,
-            high_freq_factor: need(json.high_freq_factor, "high_freq_factor")?,
-            original_max_positions: json.original_max_position_embeddings.unwrap_or(8192),
-        }),
-        Some(other) => Err(ModelError::Config(format!(
-            "rope_scaling type {other:?} is not supported"
-        ))),
-    }
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
+/// A JSON file of a model's directory.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
     let read = regular::read(path, MAX_JSON_BYTES, Links::Follow);
     let text = read.map_err(|source| ModelError::Io {
         path: path.to_owned(),
         source,
     })?;
-    serde_json::from_slice(&text)
+    // Some editors put a byte order mark in front.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    serde_json::from_slice(text)
         .map_err(|e| ModelError::Config(format!("{} is malformed: {e}", path.display())))
 }

@@ -9,8 +9,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::error::ModelError;
 
+pub mod config_json;
 pub mod gguf;
-pub mod gguf_header;
+mod hints;
 pub mod hugging_face;
 mod noise;
 pub mod safetensors_header;
@@ -69,7 +70,7 @@ impl Weights {
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let is_there = self.left.remove(name) || matches!(self.source, Source::Noise(_));
         if !is_there {
-            return Err(missing(name));
+            return Err(hints::missing(name, &self.left));
         }
         let got = match &self.source {
             Source::Gguf(file) => file.shape(name)?,
@@ -90,9 +91,23 @@ impl Weights {
         Ok(tensor.to_dtype(DType::F32)?)
     }
 
-    /// Leaves a tensor out that may or may not be there.
-    pub fn ignore(&mut self, name: &str) {
-        self.left.remove(name);
+    /// Leaves out a table that the configuration calls the same as `original`, if it is there.
+    ///
+    /// # Errors
+    /// It is there and is another: versions of transformers differ in which of the two they use.
+    pub fn leave_out_copy(&mut self, name: &str, original: &str) -> Result<(), ModelError> {
+        if !self.left.remove(name) {
+            return Ok(());
+        }
+        match &self.source {
+            Source::Safetensors(files) if !files.are_equal(name, original)? => {
+                Err(ModelError::Weights(format!(
+                    "{name} differs from {original}, and config.json ties them (tie_word_embeddings): set that to false if \
+                     the model was trained with both, or remove {name} if it was not"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks that every tensor was taken.
