@@ -183,7 +183,9 @@ pub(super) fn text_error(field: &'static str, error: TextError) -> AppError {
             bytes,
             context: most,
         },
-        TextError::TooLong { .. } | TextError::Template(_) => AppError::Invalid { field, message },
+        TextError::TooLong { .. } | TextError::Template(_) | TextError::NoEmbedding { .. } => {
+            AppError::Invalid { field, message }
+        }
         TextError::NoChatTemplate => AppError::Invalid {
             field: "model",
             message,

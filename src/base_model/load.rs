@@ -9,7 +9,7 @@ use crate::model::error::ModelError;
 use crate::model::hub;
 use crate::model::load::ModelFiles;
 use crate::model::placement::Placement;
-use crate::model::weights::gguf::GgufFile;
+use crate::model::weights::gguf::{without_part, GgufFile};
 use crate::text::chat_template::ChatTemplate;
 use crate::text::tokenizer::{TextError, Tokenizer};
 
@@ -22,13 +22,15 @@ pub enum LoadError {
     /// Its tokenizer or template.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// The tokenizer has ids that the model has no embedding for.
-    #[error("the tokenizer has {ids} ids and the model {vocab_size} embeddings: they do not belong together")]
+    /// The tokenizer has ids that texts need and the model has no embedding for.
+    #[error("the tokenizer has {ids} ids and the model {vocab_size} embeddings: they do not belong together ({token:?} would have none)")]
     Vocabulary {
         /// Ids of the tokenizer.
         ids: usize,
         /// Width of the logits.
         vocab_size: usize,
+        /// The first token of those without which the tokenizer cannot do.
+        token: String,
     },
 }
 
@@ -66,14 +68,14 @@ pub fn locate(name: &str) -> Result<ModelFiles, ModelError> {
 pub fn load(name: &str, placement: impl Into<Placement>) -> Result<BaseModel, LoadError> {
     let files = locate(name)?;
     let decoder = Arc::new(files.load(placement)?);
-    let tokenizer = Arc::new(tokenizer(&files)?);
-    let vocab_size = decoder.config().vocab_size;
-    if tokenizer.len() > vocab_size {
-        return Err(LoadError::Vocabulary {
-            ids: tokenizer.len(),
-            vocab_size,
-        });
-    }
+    let tokenizer = tokenizer(&files)?;
+    let (ids, vocab_size) = (tokenizer.len(), decoder.config().vocab_size);
+    let tokenizer = tokenizer.with_embeddings(vocab_size);
+    let tokenizer = Arc::new(tokenizer.map_err(|token| LoadError::Vocabulary {
+        ids,
+        vocab_size,
+        token,
+    })?);
     let template = tokenizer
         .chat_template()
         .map(|_| ChatTemplate::of(&tokenizer))
@@ -96,7 +98,8 @@ fn tokenizer(files: &ModelFiles) -> Result<Tokenizer, LoadError> {
     }
 }
 
-/// What a model is called: a known name as it is; a path's last part without `.gguf`, in lower case.
+/// What a model is called: a known name as it is; a path's last part in lower case, without `.gguf` and without the
+/// number of a first part.
 pub fn id(name: &str) -> String {
     if hub::find(name).is_some() {
         return name.to_owned();
@@ -111,7 +114,7 @@ pub fn id(name: &str) -> String {
             '-'
         }
     };
-    last.trim_end_matches(".gguf")
+    without_part(last.trim_end_matches(".gguf"))
         .chars()
         .map(word)
         .collect::<String>()
@@ -125,5 +128,6 @@ mod tests {
         assert_eq!(super::id("smollm2-135m-instruct"), "smollm2-135m-instruct");
         assert_eq!(super::id("/m/My Model.Q4_1.gguf"), "my-model.q4_1");
         assert_eq!(super::id("models/Qwen2.5-0.5B/"), "qwen2.5-0.5b");
+        assert_eq!(super::id("/m/Big-Q8_0-00001-of-00002.gguf"), "big-q8_0");
     }
 }

@@ -10,13 +10,14 @@ use attune::config::raw::{Cli, Command};
 use attune::config::resolved::ServeConfig;
 use attune::model::hub;
 use attune::model::load::ModelFiles;
+use attune::text::tokenizer::SpecialTokens;
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
 use proptest::prelude::*;
 use serde_json::{json, Value};
 
-use crate::common::gguf::gguf_in;
+use crate::common::gguf::{gguf_in, random_llama, write_gguf_parts};
 use crate::common::{load, oracles, tokens, Solo, EXACT};
 
 /// As `attune serve --model PATH` would load it.
@@ -131,7 +132,7 @@ fn configurations_that_cannot_be_run_are_named() {
             c["num_key_value_heads"] = json!(3)
         }),
         ("rope_scaling", |c| {
-            c["rope_scaling"] = json!({"rope_type": "yarn", "factor": 2.0})
+            c["rope_scaling"] = json!({"rope_type": "longrope", "factor": 2.0})
         }),
         ("relu", |c| c["hidden_act"] = json!("relu")),
         // The weights are of another size than the configuration says.
@@ -156,6 +157,14 @@ fn configurations_that_cannot_be_run_are_named() {
         assert!(problem(copy.path()).contains(named), "{file}");
     }
     assert!(problem(Path::new("/nowhere/at all")).contains("attune model list"));
+    let copy = llama();
+    assert!(problem(&copy.path().join("model.safetensors")).contains("directory"));
+    fs::rename(
+        copy.path().join("config.json"),
+        copy.path().join("adapter_config.json"),
+    )
+    .unwrap();
+    assert!(problem(copy.path()).contains("attune adapter import"));
 }
 
 #[test]
@@ -190,6 +199,133 @@ fn shards_are_the_same_model() {
     map.insert("x".into(), json!("../../etc/passwd"));
     fs::write(&index, json!({"weight_map": map}).to_string()).unwrap();
     assert!(problem(copy.path()).contains("bad file name"));
+}
+
+/// A head beside tied embeddings: the same numbers are a copy; others make it unclear what was trained.
+#[test]
+fn a_tied_head_may_be_there_if_it_is_the_embeddings() {
+    let copy = llama();
+    change_config(copy.path(), |c| c["tie_word_embeddings"] = json!(true));
+    let problem = problem(copy.path());
+    for word in ["lm_head.weight", "tie_word_embeddings"] {
+        assert!(problem.contains(word), "{word} is not in {problem}");
+    }
+    change_tensors(copy.path(), |tensors| {
+        let table = tensors["model.embed_tokens.weight"].clone();
+        tensors.insert("lm_head.weight".into(), table);
+    });
+    load_for_serving(copy.path()).unwrap();
+}
+
+#[test]
+fn integers_are_no_weights() {
+    let copy = llama();
+    let name = "model.layers.1.mlp.up_proj.weight";
+    change_tensors(copy.path(), |tensors| {
+        let packed = tensors[name].to_dtype(DType::U8).unwrap();
+        tensors.insert(name.into(), packed);
+    });
+    let problem = problem(copy.path());
+    for word in [name, "U8", "quantized"] {
+        assert!(problem.contains(word), "{word} is not in {problem}");
+    }
+}
+
+/// The tiny Llama, which has as many embeddings as its tokenizer has ids (128), and a token that was added behind them.
+fn with_token_beyond(special: bool) -> tempfile::TempDir {
+    let copy = llama();
+    change_json(&copy.path().join("tokenizer.json"), |tokenizer| {
+        let token = json!({
+            "id": 128, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": special,
+        });
+        tokenizer["added_tokens"]
+            .as_array_mut()
+            .unwrap()
+            .push(token);
+    });
+    copy
+}
+
+fn change_json(file: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(file, json.to_string()).unwrap();
+}
+
+#[test]
+fn a_pad_token_beyond_the_embeddings_is_never_fed() {
+    for special in [true, false] {
+        let copy = with_token_beyond(special);
+        change_json(&copy.path().join("tokenizer_config.json"), |config| {
+            config["pad_token"] = json!("[PAD]");
+        });
+        let model = load_for_serving(copy.path()).unwrap();
+        assert_eq!(model.tokenizer.len(), 129);
+        let plain = model
+            .tokenizer
+            .encode("a [PAD", SpecialTokens::AsText)
+            .unwrap();
+        assert!(plain.iter().all(|id| *id < 128));
+        let spelled = model.tokenizer.encode("a [PAD] b", SpecialTokens::AsText);
+        match special {
+            // A control token is not what a text can spell.
+            true => assert!(spelled.unwrap().iter().all(|id| *id < 128)),
+            false => assert!(spelled.unwrap_err().to_string().contains("\"[PAD]\"")),
+        }
+        let own = model
+            .tokenizer
+            .encode("a [PAD] b", SpecialTokens::Recognise);
+        assert!(own.unwrap_err().to_string().contains("\"[PAD]\""));
+    }
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused_by_a_token() {
+    // An end of text that the model cannot write.
+    let copy = with_token_beyond(true);
+    change_json(&copy.path().join("tokenizer_config.json"), |config| {
+        config["eos_token"] = json!("[PAD]");
+    });
+    assert!(problem(copy.path()).contains("\"[PAD]\""));
+    // Text that has no embedding.
+    let copy = llama();
+    change_config(copy.path(), |c| c["vocab_size"] = json!(90));
+    change_tensors(copy.path(), |tensors| {
+        for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+            let first = tensors[name].narrow(0, 0, 90).unwrap().contiguous();
+            tensors.insert(name.into(), first.unwrap());
+        }
+    });
+    let problem = problem(copy.path());
+    assert!(
+        problem.contains("128 ids") && problem.contains("90 embeddings"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn gguf_parts_are_the_same_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = gguf_in(directory.path(), GgmlDType::Q8_0);
+    let first = write_gguf_parts(directory.path(), &random_llama(1), GgmlDType::Q8_0, 3);
+    let logits = |path: &Path| {
+        let decoder = load(path);
+        let logits = Solo::new(&decoder, 16, None).feed(&tokens(&[1, 30, 40, 50]));
+        logits.to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(logits(&first), logits(&whole));
+    let model = load_for_serving(&first).unwrap();
+    assert_eq!(model.id, "random");
+    // The hash is of all parts: adapters are made for it.
+    let last = directory.path().join("random-00003-of-00003.gguf");
+    let mut bytes = fs::read(&last).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&last, bytes).unwrap();
+    let changed = ModelFiles::at(&first).unwrap().sha256().unwrap();
+    assert_ne!(changed, model.sha256);
+    fs::remove_file(&last).unwrap();
+    assert!(problem(&first).contains("random-00003-of-00003.gguf"));
 }
 
 fn gguf() -> (tempfile::TempDir, PathBuf, Vec<u8>) {

@@ -7,10 +7,12 @@
 //! | `plain` | text to ids with every control token switched off |
 //! | `special` | which tokens are control tokens, and where a text spells one |
 //! | `pieces` | the bytes of each token |
+//! | `embeddings` | ids that the model has no embedding for |
 //!
 //! Encoding is two steps that never mix: `special` cuts a text at the control tokens that its
 //! author was allowed to write, and `plain` encodes what lies between and cannot make one.
 
+mod embeddings;
 mod gguf;
 mod gguf_bpe;
 mod gguf_spm;
@@ -54,6 +56,14 @@ pub enum TextError {
         /// Tokens that it may have.
         most: usize,
     },
+    /// A text spells a token that the model was never given an embedding for.
+    #[error(
+        "the text has the token {token:?}, which the model has no embedding for: leave it out"
+    )]
+    NoEmbedding {
+        /// The token's name.
+        token: String,
+    },
     /// The tokenizer refused a text; its vocabulary is damaged.
     #[error("the text cannot be encoded: {0}")]
     Encode(String),
@@ -83,6 +93,8 @@ pub struct Tokenizer {
     chat_template: Option<String>,
     /// Bytes of text that one token can stand for at most; `None`: there is no bound.
     longest_token: Option<usize>,
+    /// Ids from here on are the tokenizer's alone: the model has no embedding for them.
+    embeddings: usize,
 }
 
 /// The ids with a meaning of their own.
@@ -136,6 +148,7 @@ impl Tokenizer {
             roles,
             chat_template,
             longest_token,
+            embeddings: usize::MAX,
         })
     }
 
@@ -164,7 +177,7 @@ impl Tokenizer {
         let mut ids = Vec::new();
         for (i, segment) in segments.iter().enumerate() {
             match segment {
-                Segment::Special(id) => ids.push(*id),
+                Segment::Special(id) => ids.push(self.embedded(*id)?),
                 Segment::Text(text) => ids.extend(self.encode_plain(text, i == 0)?),
             }
         }
@@ -181,6 +194,7 @@ impl Tokenizer {
     fn encode_plain(&self, text: &str, at_start: bool) -> Result<Vec<u32>, TextError> {
         check_length(text.len())?;
         let ids = self.plain.encode(text, at_start)?;
+        ids.iter().try_for_each(|&id| self.embedded(id).map(drop))?;
         if ids.iter().all(|&id| self.is_allowed_in_text(id)) {
             return Ok(ids);
         }

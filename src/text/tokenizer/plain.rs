@@ -1,5 +1,7 @@
 //! Text to ids with every control token switched off.
 
+use std::collections::HashSet;
+
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -41,6 +43,11 @@ impl PlainEncoder {
             && self.first.get_pre_tokenizer().is_none_or(keeps_text)
             // Such a token takes all spaces beside it.
             && !added.values().any(|token| token.lstrip || token.rstrip)
+    }
+
+    /// The ids that were added to the vocabulary, by the model's makers or after them.
+    pub(super) fn added_ids(&self) -> HashSet<u32> {
+        self.first.get_added_tokens_decoder().into_keys().collect()
     }
 
     /// The id of text that the vocabulary cannot write.
