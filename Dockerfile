@@ -5,7 +5,7 @@
 #       -v "$PWD/keys.json:/etc/attune/keys.json:ro" -e ATTUNE_API_KEYS=/etc/attune/keys.json attune
 #
 # Inside a container attune must listen on 0.0.0.0, which it does only with API keys; docs/api.md has
-# the file's format. Other settings are ATTUNE_... variables; README.md has the table. The first start
+# the file's format. Other settings are ATTUNE_... variables; docs/configuration.md has the table. The first start
 # fetches the model into /var/cache/attune. `docker stop -t 40` leaves answers in flight their time.
 #
 # Build arguments:
