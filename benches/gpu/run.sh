@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All checks that want an NVIDIA GPU. Each step takes less than ten minutes on an H100 by plan (none has
-# been run on one yet) and prints tables for docs/experiments.md; OUT keeps them.
+# All checks that need an NVIDIA GPU. On an H200 most steps take less than a minute; `train` and `users` take
+# more than two, `polis`, `expo` and `transformers_compiled` have not been run yet. Tables for
+# docs/experiments.md; OUT keeps them.
 #
 #   benches/gpu/run.sh build           # once, where cargo and nvcc are (docs/gpu.md); collects into BIN
 #   benches/gpu/run.sh                 # every other step

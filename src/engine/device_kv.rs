@@ -25,6 +25,7 @@ use super::cuda_kv::{CudaBlocks, CudaPass};
 pub struct DeviceKv {
     layers: Layers,
     placement: Placement,
+    n_blocks: usize,
     /// Sliding windows that layers have.
     #[cfg(feature = "cuda")]
     windows: Vec<Option<usize>>,
@@ -74,6 +75,7 @@ impl DeviceKv {
         Ok(Self {
             layers: Layers::new(config, placement, n_blocks)?,
             placement: placement.clone(),
+            n_blocks,
             #[cfg(feature = "cuda")]
             windows: {
                 let distinct: std::collections::BTreeSet<_> =
@@ -89,8 +91,20 @@ impl DeviceKv {
     /// Gets ready for a pass over `input`: what all layers share goes to the device once.
     ///
     /// # Errors
-    /// No memory on the device.
+    /// A block that is not there, or no memory on the device.
     pub fn prepare(&mut self, input: &ForwardInput) -> Result<()> {
+        // A GPU does not answer with an error: it writes elsewhere, or takes no more work from this process.
+        let used = |span: &'_ SequenceSpan| span.context_len().div_ceil(BLOCK_SIZE);
+        let mut blocks = input
+            .spans
+            .iter()
+            .flat_map(|span| span.block_table.iter().take(used(span)));
+        if let Some(block) = blocks.find(|block| **block as usize >= self.n_blocks) {
+            bail!(
+                "attention: there is no block {block} among {}",
+                self.n_blocks
+            );
+        }
         let device = &self.placement.device;
         self.pass = Some(match &self.layers {
             Layers::Rows(_) => Pass::Rows(RowsPass::new(input, device)?),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{bail, DType, Device, Result, Tensor};
 
 use super::attention::Attention;
 use super::config::{Activation, ModelConfig, RopeScaling};
@@ -208,6 +208,15 @@ impl Decoder {
 
     /// (rows), u32, where the embeddings are.
     fn ids(&self, input: &ForwardInput) -> Result<Tensor> {
+        // On a GPU an index without a row ends all work of this process.
+        let vocabulary = self.embeddings.dim(0)?;
+        if let Some(id) = input
+            .token_ids
+            .iter()
+            .find(|id| **id as usize >= vocabulary)
+        {
+            bail!("embeddings: there is no token {id} among {vocabulary}");
+        }
         let n_rows = input.token_ids.len();
         let known = || Tensor::new(input.token_ids.as_slice(), self.embeddings.device());
         match &input.carried {

@@ -295,6 +295,35 @@ impl SumOverRanks for Apart {
     }
 }
 
+/// A GPU that is sent to a row or a block that is not there takes no more work from the process, or writes
+/// elsewhere: such a pass is refused before it begins, and the next one runs.
+#[test]
+fn what_is_not_there_is_an_error() {
+    let config = config_of(DIVISIBLE);
+    let decoder = noise(&config, RANKED_SEED, elsewhere());
+    let kv = KvCache::placed(&config, decoder.placement(), 1).unwrap();
+    let mut runner = ModelRunner::new(decoder, kv);
+    let pass = |id: u32, rows: usize| ForwardInput {
+        token_ids: vec![id; rows],
+        spans: vec![SequenceSpan {
+            rows: 0..rows,
+            past: 0,
+            block_table: Arc::from([0, 1]),
+            lora: None,
+        }],
+        logit_rows: vec![rows - 1],
+        ..ForwardInput::default()
+    };
+    for (id, rows, expected) in [
+        (config.vocab_size as u32, 3, "there is no token"),
+        (1, 20, "there is no block 1"),
+    ] {
+        let error = runner.forward(&pass(id, rows)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(runner.forward(&pass(1, 9)).is_ok());
+    }
+}
+
 /// Seed of the weights that ranks share.
 const RANKED_SEED: u64 = 5;
 
