@@ -65,6 +65,44 @@ fn answers_follow_from_the_seed_and_are_counted() {
     assert_eq!(pass[1]["rate"].as_f64().unwrap(), solved as f64 / 12.0);
 }
 
+/// Tasks as people have them: what is none is left out and said, and the others are asked.
+#[test]
+fn a_file_with_lines_that_are_no_tasks_is_asked_all_the_same() {
+    let bench = Bench::new();
+    let lines = [
+        r#"{"problem": "2+3?", "answer": "5"}"#,
+        r#"{"id": 1, "question": "Clips?", "answer": "48+24=<<48+24=72>>72\n#### 72", "score": NaN}"#,
+        r#"{"problem": "x?", "solution": "so $x=\\boxed 5$."}"#,
+        "nonsense",
+        r#"{"question": "Who?", "answer": "Ann"}"#,
+        r#"{"question": "4+4?", "answer": 8}"#,
+    ];
+    fs::write(
+        bench.path("tasks.jsonl"),
+        format!("\u{feff}{}\n", lines.join("\n")),
+    )
+    .unwrap();
+    let line = format!(
+        "solve {} --samples 1 --k 1 --max-tokens 4 --max-tasks 3 --json --tasks",
+        base()
+    );
+    let mut arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    arguments.push(bench.path("tasks.jsonl").to_str().unwrap().to_owned());
+    let output = bench.command(&arguments).output().unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let solved: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(solved["tasks"], 3);
+    for words in [
+        "tasks.jsonl: 4 tasks; 2 records left out: line 4: ",
+        "line 5: the answer \"Ann\" is no number",
+        "columns that nobody reads: id in 1 records, score in 1 records",
+        "the first 3 of 4 tasks are used (--max-tasks)",
+    ] {
+        assert_eq!(said.matches(words).count(), 1, "{words}: {said}");
+    }
+}
+
 #[test]
 fn what_a_model_cannot_explain_is_said_and_what_it_can_becomes_training_data() {
     let bench = Bench::new();

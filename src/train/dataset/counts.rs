@@ -19,6 +19,12 @@ pub struct Counts {
     pub kept: u64,
     /// Users among them.
     pub users: u64,
+    /// Left out: records that are none, or not like the others of their file.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropped_unusable: u64,
+    /// Where the first of them are, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<String>,
     /// Left out: exact repeats of a pair before.
     pub dropped_duplicates: u64,
     /// Left out: both replies are the same.
@@ -37,6 +43,31 @@ pub struct Counts {
     pub skipped_turns: u64,
     /// Fields that nobody reads, with the number of records that have them.
     pub other_columns: BTreeMap<String, u64>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Counts {
+    /// Says on the terminal what was left out or passed over, if anything was.
+    pub fn tell(&self) {
+        if self.kept < self.read
+            || self.contradictory + self.skipped_turns > 0
+            || !self.other_columns.is_empty()
+        {
+            tracing::warn!("{self}");
+        }
+    }
+}
+
+/// Columns that nobody reads, with the number of records that have them.
+pub(in crate::train) fn columns(columns: &BTreeMap<String, u64>) -> String {
+    let said = columns.iter().map(|(name, records)| match name.as_str() {
+        "" => format!("one without a name in {records} records"),
+        name => format!("{name} in {records} records"),
+    });
+    said.collect::<Vec<_>>().join(", ")
 }
 
 /// What one file gave.
@@ -74,9 +105,19 @@ impl fmt::Display for Counts {
         for (count, what) in said.iter().filter(|(count, _)| *count > 0) {
             write!(f, "; {count} {what}")?;
         }
+        if self.dropped_unusable > 0 {
+            let first = self.unusable.join("; ");
+            write!(f, "; {} unusable left out: {first}", self.dropped_unusable)?;
+            if self.dropped_unusable > self.unusable.len() as u64 {
+                f.write_str("; and so on")?;
+            }
+        }
         if !self.other_columns.is_empty() {
-            let names: Vec<&str> = self.other_columns.keys().map(String::as_str).collect();
-            write!(f, "; columns that nobody reads: {}", names.join(", "))?;
+            let columns = columns(&self.other_columns);
+            write!(f, "; columns that nobody reads: {columns}")?;
+        }
+        if self.other_columns.contains_key("system") {
+            f.write_str(" (what the system says is read from a message of that role in prompt)")?;
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::bounded::{Bounded, Budget};
 use super::error::{DatasetError, Problem};
-use super::intake::Intake;
 use super::read::{io_error, MAX_RECORD_BYTES};
+use super::sink::Sink;
 use super::source::{Place, Source};
 
 /// Columns in which an empty cell is an empty text. Elsewhere it says that nothing is there.
@@ -23,15 +23,15 @@ const TEXTS: [&str; 6] = [
     "user_input",
 ];
 
-/// Reads the rows of `opened`, which is `file`.
+/// Reads the rows of `opened`, which is `file`. A row with another number of cells than the header, or that is not
+/// UTF-8, is unusable.
 ///
 /// # Errors
-/// Rows of different lengths, a column twice, a row that is too long or not UTF-8; what `intake`
-/// says.
+/// A column twice, a row that is too long; what `sink` says.
 pub(super) fn read(
     file: &Arc<Path>,
     opened: File,
-    intake: &mut Intake,
+    sink: &mut dyn Sink,
 ) -> Result<(), DatasetError> {
     let budget = Budget::new(MAX_RECORD_BYTES);
     let mut reader = csv::Reader::from_reader(Bounded::new(opened, budget.clone()));
@@ -42,12 +42,25 @@ pub(super) fn read(
     loop {
         budget.renew();
         let line = reader.position().line();
-        if !reader.read_record(&mut record).map_err(|e| fail(e, line))? {
-            return Ok(());
+        match reader.read_record(&mut record) {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => {
+                // The row is read, and the next one can be.
+                let goes_on = matches!(
+                    error.kind(),
+                    ErrorKind::UnequalLengths { .. } | ErrorKind::Utf8 { .. }
+                );
+                match (goes_on, fail(error, line)) {
+                    (true, DatasetError::Record { at, problem }) => sink.unusable(&at, problem)?,
+                    (_, error) => return Err(error),
+                }
+                continue;
+            }
         }
         let line = record.position().map_or(line, csv::Position::line);
         let object = names.iter().zip(&record).map(cell).collect();
-        intake.record(&at(file, line), object)?;
+        sink.record(&at(file, line), object)?;
     }
 }
 

@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use super::ages::Ages;
 use super::counts::{Counts, FileCounts};
-use super::error::DatasetError;
-use super::layout::Layout;
+use super::error::{DatasetError, Problem};
+use super::fields::NEARLY_USER;
+use super::layout::{Layout, READ};
 use super::object::Object;
 use super::pair::Pair;
+use super::sink::Sink;
 use super::source::Source;
 use super::{Dataset, MAX_PAIRS};
 use crate::store::TrainingSet;
+
+/// Unusable records that are named; the others are counted.
+pub(in crate::train) const MAX_NAMED: usize = 3;
 
 /// Pairs on their way into a data set.
 #[derive(Debug, Default)]
@@ -23,6 +28,9 @@ pub(super) struct Intake {
     /// How the records of the current file are understood, once the first was seen.
     layout: Option<Layout>,
     read_before: u64,
+    /// Why the first unusable record of the current file is one, and how many there were before the file.
+    unusable: Option<DatasetError>,
+    unusable_before: u64,
     /// Of the snapshots so far: who was deleted must stay forgotten.
     ages: Ages,
     /// The name of the current file, if it is a snapshot.
@@ -35,34 +43,8 @@ impl Intake {
         self.layout = layout;
         self.sha256 = None;
         self.read_before = self.counts.read;
-    }
-
-    /// A record of the current file.
-    ///
-    /// # Errors
-    /// A record of no layout, or of another one than the first.
-    pub(super) fn record(&mut self, at: &Source, object: Object) -> Result<(), DatasetError> {
-        let layout = match self.layout {
-            Some(layout) => layout,
-            None => *self
-                .layout
-                .insert(Layout::of(&object).map_err(|p| p.at(at))?),
-        };
-        let columns = &mut self.counts.other_columns;
-        let mut other = |name: String| *columns.entry(name).or_default() += 1;
-        let pair = layout
-            .pair(object, at.clone(), &mut other)
-            .map_err(|p| p.at(at))?;
-        self.pair(pair)
-    }
-
-    /// A column that no record brings along because it is not even read.
-    pub(super) fn other_column(&mut self, name: &str, rows: u64) {
-        *self
-            .counts
-            .other_columns
-            .entry(name.to_owned())
-            .or_default() += rows;
+        self.unusable = None;
+        self.unusable_before = self.counts.dropped_unusable;
     }
 
     /// The current file is a snapshot, whose pairs are in.
@@ -116,12 +98,13 @@ impl Intake {
     /// The file ends.
     ///
     /// # Errors
-    /// It had no records.
+    /// It had no records, or none that can be used: why the first of them cannot.
     pub(super) fn end(&mut self, file: &Path) -> Result<(), DatasetError> {
         let file = file.to_path_buf();
         let read = self.counts.read - self.read_before;
+        let unusable = self.counts.dropped_unusable - self.unusable_before;
         match self.layout {
-            Some(layout) if read > 0 => {
+            Some(layout) if read > unusable => {
                 self.counts.files.push(FileCounts {
                     file,
                     layout,
@@ -130,7 +113,7 @@ impl Intake {
                 });
                 Ok(())
             }
-            _ => Err(DatasetError::Empty { file }),
+            _ => Err(self.unusable.take().unwrap_or(DatasetError::Empty { file })),
         }
     }
 
@@ -152,5 +135,50 @@ impl Intake {
             ages: self.ages,
             counts: self.counts,
         })
+    }
+}
+
+impl Sink for Intake {
+    fn reads(&self, column: &str) -> bool {
+        READ.contains(&column) || NEARLY_USER.contains(&column)
+    }
+
+    fn other_column(&mut self, name: &str, rows: u64) {
+        let column = self.counts.other_columns.entry(name.to_owned());
+        *column.or_default() += rows;
+    }
+
+    /// The first record that has a layout decides for the file.
+    fn record(&mut self, at: &Source, object: Object) -> Result<(), DatasetError> {
+        let layout = match self.layout {
+            Some(layout) => layout,
+            None => match Layout::of(&object) {
+                Ok(layout) => *self.layout.insert(layout),
+                Err(problem) => return self.unusable(at, problem),
+            },
+        };
+        let mut others = Vec::new();
+        match layout.pair(object, at.clone(), &mut |name| others.push(name)) {
+            Ok(pair) => {
+                for name in others {
+                    self.other_column(&name, 1);
+                }
+                self.pair(pair)
+            }
+            // It is the name of a column, which is wrong in every record.
+            Err(problem @ Problem::NearlyUser { .. }) => Err(problem.at(at)),
+            Err(problem) => self.unusable(at, problem),
+        }
+    }
+
+    fn unusable(&mut self, at: &Source, problem: Problem) -> Result<(), DatasetError> {
+        let error = problem.at(at);
+        self.counts.read += 1;
+        self.counts.dropped_unusable += 1;
+        if self.counts.unusable.len() < MAX_NAMED {
+            self.counts.unusable.push(error.to_string());
+        }
+        self.unusable.get_or_insert(error);
+        Ok(())
     }
 }

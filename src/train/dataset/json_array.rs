@@ -10,19 +10,20 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use super::bounded::{Bounded, Budget};
 use super::error::{DatasetError, Problem};
-use super::intake::Intake;
+use super::nan::WithoutNan;
 use super::object::Object;
 use super::read::{io_error, MAX_RECORD_BYTES};
+use super::sink::Sink;
 use super::source::{Place, Source};
 
 /// Reads the array in `opened`, which is `file`.
 ///
 /// # Errors
-/// No array, something in it that is not an object or too long; what `intake` says.
+/// No array, something in it that is not an object or too long; what `sink` says.
 pub(super) fn read(
     file: &Arc<Path>,
     opened: File,
-    intake: &mut Intake,
+    sink: &mut dyn Sink,
 ) -> Result<(), DatasetError> {
     let budget = Budget::new(MAX_RECORD_BYTES);
     let mut reader = BufReader::new(Bounded::new(opened, budget.clone()));
@@ -37,11 +38,12 @@ pub(super) fn read(
     let mut records = Records {
         file,
         budget: &budget,
-        intake,
+        sink,
         row: 0,
         refused: None,
     };
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let plain = BufReader::new(WithoutNan::new(reader));
+    let mut deserializer = serde_json::Deserializer::from_reader(plain);
     let result = (&mut records)
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end());
@@ -67,7 +69,7 @@ pub(super) fn read(
 struct Records<'a> {
     file: &'a Arc<Path>,
     budget: &'a Budget,
-    intake: &'a mut Intake,
+    sink: &'a mut dyn Sink,
     /// Records that are done.
     row: u64,
     /// Why the intake stopped: the parser's errors cannot carry it.
@@ -102,7 +104,7 @@ impl<'de> Visitor<'de> for &mut Records<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         while let Some(object) = array.next_element::<Object>()? {
             self.budget.renew();
-            if let Err(error) = self.intake.record(&self.here(), object) {
+            if let Err(error) = self.sink.record(&self.here(), object) {
                 self.refused = Some(error);
                 return Err(A::Error::custom("refused"));
             }

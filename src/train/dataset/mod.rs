@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `read` | files and folders, by their extension; every bound on size |
 //! | `json_lines`, `json_array`, `csv_file`, `parquet_file` | one kind of file each, as objects |
-//! | `object`, `bounded` | the fields of one record, in order; input that may not grow without end |
+//! | `sink` | where their records go: pairs, or tasks |
+//! | `object`, `bounded`, `nan` | the fields of one record, in order; input that may not grow without end; Python's `NaN` |
 //! | `layout` | which fields a file has (by its first record), and a record as a pair |
 //! | `fields`, `conversation` | typed fields; lists of messages |
 //! | `snapshot` | a server's store as it was exported |
@@ -15,7 +16,8 @@
 //!
 //! # Layouts
 //!
-//! The first record of a file decides, and every other record of that file must have its form.
+//! The first record of a file that has a layout decides, and every other record of that file must have its form. Those
+//! that do not, and what is no record at all, are left out, counted, and the first of them named.
 //!
 //! | layout | fields |
 //! |---|---|
@@ -43,11 +45,13 @@ mod intake;
 mod json_array;
 mod json_lines;
 mod layout;
+mod nan;
 mod object;
 mod pair;
 mod parquet_file;
 mod prism;
 mod read;
+mod sink;
 mod snapshot;
 mod source;
 pub mod split;
@@ -60,6 +64,12 @@ pub use layout::{Layout, PASSED_OVER};
 pub use pair::{Interaction, Pair, Part, Prompt};
 pub use read::{read, MAX_PAIRS, MAX_RECORD_BYTES, MAX_TOTAL_BYTES};
 pub use source::{Place, Source};
+
+pub(in crate::train) use counts::columns;
+pub(in crate::train) use intake::MAX_NAMED;
+pub(in crate::train) use object::Object;
+pub(in crate::train) use read::records_of;
+pub(in crate::train) use sink::Sink;
 
 /// What was read: pairs without repeats, and what happened on the way.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// A JSON object, or a row of a table.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Object {
+pub(in crate::train) struct Object {
     fields: Vec<(String, Value)>,
 }
 
@@ -33,6 +33,11 @@ impl Object {
     /// Names of the fields that are there.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The fields as a map, null ones too.
+    pub(in crate::train) fn into_map(self) -> serde_json::Map<String, Value> {
+        self.fields.into_iter().collect()
     }
 
     /// The fields in order.

@@ -13,20 +13,19 @@ use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
 use super::error::{DatasetError, Problem};
-use super::fields::NEARLY_USER;
-use super::intake::Intake;
-use super::layout::{is_other, READ};
+use super::layout::is_other;
 use super::read::Room;
+use super::sink::Sink;
 use super::source::{Place, Source};
 
 /// Reads the rows of `file`. Only columns that some layout reads are unpacked.
 ///
 /// # Errors
-/// A damaged file, one that unpacks to too much; what `intake` says.
+/// A damaged file, one that unpacks to too much; what `sink` says.
 pub(super) fn read(
     file: &Arc<Path>,
     room: &mut Room,
-    intake: &mut Intake,
+    sink: &mut dyn Sink,
 ) -> Result<(), DatasetError> {
     let opened = room.open(file)?;
     let whole = |problem: Problem| DatasetError::File {
@@ -42,7 +41,7 @@ pub(super) fn read(
     let unpacked = unpacked.map(|size| u64::try_from(size).unwrap_or(u64::MAX));
     room.take(file, unpacked.fold(0, u64::saturating_add))?;
 
-    let known = known_columns(metadata.file_metadata(), intake).map_err(whole)?;
+    let known = known_columns(metadata.file_metadata(), sink).map_err(whole)?;
     let rows = || RowIter::from_file_into(Box::new(reader)).project(Some(known));
     let mut rows = guarded(rows).map_err(whole)?;
     for number in 1.. {
@@ -57,9 +56,11 @@ pub(super) fn read(
         let fields = row.into_columns().into_iter();
         let object = fields
             .map(|(name, field)| json(field).map(|value| (name, value)))
-            .collect::<Result<_, _>>()
-            .map_err(|p| p.at(&at))?;
-        intake.record(&at, object)?;
+            .collect::<Result<_, _>>();
+        match object {
+            Ok(object) => sink.record(&at, object)?,
+            Err(problem) => sink.unusable(&at, problem)?,
+        }
     }
     Ok(())
 }
@@ -76,14 +77,14 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Probl
 }
 
 /// The schema of the columns that some layout reads; the others are counted.
-fn known_columns(metadata: &FileMetaData, intake: &mut Intake) -> Result<Type, Problem> {
+fn known_columns(metadata: &FileMetaData, sink: &mut dyn Sink) -> Result<Type, Problem> {
     let rows = u64::try_from(metadata.num_rows()).unwrap_or_default();
     let schema = metadata.schema();
     let (known, other): (Vec<_>, Vec<_>) = schema
         .get_fields()
         .iter()
         .cloned()
-        .partition(|column| is_read(column.name()));
+        .partition(|column| sink.reads(column.name()));
     if known.is_empty() {
         let found = other
             .iter()
@@ -92,17 +93,13 @@ fn known_columns(metadata: &FileMetaData, intake: &mut Intake) -> Result<Type, P
         return Err(Problem::Layout { found });
     }
     for column in other.iter().filter(|column| is_other(column.name())) {
-        intake.other_column(column.name(), rows);
+        sink.other_column(column.name(), rows);
     }
     guarded(|| {
         Type::group_type_builder(schema.name())
             .with_fields(known)
             .build()
     })
-}
-
-fn is_read(column: &str) -> bool {
-    READ.contains(&column) || NEARLY_USER.contains(&column)
 }
 
 fn json(field: Field) -> Result<Value, Problem> {

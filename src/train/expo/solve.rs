@@ -102,14 +102,29 @@ pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
     Ok(table(&solved))
 }
 
-/// The tasks of all files.
+/// The tasks of all files, the first `most` of them. What is left out is said on the terminal, once a file.
 pub(super) fn read(files: &[PathBuf], most: usize) -> Result<Vec<Task>, TrainError> {
     let mut tasks = Vec::new();
     for file in files {
-        tasks.extend(load::load(file)?);
+        let loaded = load::load(file)?;
+        if loaded.is_partial() {
+            tracing::warn!("{}: {loaded}", file.display());
+        }
+        tasks.extend(loaded.tasks);
     }
-    tasks.truncate(most);
+    first(&mut tasks, most, "--max-tasks");
     Ok(tasks)
+}
+
+/// Keeps the first `most` tasks, and says so.
+pub(super) fn first(tasks: &mut Vec<Task>, most: usize, setting: &str) {
+    if tasks.len() > most {
+        tracing::warn!(
+            "the first {most} of {} tasks are used ({setting})",
+            tasks.len()
+        );
+        tasks.truncate(most);
+    }
 }
 
 impl Solved {

@@ -1,6 +1,8 @@
 //! Expressions that have to reach a number with given others: the answers of countdown tasks.
 
-use super::number::equal;
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::Zero;
 
 /// Parentheses within parentheses, at most.
 const MAX_DEPTH: usize = 32;
@@ -8,7 +10,7 @@ const MAX_DEPTH: usize = 32;
 /// `24 = 3 5 9`: the number to reach, and what may be used, each once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Goal {
-    target: f64,
+    target: i64,
     /// Sorted.
     numbers: Vec<i64>,
 }
@@ -20,7 +22,7 @@ impl Goal {
         let numbers: Result<Vec<i64>, _> = numbers.split_whitespace().map(str::parse).collect();
         let mut numbers = numbers.ok().filter(|numbers| !numbers.is_empty())?;
         numbers.sort_unstable();
-        let target = target.trim().parse::<i64>().ok()? as f64;
+        let target = target.trim().parse().ok()?;
         Some(Self { target, numbers })
     }
 
@@ -36,7 +38,7 @@ impl Goal {
             return false;
         };
         reader.used.sort_unstable();
-        reader.used == self.numbers && equal(value, self.target)
+        reader.used == self.numbers && value == whole(self.target)
     }
 }
 
@@ -48,7 +50,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn sum(&mut self) -> Option<f64> {
+    fn sum(&mut self) -> Option<BigRational> {
         let mut value = self.product()?;
         loop {
             value = match self.one_of(&['+', '-', '\u{2212}']) {
@@ -59,18 +61,21 @@ impl Reader<'_> {
         }
     }
 
-    fn product(&mut self) -> Option<f64> {
+    fn product(&mut self) -> Option<BigRational> {
         let mut value = self.atom()?;
         loop {
             value = match self.one_of(&['*', '\u{d7}', '/', '\u{f7}']) {
                 Some('*' | '\u{d7}') => value * self.atom()?,
-                Some(_) => value / self.atom()?,
-                None => return Some(value).filter(|value| value.is_finite()),
+                Some(_) => {
+                    let below = self.atom()?;
+                    (!below.is_zero()).then(|| value / below)?
+                }
+                None => return Some(value),
             };
         }
     }
 
-    fn atom(&mut self) -> Option<f64> {
+    fn atom(&mut self) -> Option<BigRational> {
         if self.one_of(&['(']).is_some() {
             self.depth += 1;
             let inside = (self.depth <= MAX_DEPTH).then(|| self.sum())??;
@@ -82,7 +87,7 @@ impl Reader<'_> {
         let number: i64 = number.parse().ok()?;
         self.rest = rest.trim_start();
         self.used.push(number);
-        Some(number as f64)
+        Some(whole(number))
     }
 
     /// Takes the next character if it is one of `wanted`.
@@ -91,6 +96,10 @@ impl Reader<'_> {
         self.rest = self.rest[next.len_utf8()..].trim_start();
         Some(next)
     }
+}
+
+fn whole(number: i64) -> BigRational {
+    BigInt::from(number).into()
 }
 
 #[cfg(test)]
@@ -117,6 +126,13 @@ mod tests {
         ] {
             assert_eq!(goal.is_reached_by(text), reached, "{text:?}");
         }
+        // Fractions on the way are exact, and nearly is not reached.
+        assert!(Goal::parse("24 = 1 3 4 6")
+            .unwrap()
+            .is_reached_by("6 / (1 - 3 / 4)"));
+        assert!(!Goal::parse("1000000 = 1000001 1")
+            .unwrap()
+            .is_reached_by("1000001 * 1"));
         assert!(Goal::parse("8 = 4 12")
             .unwrap()
             .is_reached_by("12 \u{2212} 4"));

@@ -1,7 +1,10 @@
 //! Where in a text the answer stands.
 
+use super::maths::surface::{group, surface};
+
 /// The answer that a text marks as one: the last `\boxed{..}`, else what follows the last `####`, else
-/// what follows the last "answer is" or "answer:", up to the end of its sentence.
+/// what follows the last "answer is" or "answer:", up to the end of its sentence. Boxes with nothing but a comma,
+/// "and" or "or" between them are one answer.
 pub fn marked(text: &str) -> Option<&str> {
     boxed(text)
         .or_else(|| after_hashes(text))
@@ -14,7 +17,7 @@ pub fn marked(text: &str) -> Option<&str> {
 pub fn before(text: &str) -> &str {
     // ASCII letters only change, so that places in both texts are the same.
     let lower = text.to_ascii_lowercase();
-    let marks = ["\\boxed{", "####", "answer is", "answer:"];
+    let marks = ["\\boxed", "####", "answer is", "answer:"];
     let Some(mark) = marks.iter().filter_map(|m| lower.find(m)).min() else {
         return text.trim_end();
     };
@@ -24,23 +27,73 @@ pub fn before(text: &str) -> &str {
     way[..line.max(sentence)].trim_end()
 }
 
-/// The inside of the last `\boxed{..}` whose braces close.
+/// The inside of the last box, or all of those that are one answer.
 fn boxed(text: &str) -> Option<&str> {
-    const MARK: &str = "\\boxed{";
-    let starts = text.rmatch_indices(MARK).map(|(at, _)| at + MARK.len());
-    starts.into_iter().find_map(|start| {
-        let mut depth = 1;
-        let rest = &text[start..];
-        let end = rest.char_indices().find(|(_, c)| {
-            depth += match c {
-                '{' => 1,
-                '}' => -1,
-                _ => 0,
-            };
-            depth == 0
-        })?;
-        Some(&rest[..end.0])
+    let boxes = boxes(text);
+    let last = boxes.last()?;
+    let mut first = last;
+    for before in boxes.iter().rev().skip(1) {
+        let between = text.get(before.end..first.start);
+        if !between.is_some_and(joins) {
+            break;
+        }
+        first = before;
+    }
+    Some(match first.start == last.start {
+        true => last.inside,
+        false => &text[first.start..last.end],
     })
+}
+
+/// `\boxed{..}` in a text.
+struct Boxed<'a> {
+    start: usize,
+    inside: &'a str,
+    end: usize,
+}
+
+/// The boxes of a text, in order; those whose braces do not close are none.
+fn boxes(text: &str) -> Vec<Boxed<'_>> {
+    let mut found: Vec<Boxed> = ["\\boxed", "\\fbox"]
+        .iter()
+        .flat_map(|mark| text.match_indices(mark))
+        .filter_map(|(start, mark)| {
+            let rest = &text[start + mark.len()..];
+            let trimmed = rest.trim_start_matches(' ');
+            let (inside, after) = match trimmed.starts_with('{') {
+                true => group(trimmed)?,
+                false => without_braces(rest)?,
+            };
+            Some(Boxed {
+                start,
+                inside,
+                end: text.len() - after.len(),
+            })
+        })
+        .collect();
+    found.sort_by_key(|boxed| boxed.start);
+    found
+}
+
+/// `\boxed 5`: up to the end of the formula or the sentence.
+fn without_braces(rest: &str) -> Option<(&str, &str)> {
+    if rest.starts_with(|c: char| c.is_alphabetic()) {
+        return None;
+    }
+    let ends = ["$", "\n", "\\)", "\\]", ". ", ", ", "\\end"];
+    let end = ends.iter().filter_map(|end| rest.find(end)).min();
+    let (inside, after) = rest.split_at(end.unwrap_or(rest.len()));
+    let inside = inside.trim().trim_end_matches(['.', ',', ';']);
+    (!inside.is_empty()).then_some((inside, after))
+}
+
+/// Whether what stands between two boxes makes one answer of them.
+fn joins(between: &str) -> bool {
+    let Some(between) = surface(between) else {
+        return false;
+    };
+    let word = between.trim_matches(|c: char| c.is_whitespace() || ",;".contains(c));
+    ["", "and", "or"].contains(&word)
 }
 
 fn after_hashes(text: &str) -> Option<&str> {
@@ -51,16 +104,28 @@ fn after_hashes(text: &str) -> Option<&str> {
 fn after_words(text: &str) -> Option<&str> {
     // ASCII letters only change, so that places in both texts are the same.
     let lower = text.to_ascii_lowercase();
-    let marks = ["answer is", "answer:"];
+    let marks = ["answer is", "answer:", "answers are"];
     let ends = marks.iter().filter_map(|m| Some(lower.rfind(m)? + m.len()));
     let rest = text[ends.max()?..].trim_start_matches([':', ' ']);
-    let line = rest.lines().next()?;
+    // "**Answer:** 5"
+    let rest = rest.strip_prefix("** ").unwrap_or(rest);
+    let line = rest.lines().find(|line| !line.trim().is_empty())?;
     Some(sentence(line).trim_end_matches(['.', '!', ' ']))
 }
 
-/// Up to a full stop that ends a sentence: not one within 3.5.
+/// Up to the end of the sentence: not a point within 3.5, nor one after a word before the number ("Rs. 5").
 fn sentence(line: &str) -> &str {
-    line.split_once(". ").map_or(line, |(first, _)| first)
+    let ends = line.char_indices().filter(|(_, c)| ".!?".contains(*c));
+    let end = ends.map(|(at, _)| at).find(|at| {
+        let (first, rest) = (&line[..*at], &line[at + 1..]);
+        let after = rest.trim_start().chars().next();
+        let point = line[*at..].starts_with('.');
+        let digit = |c: char| c.is_ascii_digit();
+        let only_words = !first.contains(digit) && after.is_some_and(digit);
+        let ends = point || after.is_some_and(char::is_uppercase);
+        rest.starts_with(' ') && ends && !only_words
+    });
+    &line[..end.unwrap_or(line.len())]
 }
 
 #[cfg(test)]
@@ -99,6 +164,18 @@ mod tests {
             ("answer is **B**!", Some("**B**")),
             ("The answer is", None),
             ("\\boxed{}", None),
+            ("so $x = \\boxed 5$.", Some("5")),
+            ("which is \\boxed 5, as we said", Some("5")),
+            ("\\boxed{\\text{a \\} b}}", Some("\\text{a \\} b}")),
+            ("\\fbox{3}", Some("3")),
+            (
+                "$\\boxed{1}$ and $\\boxed{2}$",
+                Some("\\boxed{1}$ and $\\boxed{2}"),
+            ),
+            ("\\boxed{1} was wrong, \\boxed{2}", Some("2")),
+            ("The answer is:\n\n**5**", Some("**5**")),
+            ("The answer is Rs. 500. Yes.", Some("Rs. 500")),
+            ("The answer is 8! Not 9.", Some("8")),
             ("no mark, 12", None),
             ("", None),
         ] {

@@ -4,17 +4,21 @@
 //! | module | subject |
 //! |---|---|
 //! | [`final_answer`] | where in a text the answer stands |
-//! | [`number`] | numbers as people and LaTeX write them |
+//! | [`maths`] | numbers, tuples, sets and expressions, as people and LaTeX write them |
+//! | `choice` | letters of choices |
 //! | [`expression`] | expressions that reach a goal: countdown |
 //! | [`verify`] | whether an answer is the right one |
 //! | [`load`] | files: attune's own layout, GSM8K's, SVAMP's, MATH's |
 //! | [`family`] | tasks that are made up, as hard as one wants |
 
+mod choice;
 pub mod expression;
 pub mod family;
 pub mod final_answer;
 pub mod load;
-pub mod number;
+pub mod maths;
+#[cfg(test)]
+mod verdicts;
 pub mod verify;
 
 pub use verify::Verifier;
@@ -59,11 +63,51 @@ impl Task {
 
     /// Whether the answer in `text` is the right one; a text without an answer is wrong.
     pub fn is_solved_by(&self, text: &str) -> bool {
-        self.verifier.accepts(text, &self.answer)
+        let in_any_order = || {
+            let mathematical = matches!(self.verifier, Verifier::Number | Verifier::Math);
+            let set = format!("\\{{{}\\}}", self.answer);
+            mathematical && self.asks_for_a_set() && self.verifier.accepts(text, &set)
+        };
+        self.verifier.accepts(text, &self.answer) || in_any_order()
+    }
+
+    /// Whether a list is asked for that has no order: "Enter all solutions, separated by commas."
+    fn asks_for_a_set(&self) -> bool {
+        let question = self.question.to_lowercase();
+        let ordered = question.contains("order") && !question.contains("any order");
+        question.contains("separated by commas") && !ordered
     }
 
     /// Whether `text` has an answer at all.
     pub fn reads(&self, text: &str) -> bool {
         self.verifier.reads(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn solutions_separated_by_commas_have_no_order() {
+        let task = |question: &str| Task {
+            question: question.into(),
+            answer: "1,-2".into(),
+            solution: None,
+            verifier: Verifier::Math,
+            level: None,
+            user: None,
+            tenant: None,
+        };
+        let solutions = task("Find all solutions, separated by commas.");
+        assert!(solutions.is_solved_by("\\boxed{-2, 1}"));
+        assert!(!solutions.is_solved_by("\\boxed{-2, 2}"));
+        for question in [
+            "Find them.",
+            "Enter them in increasing order, separated by commas.",
+        ] {
+            assert!(!task(question).is_solved_by("\\boxed{-2, 1}"), "{question}");
+            assert!(task(question).is_solved_by("\\boxed{1, -2}"), "{question}");
+        }
     }
 }

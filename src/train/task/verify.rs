@@ -4,9 +4,10 @@ use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::choice::{chosen, letter};
 use super::expression::Goal;
 use super::final_answer::marked;
-use super::number;
+use super::maths::{prose, surface::plain, Answer};
 
 /// Bytes that a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -15,10 +16,14 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verifier {
-    /// Equal as a number; without a marked answer, the last number of the text counts.
+    /// Equal as a number, or as a list, tuple, set or matrix of numbers ([`maths`](super::maths)); without a marked
+    /// answer, the last number of the text counts.
     #[default]
     Number,
-    /// Equal as text, but for case, white space and a full stop; the last line counts where nothing is marked.
+    /// Equal as mathematics, variables included; what is none, as text.
+    Math,
+    /// Equal as text, but for case, white space, a full stop and what LaTeX decorates with; the last line counts
+    /// where nothing is marked.
     Exact,
     /// Equal as a letter: `B`, `(b)`, `B.` and `B) seven` are one.
     Choice,
@@ -35,11 +40,13 @@ impl Verifier {
     /// Whether the answer in `text` is `right`.
     pub fn accepts(self, text: &str, right: &str) -> bool {
         match self {
-            Self::Number => {
-                let pair = number_in(text).zip(number::parse(right));
-                pair.is_some_and(|(said, right)| number::equal(said, right))
+            Self::Number => numbers(right)
+                .is_some_and(|right| numbers_in(text).is_some_and(|said| right.accepts(&said))),
+            Self::Math => is_same_mathematics(text, right),
+            Self::Exact => {
+                let said = said(text);
+                normal(said) == normal(right) || decorated(said, right)
             }
-            Self::Exact => normal(said(text)) == normal(right),
             Self::Choice => chosen(text).is_some_and(|said| Some(said) == letter(right)),
             Self::Regex => {
                 pattern(right).is_some_and(|pattern| pattern.is_match(said(text).trim()))
@@ -58,10 +65,12 @@ impl Verifier {
     /// Whether `text` has an answer that can be read, right or wrong.
     pub fn reads(self, text: &str) -> bool {
         match self {
-            Self::Number => number_in(text).is_some(),
+            Self::Number => numbers_in(text).is_some(),
             Self::Choice => chosen(text).is_some(),
             Self::Json => json_in(text).is_some(),
-            Self::Exact | Self::Regex | Self::Expression => !said(text).trim().is_empty(),
+            Self::Math | Self::Exact | Self::Regex | Self::Expression => {
+                !said(text).trim().is_empty()
+            }
         }
     }
 
@@ -69,8 +78,8 @@ impl Verifier {
     pub fn problem(self, right: &str) -> Option<String> {
         let unreadable = |what: &str| Some(format!("{right:?} is no {what}"));
         match self {
-            Self::Number if number::parse(right).is_none() => unreadable("number"),
-            Self::Exact if normal(right).is_empty() => unreadable("text"),
+            Self::Number if numbers(right).is_none() => unreadable("number"),
+            Self::Math | Self::Exact if normal(right).is_empty() => unreadable("text"),
             Self::Choice if letter(right).is_none() => unreadable("letter of a choice"),
             Self::Regex if pattern(right).is_none() => unreadable("pattern that can be used"),
             Self::Expression if Goal::parse(right).is_none() => unreadable("goal like 24 = 3 5 9"),
@@ -83,12 +92,48 @@ impl Verifier {
     }
 }
 
-/// The number that a text answers.
-fn number_in(text: &str) -> Option<f64> {
-    match marked(text) {
-        Some(answer) => number::parse(answer).or_else(|| number::last_in(answer)),
-        None => number::last_in(text),
+/// The numbers that a right answer is.
+fn numbers(right: &str) -> Option<Answer> {
+    Answer::read(right).filter(Answer::is_numeric)
+}
+
+/// The numbers that a text answers.
+fn numbers_in(text: &str) -> Option<Answer> {
+    let said = match marked(text) {
+        Some(answer) => prose::marked(answer),
+        None => prose::last(text),
+    };
+    said.filter(Answer::is_numeric)
+}
+
+fn is_same_mathematics(text: &str, right: &str) -> bool {
+    let said = said(text);
+    let (a, b) = (plain(right), plain(said));
+    if a == b && a.is_some_and(|text| !text.is_empty()) {
+        return true;
     }
+    // The letter of a choice, where the gold is one: a capital, or dressed as one.
+    let option =
+        letter(right).filter(|c| right.trim() == c.to_string() || right.contains("\\text"));
+    if option.is_some_and(|c| Some(c) == letter(said) && said.contains(c)) {
+        return true;
+    }
+    Answer::read(right).is_some_and(|right| {
+        let said = match marked(text) {
+            Some(answer) => prose::marked(answer),
+            None => Answer::read(said).or_else(|| prose::last(text)),
+        };
+        said.is_some_and(|said| right.accepts(&said))
+    })
+}
+
+/// Whether a text is the right one but for what LaTeX decorates with, or for the text of a choice.
+fn decorated(said: &str, right: &str) -> bool {
+    let lower = |text: &str| plain(text).map(|text| text.to_lowercase());
+    let (a, b) = (lower(said), lower(right));
+    let choice =
+        || right.trim().len() == 1 && said.contains("\\text") && letter(said) == letter(right);
+    a == b && a.is_some_and(|text| !text.is_empty()) || choice()
 }
 
 /// The JSON that a text answers.
@@ -107,30 +152,6 @@ fn normal(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let joined = words.join(" ").to_lowercase();
     joined.trim_matches(['.', '*', '"', '$', ' ']).to_owned()
-}
-
-/// The letter that a text chooses: the marked one, else the last in parentheses, else a last line that is
-/// little more than a letter.
-fn chosen(text: &str) -> Option<char> {
-    if let Some(answer) = marked(text) {
-        return letter(answer);
-    }
-    let in_parentheses = text.rmatch_indices('(').find_map(|(at, _)| {
-        let mut inside = text[at + 1..].chars();
-        let letter = inside.next().filter(char::is_ascii_alphabetic)?;
-        (inside.next() == Some(')')).then(|| letter.to_ascii_uppercase())
-    });
-    let line = said(text).trim();
-    in_parentheses.or_else(|| (line.len() <= 4).then(|| letter(line))?)
-}
-
-/// The letter of a choice: the first letter, if it stands alone.
-fn letter(text: &str) -> Option<char> {
-    let text = text.trim_start_matches(|c: char| !c.is_alphanumeric());
-    let mut chars = text.chars();
-    let first = chars.next().filter(char::is_ascii_alphabetic)?;
-    let alone = chars.next().is_none_or(|next| !next.is_alphanumeric());
-    alone.then(|| first.to_ascii_uppercase())
 }
 
 /// A pattern for the whole answer; the crate matches in linear time.
@@ -191,7 +212,8 @@ mod tests {
             (Number, "so 3 + 4 = 7 apples.", "7", true),
             (Number, "The answer is $1,250.00.", "1250", true),
             (Number, "\\boxed{\\frac{1}{2}} of 8", "0.5", true),
-            (Number, "The answer is 8, not 9", "9", true),
+            (Number, "The answer is 8, not 9", "9", false),
+            (Number, "The answer is 8, not 9", "8", true),
             (Number, "the answer is 8", "9", false),
             (Number, "nothing", "9", false),
             (

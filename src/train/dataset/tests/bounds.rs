@@ -14,8 +14,8 @@ fn a_record_without_an_end_is_refused() {
     for (name, text, begins) in [
         (
             "a.jsonl",
-            format!("{pair}\n{{\"prompt\": \"{endless}"),
-            "a.jsonl, line 2: the record has more than",
+            format!("{{\"prompt\": \"{endless}"),
+            "a.jsonl, line 1: the record has more than",
         ),
         (
             "a.json",

@@ -73,6 +73,27 @@ fn columns_that_nobody_reads_are_counted_unless_they_are_known() {
     assert_eq!(other, [("topic".to_owned(), 2), ("z".to_owned(), 1)]);
 }
 
+/// Of everything that changes what is learned a word is said, with how many records it was.
+#[test]
+fn a_system_column_is_named_with_where_it_belongs() {
+    let row = |n: u32| {
+        format!(
+            r#"{{"system": "Be kind.", "prompt": "p{n}", "chosen": "a", "rejected": "b", "": 1}}"#
+        )
+    };
+    let said = read_as("a.jsonl", format!("{}\n{}", row(1), row(2)))
+        .unwrap()
+        .counts
+        .to_string();
+    assert!(
+        said.contains(
+            "columns that nobody reads: one without a name in 2 records, system in 2 records"
+        ),
+        "{said}"
+    );
+    assert!(said.contains("a message of that role in prompt"), "{said}");
+}
+
 #[test]
 fn nothing_left_is_an_error_that_says_why() {
     let error = read_as("a.jsonl", line("1", "p", "a", "a"))

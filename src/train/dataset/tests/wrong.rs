@@ -61,8 +61,8 @@ fn records_that_are_not_records() {
         ),
         (
             "a.csv",
-            "prompt,chosen,rejected\np,c,r\np,c\n",
-            "a.csv, line 3: ",
+            "prompt,chosen,rejected\np,c\n",
+            "a.csv, line 2: ",
             "2 cells",
         ),
         ("a.parquet", "PAR1", "a.parquet: ", "write it again"),
@@ -165,11 +165,99 @@ fn fields_of_any_record() {
         ),
     ];
     for (second, says) in cases {
-        let error = error_of("a.jsonl", format!("{first}\n{second}\n"));
-        assert!(
-            error.starts_with(&format!("a.jsonl, line 2: {says}")),
-            "{second}\n  {error}"
-        );
+        let named = format!("a.jsonl, line 2: {says}");
+        // A column that is named wrongly is wrong in all of them.
+        if second.contains("user_id") {
+            let error = error_of("a.jsonl", format!("{first}\n{second}\n"));
+            assert!(error.starts_with(&named), "{error}");
+            continue;
+        }
+        let counts = left_out("a.jsonl", format!("{first}\n{second}\n"));
+        assert!(counts.unusable[0].contains(&named), "{second}\n  {counts}");
+    }
+}
+
+/// The counts of a file of which one pair is good and one record is left out.
+fn left_out(name: &str, content: impl AsRef<[u8]>) -> Counts {
+    let counts = read_as(name, content).unwrap().counts;
+    assert_eq!(
+        (counts.kept, counts.read, counts.dropped_unusable),
+        (1, 2, 1)
+    );
+    assert!(
+        counts.to_string().contains("; 1 unusable left out: "),
+        "{counts}"
+    );
+    counts
+}
+
+#[test]
+fn one_bad_record_does_not_refuse_the_file() {
+    let good = r#"{"prompt": "p", "chosen": "c", "rejected": "r"}"#;
+    for (name, content, says) in [
+        (
+            "a.jsonl",
+            format!("{good}\n{{\"prompt\": \"cut"),
+            "line 2: column",
+        ),
+        ("a.jsonl", format!("nonsense\n{good}\n"), "line 1: column"),
+        (
+            "a.jsonl",
+            format!("{{\"text\": \"t\"}}\n{good}\n"),
+            "line 1: no known layout",
+        ),
+        (
+            "a.jsonl",
+            format!("{good}\n{}\n", "x".repeat(17 << 20)),
+            "line 2: the record has more than",
+        ),
+        (
+            "a.jsonl",
+            format!("{good}\n{{\"prompt\": \"p\", \"chosen\": NaN, \"rejected\": \"r\"}}"),
+            "line 2: the field chosen",
+        ),
+        ("a.json", format!("[{good}, {{\"prompt\": 1}}]"), "row 2: "),
+        (
+            "a.csv",
+            "prompt,chosen,rejected\np,c\np,c,r\n".to_owned(),
+            "line 2: not a CSV table: the row has 2",
+        ),
+    ] {
+        let counts = left_out(name, content);
+        assert!(counts.unusable[0].contains(says), "{counts}");
+    }
+    let bytes = b"prompt,chosen,rejected\np,c,r\np,\xff,r\n";
+    let counts = left_out("a.csv", bytes);
+    assert!(
+        counts.unusable[0].contains("line 3: this is not UTF-8"),
+        "{counts}"
+    );
+}
+
+#[test]
+fn the_first_of_many_bad_records_are_named_and_all_counted() {
+    let good = r#"{"prompt": "p", "chosen": "c", "rejected": "r"}"#;
+    let counts = read_as("a.jsonl", format!("{good}\n{}", "{}\n".repeat(9)))
+        .unwrap()
+        .counts;
+    assert_eq!((counts.dropped_unusable, counts.unusable.len()), (9, 3));
+    let said = counts.to_string();
+    assert!(
+        said.contains("line 4: ") && !said.contains("line 5: ") && said.contains("; and so on"),
+        "{said}"
+    );
+}
+
+#[test]
+fn nan_where_nobody_reads_is_nothing() {
+    let line = r#"{"prompt": "p", "chosen": "c", "rejected": "r", "score": NaN, "user": NaN, "x": [-Infinity]}"#;
+    for (name, content) in [
+        ("a.jsonl", line.to_owned()),
+        ("a.json", format!("[{line}]")),
+    ] {
+        let dataset = read_as(name, content).unwrap();
+        assert_eq!(shown(&dataset), [["-", "p", "c", "r"]]);
+        assert_eq!(dataset.counts.dropped_unusable, 0);
     }
 }
 
@@ -197,16 +285,11 @@ fn replies_of_more_than_one_message() {
     }
     // Two records of different layouts.
     let one = r#"{"prompt": "p", "chosen": [{"role": "assistant", "content": "c"}], "rejected": [{"role": "assistant", "content": "r"}]}"#;
-    let error = error_of(
-        "a.jsonl",
-        format!(
-            "{one}\n{}",
-            row("ua", "ua").replacen('{', r#"{"prompt": "u", "#, 1)
-        ),
-    );
+    let other = row("ua", "ua").replacen('{', r#"{"prompt": "u", "#, 1);
+    let counts = left_out("a.jsonl", format!("{one}\n{other}"));
     assert!(
-        error.starts_with("a.jsonl, line 2: chosen must be one message"),
-        "{error}"
+        counts.unusable[0].contains("a.jsonl, line 2: chosen must be one message"),
+        "{counts}"
     );
 }
 
@@ -228,9 +311,9 @@ fn bytes_that_are_not_utf8() {
         error.starts_with("a.json, row 1: this is not UTF-8"),
         "{error}"
     );
-    let error = error_of("a.csv", b"prompt,chosen,rejected\np,c,r\np,\xff,r\n");
+    let error = error_of("a.csv", b"prompt,chosen,rejected\np,\xff,r\n");
     assert!(
-        error.starts_with("a.csv, line 3: this is not UTF-8"),
+        error.starts_with("a.csv, line 2: this is not UTF-8"),
         "{error}"
     );
 }
