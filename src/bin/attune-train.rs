@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use attune::config::train::{Tasks, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
+use attune::telemetry::{init_logs, LogFormat};
 use attune::train::commands::EvalRequest;
 use attune::train::entangle::command::{entangle, EntangleRequest};
 use attune::train::expo::explain::{explain, ExplainRequest};
@@ -20,8 +21,29 @@ use attune::train::{commands, report};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+/// What the log says unless RUST_LOG is set: what is left out, cut or doubtful.
+const LOG: &str = "warn";
+
 fn main() -> ExitCode {
-    let done = match TrainCli::parse().command {
+    let command = TrainCli::parse().command;
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG.to_owned());
+    let logs = init_logs(&filter, LogFormat::Text).context("RUST_LOG");
+    let done = match logs.map(|()| command) {
+        Ok(command) => execute(command),
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The last words go to people; nothing can be done if even that fails.
+            let _ = writeln!(std::io::stderr(), "attune-train: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: TrainCommand) -> Result<()> {
+    match command {
         TrainCommand::Pdpo(raw) => TrainConfig::new(&raw).map_err(Into::into).and_then(train),
         TrainCommand::ExpDpo(raw) => raw.config().map_err(Into::into).and_then(train),
         TrainCommand::ExpGrpo(raw) => raw.config().map_err(Into::into).and_then(train),
@@ -49,14 +71,6 @@ fn main() -> ExitCode {
         TrainCommand::Report { run } => report::report(&run)
             .context("no report was written")
             .and_then(|path| print(&format!("{}\n", path.display()))),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The last words go to people; nothing can be done if even that fails.
-            let _ = writeln!(std::io::stderr(), "attune-train: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use serde_json::{json, Value};
+
 use super::compute::Compute;
-use super::dataset;
+use super::dataset::{self, Counts};
+use super::encode::EncodeCounts;
 use super::evaluate::{compare, evaluate, Bootstrap, Evaluation, Score};
 use super::load::load;
 use super::loss::Objective;
@@ -60,7 +63,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         .transpose()?;
     let none = BTreeMap::new();
     let rows = loaded.as_ref().map_or(&none, |l| &l.rows);
-    let mut pairs = read_pairs(request, &base, rows)?;
+    let (mut pairs, read, encoded) = read_pairs(request, &base, rows)?;
     let reference = Policy::reference(&base.decoder, base.tokenizer.added_bos());
     add_reference(
         &reference,
@@ -91,26 +94,37 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         let comparison = compare(&policy, rival.name(), &other, bootstrap);
         evaluation.against.push(comparison?);
     }
-    if request.json {
-        let json = serde_json::to_string(&evaluation);
-        return json
-            .map(|text| text + "\n")
-            .map_err(|e| TrainError::Bug(e.to_string()));
+    let data = json!({"read": read, "encoded": encoded});
+    match request.json {
+        true => with_data(&evaluation, data),
+        false => Ok(format!("{read}\n{encoded}\n{}", table(&evaluation))),
     }
-    Ok(table(&evaluation))
+}
+
+/// An evaluation as one JSON object, with what was read, cut and left out beside it.
+fn with_data(evaluation: &Evaluation, data: Value) -> Result<String, TrainError> {
+    let bug = |e: serde_json::Error| TrainError::Bug(e.to_string());
+    let mut object = serde_json::to_value(evaluation).map_err(bug)?;
+    object["data"] = data;
+    Ok(format!("{object}\n"))
 }
 
 fn read_pairs(
     request: &EvalRequest,
     base: &BaseModel,
     rows: &BTreeMap<UserKey, usize>,
-) -> Result<Vec<HeldOutPair>, TrainError> {
+) -> Result<(Vec<HeldOutPair>, Counts, EncodeCounts), TrainError> {
     let data = dataset::read(&request.data)?;
     let encoder = encoder(base, request.max_prompt, request.max_length)?;
     let indices: Vec<usize> = (0..data.pairs.len()).collect();
     let (pairs, counts) = evaluation_pairs(&encoder, &data.pairs, &indices, rows)?;
     check_context(counts.longest, base)?;
-    Ok(pairs)
+    // Where a table follows, it begins with them.
+    if request.json || pairs.is_empty() {
+        data.counts.tell();
+        counts.tell();
+    }
+    Ok((pairs, data.counts, counts))
 }
 
 /// An evaluation as people read it.

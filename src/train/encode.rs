@@ -14,6 +14,8 @@
 
 mod written;
 
+use std::fmt;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -175,7 +177,7 @@ impl<'a> Encoder<'a> {
                 Ok(None) => all.counts.dropped_identical += 1,
                 Err(EncodeError::Text { at, error }) => {
                     if all.counts.dropped_refused == 0 {
-                        tracing::warn!(%at, %error, "a pair is left out; more may be, run.json counts them");
+                        tracing::warn!(%at, %error, "a pair is left out; more may be, and are counted");
                     }
                     all.counts.dropped_refused += 1;
                 }
@@ -276,7 +278,41 @@ impl<'a> Encoder<'a> {
     }
 }
 
+/// One line for people; what is zero is not said.
+impl fmt::Display for EncodeCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pairs as tokens", self.pairs)?;
+        let said = [
+            (self.prompts_cut, "prompts cut at their beginning"),
+            (self.replies_cut, "replies cut at their end"),
+            (
+                self.dropped_identical,
+                "pairs left out whose replies are the same tokens",
+            ),
+            (
+                self.dropped_refused,
+                "pairs left out that the model's tokenizer or template refuses",
+            ),
+        ];
+        for (count, what) in said.iter().filter(|(count, _)| *count > 0) {
+            write!(f, "; {count} {what}")?;
+        }
+        if self.prompts_cut + self.replies_cut > 0 {
+            f.write_str(" (--max-length and --max-prompt say how long they may be)")?;
+        }
+        Ok(())
+    }
+}
+
 impl EncodeCounts {
+    /// Says on the terminal what was cut and left out, if anything was.
+    pub(super) fn tell(&self) {
+        let cut = self.prompts_cut + self.replies_cut;
+        if cut + self.dropped_identical + self.dropped_refused > 0 {
+            tracing::warn!("{self}");
+        }
+    }
+
     /// Counts of more pairs, added.
     pub(super) fn join(&mut self, more: &Self) {
         self.pairs += more.pairs;

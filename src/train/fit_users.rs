@@ -124,8 +124,11 @@ pub fn fit(request: &FitRequest) -> Result<Fitted, TrainError> {
     let mut loaded = load(&request.bundle, &base)?;
     let objective = objective(request, &loaded.manifest)?;
     let dataset::Dataset {
-        mut pairs, ages, ..
+        mut pairs,
+        ages,
+        counts,
     } = dataset::read(&request.data)?;
+    counts.tell();
     let mut reach = loaded.manifest.reach();
     let forgotten = forget_deleted(&mut loaded, &reach, &ages);
     let (first, users) = add_new_users(&mut loaded, &mut pairs)?;
@@ -200,7 +203,14 @@ fn add_new_users(
             .as_ref()
             .is_some_and(|user| !known.contains_key(user))
     };
+    let before = pairs.len();
     pairs.retain(is_new);
+    if pairs.len() < before {
+        let gone = before - pairs.len();
+        tracing::warn!(
+            "{gone} pairs of nobody, or of users whom the bundle knows, are not learned from"
+        );
+    }
     let users: BTreeSet<UserKey> = pairs.iter().filter_map(|p| p.user.clone()).collect();
     if users.is_empty() {
         let text = "the data has no user whom the bundle does not know: nothing was changed";
@@ -250,7 +260,10 @@ fn encode(
     };
     let of = |indices: &[usize]| evaluation_pairs(&encoder, pairs, indices, &loaded.rows);
     let ((train, counts), (judged, more)) = (of(&train)?, of(&judged)?);
-    let longest = counts.longest.max(more.longest);
+    let mut counts = counts;
+    counts.join(&more);
+    counts.tell();
+    let longest = counts.longest;
     check_context(longest + loaded.n_user_tokens(), base)?;
     if train.is_empty() {
         let text = "no pair of a new user is left: allow longer pairs by --max-length";

@@ -72,13 +72,16 @@ pub struct DataCounts {
 /// Data that cannot be read or leaves nothing to train on.
 pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainError> {
     let mut data = dataset::read(&settings.data)?;
+    data.counts.tell();
     if let Some(n) = settings.max_users {
-        keep_users(&mut data.pairs, n);
+        let gone = keep_users(&mut data.pairs, n);
+        tell_setting(gone, "of other users than the first", "--max-users");
     }
     let over_cap = match settings.max_user_pairs {
         Some(n) => keep_newest(&mut data.pairs, n),
         None => 0,
     };
+    tell_setting(over_cap, "of users who have newer ones", "--max-user-pairs");
     let split = split(&data.pairs, &split_config(settings)?);
     let encoder = encoder(base, settings.max_prompt, settings.max_length)?;
     let train = encoder.encode_all(&data.pairs, &split.train)?;
@@ -95,6 +98,10 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
     let lengths = [&train.counts, &held_out.1, &test_counts].map(|counts| counts.longest);
     let longest = lengths.into_iter().max().unwrap_or(0);
     check_context(longest + n_user_tokens, base)?;
+    let mut encoded = train.counts;
+    encoded.join(&held_out.1);
+    encoded.join(&test_counts);
+    encoded.tell();
     Ok(Prepared {
         front: Front {
             bos: encoder.bos(),
@@ -186,6 +193,7 @@ pub fn pairs_to_train_on(
 ) -> Result<Vec<IdPair>, TrainError> {
     let indices: Vec<usize> = (0..pairs.len()).collect();
     let encoded = encoder.encode_all(pairs, &indices)?;
+    encoded.counts.tell();
     match encoded.pairs.is_empty() {
         true => Err(nothing_left()),
         false => Ok(weighed(pairs, encoded, rows, settings)),
@@ -215,12 +223,21 @@ pub fn check_context(longest: usize, base: &BaseModel) -> Result<(), TrainError>
     )))
 }
 
-/// The pairs of the first `n` users by name, and those of nobody.
-fn keep_users(pairs: &mut Vec<Pair>, n: usize) {
+/// Says on the terminal how many pairs a setting leaves out, if it does.
+fn tell_setting(pairs: u64, whose: &str, setting: &str) {
+    if pairs > 0 {
+        tracing::warn!("{pairs} pairs {whose} are left out ({setting})");
+    }
+}
+
+/// The pairs of the first `n` users by name, and those of nobody; returns how many are left out.
+fn keep_users(pairs: &mut Vec<Pair>, n: usize) -> u64 {
+    let before = pairs.len();
     let users: std::collections::BTreeSet<UserKey> =
         pairs.iter().filter_map(|p| p.user.clone()).collect();
     let kept: std::collections::BTreeSet<UserKey> = users.into_iter().take(n).collect();
     pairs.retain(|p| p.user.as_ref().is_none_or(|user| kept.contains(user)));
+    (before - pairs.len()) as u64
 }
 
 /// The last `n` pairs of each user, and all of nobody; returns how many are left out. Files have the

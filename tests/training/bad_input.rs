@@ -162,3 +162,61 @@ fn a_full_disk_is_named_and_the_last_checkpoint_stays() {
         bench.contents("run").tensors
     );
 }
+
+/// What is dropped is said on the terminal, once, by whichever command drops it.
+#[test]
+fn commands_say_what_they_leave_out() {
+    let bench = Bench::new();
+    let pairs = fs::read_to_string(bench.path("pairs.jsonl")).unwrap();
+    let with_system = pairs.replace("{", r#"{"system": "Be brief.", "score": NaN, "#);
+    let repeated = pairs.lines().next().unwrap();
+    fs::write(
+        bench.path("pairs.jsonl"),
+        format!("\u{feff}{with_system}{repeated}\n{{\"prompt\": \"cut"),
+    )
+    .unwrap();
+    let text = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let base = ["--base".to_owned(), text(oracles().join("tiny/llama"))];
+    let data = ["--data".to_owned(), text(bench.path("pairs.jsonl"))];
+    let eval = |more: &[&str]| {
+        let mut arguments = vec!["eval".to_owned()];
+        arguments.extend(base.iter().chain(&data).cloned());
+        arguments.extend(more.iter().map(|a| (*a).to_owned()));
+        arguments
+    };
+    for arguments in [
+        bench.arguments("run", &["--max-steps", "1"]),
+        eval(&[]),
+        eval(&["--json"]),
+    ] {
+        let output = bench.command(&arguments).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let mut said = stderr(&output);
+        if !arguments.contains(&"--json".to_owned()) {
+            said += &String::from_utf8_lossy(&output.stdout);
+        }
+        for words in [
+            "48 pairs of 6 users from 50 read; 1 repeats left out; 1 unusable left out: ",
+            "pairs.jsonl, line 50: ",
+            "columns that nobody reads: score in 48 records, system in 48 records",
+        ] {
+            assert_eq!(said.matches(words).count(), 1, "{words}: {said}");
+        }
+    }
+    // The numbers of a program are not mixed with words.
+    let output = bench
+        .command(&eval(&["--json", "--max-length", "8", "--max-prompt", "4"]))
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["data"]["read"]["dropped_unusable"], 1);
+    assert!(
+        json["data"]["encoded"]["prompts_cut"].as_u64().unwrap() > 0,
+        "{json}"
+    );
+    assert!(
+        stderr(&output).contains("prompts cut at their beginning"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -113,9 +113,15 @@ fn begin(
         parameter.trained = 0..parameter.values.len();
     }
     let data = dataset::read(&request.data)?;
+    data.counts.tell();
+    if data.pairs.len() > request.pairs {
+        let (used, all) = (request.pairs, data.pairs.len());
+        tracing::warn!("the first {used} of {all} pairs are used (--pairs)");
+    }
     let encoder = encoder(base, request.max_prompt, request.max_length)?;
     let indices: Vec<usize> = (0..data.pairs.len().min(request.pairs)).collect();
     let (mut pairs, counts) = evaluation_pairs(&encoder, &data.pairs, &indices, &rows)?;
+    counts.tell();
     check_context(counts.longest, base)?;
     for HeldOutPair { pair, .. } in &mut pairs {
         pair.kept = request.mask.kept(&pair.chosen, &pair.rejected);

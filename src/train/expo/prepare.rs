@@ -12,7 +12,7 @@ use super::judge::Judge;
 use super::prompts;
 use super::rollout::{self, RolloutEngine, MAX_RUNNING};
 use super::settings::{ExpoSettings, Method, Positive};
-use super::solve::read;
+use super::solve::{first, read};
 use crate::base_model::BaseModel;
 use crate::ids::UserKey;
 use crate::train::checkpoint::Progress;
@@ -59,6 +59,22 @@ pub struct TaskCounts {
     pub without_solution: usize,
 }
 
+impl TaskCounts {
+    /// Says on the terminal what was left out, if anything was.
+    fn tell(&self) {
+        if self.too_long + self.without_solution > 0 {
+            tracing::warn!(
+                "{} tasks to learn from, {} to judge by; left out: {} too long for the model with --max-tokens, {} \
+                 without a solution",
+                self.train,
+                self.held_out,
+                self.too_long,
+                self.without_solution
+            );
+        }
+    }
+}
+
 impl PreparedTasks {
     /// Reads the tasks of a run.
     ///
@@ -78,8 +94,8 @@ impl PreparedTasks {
             }
             files => read(files, usize::MAX)?,
         };
-        train.truncate(expo.max_tasks);
-        held_out.truncate(expo.max_held_out);
+        first(&mut train, expo.max_tasks, "--max-tasks");
+        first(&mut held_out, expo.max_held_out, "--max-held-out");
         let mut counts = TaskCounts::default();
         let n_user_tokens = settings.user_model.map_or(0, |u| u.n_user_tokens);
         let context = base.decoder.config().max_positions;
@@ -112,6 +128,7 @@ impl PreparedTasks {
         }
         counts.train = train.len();
         counts.held_out = held_out.len();
+        counts.tell();
         if train.is_empty() {
             return Err(TrainError::Data(format!(
                 "no task is left to learn from: {} are too long (a smaller --max-tokens), {} have no \
