@@ -78,6 +78,11 @@ impl Fields {
         self.map.remove(name)
     }
 
+    /// Whether nothing is left to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
     /// Looks at a field.
     pub fn peek(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())

@@ -79,9 +79,16 @@ pub async fn read<T: FromBody>(state: &Arc<AppState>, body: PackedBody) -> Resul
 }
 
 /// The text behind a byte order mark, which some programs write in front of UTF-8.
+///
+/// # Errors
+/// What is no UTF-8 from its first bytes on.
 fn without_mark(bytes: &[u8]) -> Parsed<&[u8]> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         let message = "the body begins like a text in UTF-16; send JSON in UTF-8";
+        return Err(ApiError::malformed_body(message));
+    }
+    if bytes.starts_with(b"\x1f\x8b") {
+        let message = "the body is packed with gzip; say so with `Content-Encoding: gzip`";
         return Err(ApiError::malformed_body(message));
     }
     Ok(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))

@@ -97,6 +97,7 @@ async fn what_asks_for_nothing_changes_nothing() {
         json!({"repeat_last_n": -1, "repeat_penalty": 1.5}),
         json!({"max_tokens": 11, "n_predict": 11, "options": {"num_predict": 11.0}}),
         json!({"chat_template_kwargs": {}}),
+        json!({"logit_bias": [], "stop_sequences": []}),
     ] {
         let body = chat(&extra);
         assert_eq!(answered(&server, CHAT, &body).await, [""; 0], "{extra}");
@@ -138,6 +139,7 @@ fn without_effect() -> Vec<(Value, &'static str)> {
         (json!({"chat_template_kwargs": {"enable_thinking": false}}), "chat_template_kwargs"),
         (json!({"enable_thinking": true}), "enable_thinking"),
         (json!({"think": false}), "enable_thinking"),
+        (json!({"think": "low", "thinking": {"type": "enabled"}}), "enable_thinking, reasoning_effort"),
         (json!({"options": {"num_ctx": 8192, "num_thread": 4, "mirostat_tau": 5.0}}), "mirostat_tau, num_ctx, num_thread"),
         (json!({"priority": 3, "service_tier": "auto", "prompt_cache_key": "k"}), "priority, prompt_cache_key, service_tier"),
         (json!({"prediction": {"type": "content", "content": "x"}}), "prediction"),
@@ -213,6 +215,8 @@ async fn the_template_gets_the_variables_that_it_reads() {
         ),
         (json!({"enable_thinking": false}), switched_off, ""),
         (json!({"think": false}), switched_off, ""),
+        (json!({"thinking": {"type": "disabled"}}), switched_off, ""),
+        (json!({"think": "low"}), 11, ""),
         (json!({"reasoning_effort": "low"}), 11, ""),
         (
             json!({"chat_template_kwargs": {"reasoning_effort": "low"}, "reasoning_effort": "low"}),
@@ -236,6 +240,19 @@ async fn the_template_gets_the_variables_that_it_reads() {
         let names: Vec<&str> = names.split(", ").filter(|n| !n.is_empty()).collect();
         assert_eq!(answered(&server, CHAT, &body).await, names, "{extra}");
         assert_eq!(tokens(server.chat(&body).await), plain + more, "{extra}");
+    }
+    let named_otherwise = TestServer::with(Setup {
+        template_source: Some(
+            "{{ messages[0].content }}{% if thinking %}{{ 'think' }}{% endif %}{{ '\n' }}",
+        ),
+        ..Setup::default()
+    });
+    for (extra, expected) in [
+        (json!({"enable_thinking": true}), 8),
+        (json!({"think": false}), 3),
+    ] {
+        let answer = named_otherwise.chat(&chat(&extra)).await;
+        assert_eq!(tokens(answer), expected, "{extra}");
     }
     let differ =
         json!({"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "high"}});

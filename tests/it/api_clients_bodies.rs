@@ -92,6 +92,12 @@ async fn gzip_is_unpacked() {
             "\"abcdefghij\""
         );
     }
+    let reply = send(&server, &[], gzip(HELLO)).await;
+    assert!(
+        reply.status == 400 && reply.text().contains("Content-Encoding"),
+        "{}",
+        reply.text()
+    );
     // Several members are one text, as RFC 1952 says.
     let (head, tail) = HELLO.split_at(20);
     let members = [gzip(head), gzip(tail)].concat();

@@ -12,7 +12,7 @@ use crate::support::http::Reply;
 use crate::support::TestServer;
 
 /// Headers that belong to the exchange.
-const HEADERS: [&str; 7] = [
+const HEADERS: [&str; 8] = [
     "content-type",
     "retry-after",
     "allow",
@@ -20,6 +20,7 @@ const HEADERS: [&str; 7] = [
     "x-request-id",
     "x-attune-adapter-version",
     "x-attune-user-row",
+    "x-attune-ignored",
 ];
 
 fn examples() -> Vec<PathBuf> {

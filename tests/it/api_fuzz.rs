@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 use crate::support::http::post;
 use crate::support::TestServer;
 
-const FIELDS: [&str; 36] = [
+const FIELDS: [&str; 46] = [
     "model",
     "messages",
     "prompt",
@@ -44,6 +44,16 @@ const FIELDS: [&str; 36] = [
     "suffix",
     "best_of",
     "reasoning_effort",
+    "chat_template_kwargs",
+    "enable_thinking",
+    "thinking",
+    "stop_token_ids",
+    "skip_special_tokens",
+    "options",
+    "n_predict",
+    "repeat_last_n",
+    "typical_p",
+    "keep_alive",
     "unheard_of",
 ];
 

@@ -110,7 +110,11 @@ fn modalities(fields: &mut Fields) -> Parsed<()> {
     Ok(())
 }
 
-fn response_format(fields: &mut Fields) -> Parsed<()> {
+/// Takes the field `response_format`.
+///
+/// # Errors
+/// Anything but text.
+pub fn response_format(fields: &mut Fields) -> Parsed<()> {
     let Some(value) = fields.take("response_format") else {
         return Ok(());
     };

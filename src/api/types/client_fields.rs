@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::HeaderValue;
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use super::client_table::TABLE;
 use crate::api::error::ApiError;
@@ -174,16 +174,23 @@ impl Taken {
     }
 
     fn rows(&mut self, fields: &mut Fields, rows: impl Fn(&&ClientField) -> bool) -> Parsed<()> {
+        // As most messages and parts are once their own fields are taken, and there may be many of them.
+        if fields.is_empty() {
+            return Ok(());
+        }
         for row in TABLE.iter().filter(rows) {
-            let path = fields.path(row.key());
             let Some(value) = fields.take(row.key()) else {
                 continue;
             };
+            let path = fields.path(row.key());
             if self.strict {
                 return Err(unsupported_parameter(&path));
             }
             match row.fate {
-                Fate::Means(ours) => fields.also(ours, as_ours(ours, value), path)?,
+                Fate::Means(ours) => {
+                    let (ours, value) = as_ours(ours, value);
+                    fields.also(ours, value, path)?;
+                }
                 Fate::Ignored => self.ignored.add(row.name),
                 Fate::Only(neutral) if neutral.iter().any(|n| n.is(&value)) => {}
                 Fate::Window if looks_at_all(&value) || !penalizes(fields) => {}
@@ -227,11 +234,16 @@ const OURS: [&str; 8] = [
     "frequency_penalty",
 ];
 
-/// Their -2, which fills the context, is our -1.
-fn as_ours(ours: &str, value: Value) -> Value {
-    match value.as_i64() {
-        Some(-2) if ours == "max_tokens" => Value::from(-1),
-        _ => value,
+/// What another server's value means, where it is not ours. The -2 of llama.cpp and Ollama fills the context, as -1
+/// does here; `think` may be a word for how much, and `thinking` an object with a word for whether.
+fn as_ours(ours: &'static str, value: Value) -> (&'static str, Value) {
+    let thinks = |word: &str| value == json!({"type": word});
+    match (ours, &value) {
+        ("max_tokens", Value::Number(number)) if number.as_f64() == Some(-2.0) => (ours, json!(-1)),
+        ("enable_thinking", Value::String(_)) => ("reasoning_effort", value),
+        ("enable_thinking", _) if thinks("enabled") => (ours, json!(true)),
+        ("enable_thinking", _) if thinks("disabled") => (ours, json!(false)),
+        _ => (ours, value),
     }
 }
 

@@ -31,7 +31,9 @@ pub const TABLE: &[ClientField] = &[
     row(Completion, "max_completion_tokens", "OpenAI", "tokens of the answer at most", Means("max_tokens")),
     row(Body, "repeat_penalty", "llama.cpp, Ollama", "divides logits of tokens that were there", Means("repetition_penalty")),
     row(Body, "n_cmpl", "llama.cpp", "answers of a prompt", Means("n")),
-    row(Chat, "think", "Ollama", "whether to think first", Means("enable_thinking")),
+    row(Body, "stop_sequences", "Anthropic, Cohere", "end the answer", Means("stop")),
+    row(Chat, "think", "Ollama", "whether to think first; a word is `reasoning_effort`", Means("enable_thinking")),
+    row(Chat, "thinking", "Anthropic, DeepSeek", "whether to think first, as `{\"type\": \"disabled\"}`", Means("enable_thinking")),
     // Samplers: each is off, or it is another answer.
     row(Body, "typical_p", "llama.cpp, Ollama", "locally typical sampling", Only(&[Number(1.0)])),
     row(Body, "typical", "text-generation-webui", "locally typical sampling", Only(&[Number(1.0)])),
@@ -115,7 +117,6 @@ pub const TABLE: &[ClientField] = &[
     row(Chat, "separate_reasoning", "SGLang", "shows thoughts in a field of their own", Only(&[Is(false)])),
     row(Chat, "stream_reasoning", "SGLang", "of `separate_reasoning`, which is off", Ignored),
     row(Chat, "reasoning", "OpenRouter", "how much to think: use `reasoning_effort`", Only(&[Empty])),
-    row(Chat, "thinking", "Anthropic, DeepSeek", "how much to think: use `enable_thinking`", Only(&[Empty])),
     row(Chat, "thinking_forced_open", "llama.cpp", "begins the answer in a thought", Only(&[Is(false)])),
     row(Chat, "reasoning_budget", "llama.cpp", "tokens of thoughts", Only(&[Number(-1.0)])),
     row(Chat, "thinking_budget", "Qwen", "tokens of thoughts", Only(&[])),
@@ -193,6 +194,7 @@ pub const TABLE: &[ClientField] = &[
     row(Completion, "verbosity", "OpenAI", "how much to say; there is no template", Ignored),
     row(Completion, "chat_template_kwargs", "vLLM", "for the template; there is none", Ignored),
     row(Completion, "enable_thinking", "Qwen", "for the template; there is none", Ignored),
+    row(Completion, "thinking", "Anthropic, DeepSeek", "for the template; there is none", Ignored),
     row(Completion, "think", "Ollama", "for the template; there is none", Ignored),
     row(StreamOptions, "stream_options.continuous_usage_stats", "vLLM", "counts in each chunk", Ignored),
     // Messages, as they come back to the next request.

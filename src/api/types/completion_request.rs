@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::accepted::response_format;
 use super::chat_request::MAX_MODEL_CHARS;
 use super::client_fields::{Ignored, Place, Taken};
 use super::generation::{Bounds, GenerationFields, MAX_ANSWERS};
@@ -86,6 +87,7 @@ impl CompletionRequest {
         };
         request.ignored = taken.ignored;
         let best_of = fields.size("best_of", 1..=20)?;
+        response_format(&mut fields)?;
         fields.unsupported("suffix", |value| value == "")?;
         fields.finish()?;
         if best_of.is_some_and(|best_of| best_of > request.generation.n.unwrap_or(1)) {

@@ -272,6 +272,8 @@ fn logit_bias(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<BTreeMap<
     let map = match fields.take("logit_bias") {
         None => return Ok(None),
         Some(Value::Object(map)) => map,
+        // llama.cpp's form, with nothing in it.
+        Some(Value::Array(pairs)) if pairs.is_empty() => return Ok(None),
         Some(other) => return Err(fields::wrong_type("logit_bias", "an object", &other)),
     };
     let invalid = |message| ApiError::invalid("invalid_value", "logit_bias", message);

@@ -79,8 +79,8 @@ impl Message {
         fields.unsupported("refusal", |value| *value == "")?;
         fields.unsupported("audio", |_| false)?;
         fields.unsupported("function_call", |_| false)?;
-        taken.inner(&mut fields, Place::Message)?;
         let content = content(&mut fields, taken)?;
+        taken.inner(&mut fields, Place::Message)?;
         fields.finish()?;
         Ok(Self { role, content })
     }

@@ -59,15 +59,26 @@ impl TemplateFields {
         let text = |text: &Option<String>| text.clone().map(Value::from);
         let ours = [
             // What asks for nothing was always taken.
-            ("reasoning_effort", text(&self.reasoning_effort), "none"),
-            ("verbosity", text(&self.verbosity), "medium"),
-            ("enable_thinking", self.enable_thinking.map(Value::from), ""),
+            (
+                &["reasoning_effort"][..],
+                text(&self.reasoning_effort),
+                "none",
+            ),
+            (&["verbosity"], text(&self.verbosity), "medium"),
+            // The other name is that of DeepSeek's template.
+            (
+                &["enable_thinking", "thinking"],
+                self.enable_thinking.map(Value::from),
+                "",
+            ),
         ];
         let mut variables = TemplateVariables::default();
-        for (name, value, neutral) in ours {
+        for (names, value, neutral) in ours {
             let Some(value) = value else { continue };
-            if bounds.template_knows(name) {
-                set(&mut variables, name, value)?;
+            let name = names[0];
+            let read = names.iter().find(|name| bounds.template_knows(name));
+            if let Some(read) = read {
+                set(&mut variables, read, value)?;
             } else if taken.is_strict() && value != neutral {
                 let path = fields.path(name);
                 return Err(fields::unsupported_value(
