@@ -11,6 +11,7 @@ use super::data_until::Reach;
 pub use super::error::AdapterError;
 use super::files::{read_regular, Files, MANIFEST_FILE, MAX_MANIFEST_BYTES, WEIGHTS_FILE};
 use super::manifest::{Manifest, UserModelManifest};
+use super::misfit::Base;
 use super::plan::{lora_name, parse_lora_name, user_model_name, Plan};
 use super::tensors::{TensorData, TensorFile};
 use crate::ids::AdapterVersion;
@@ -160,8 +161,8 @@ impl BundleContents {
     /// # Errors
     /// The first thing that does not fit.
     pub fn check(&self) -> Result<(), AdapterError> {
-        let names = self.tensors.keys().map(String::as_str);
-        Plan::new(&self.manifest, None, names)?.check_tensors(&self.tensors)?;
+        let shapes = self.shapes();
+        Plan::new(&self.manifest, None, shapes.keys().copied())?.check(&shapes)?;
         for (name, tensor) in &self.tensors {
             super::tensors::check_finite(name, &tensor.values)?;
         }
@@ -171,6 +172,21 @@ impl BundleContents {
             .filter(|(n, _)| parse_lora_name(n).is_none());
         let mut tables = tables.map(|(n, t)| (n.clone(), t.clone())).collect();
         user_model(&self.manifest, &mut tables).map(|_| ())
+    }
+
+    /// Checks that they are for a model of the shape `config`.
+    ///
+    /// # Errors
+    /// [`AdapterError::Misfit`].
+    pub fn check_fits(&self, config: &ModelConfig) -> Result<(), AdapterError> {
+        let name = &self.manifest.base.name;
+        let base = Base { name, config };
+        base.plan(&self.manifest, &self.shapes()).map(drop)
+    }
+
+    fn shapes(&self) -> BTreeMap<&str, &[usize]> {
+        let shapes = self.tensors.iter();
+        shapes.map(|(n, t)| (n.as_str(), &t.shape[..])).collect()
     }
 }
 
@@ -228,8 +244,18 @@ impl Files {
         config: Option<&ModelConfig>,
     ) -> Result<Adapter, AdapterError> {
         let file = TensorFile::parse(WEIGHTS_FILE, &self.weights)?;
-        let plan = Plan::new(&manifest, config, file.shapes().map(|(name, _)| name))?;
-        plan.check_file(&file)?;
+        let shapes: BTreeMap<&str, &[usize]> = file.shapes().collect();
+        let plan = match config {
+            Some(config) => {
+                let name = &manifest.base.name;
+                Base { name, config }.plan(&manifest, &shapes)?
+            }
+            None => {
+                let plan = Plan::new(&manifest, None, shapes.keys().copied())?;
+                plan.check(&shapes)?;
+                plan
+            }
+        };
         let mut tensors = file.values()?;
         let people = user_model(&manifest, &mut tensors)?
             .map(|model| People::new(model, manifest.user_rows(), CACHE_BYTES));

@@ -78,7 +78,8 @@ pub enum AdapterError {
     /// The version was made for another base model.
     #[error(
         "the version was made for base model {made_for} ({made_for_sha256}), \
-         but the loaded one has hash {loaded_sha256}; serve that model or train on this one"
+         but the one that is served has hash {loaded_sha256}; serve that model (--model names it), or train \
+         on this one"
     )]
     Base {
         /// The base model's name in the manifest.
@@ -87,6 +88,20 @@ pub enum AdapterError {
         made_for_sha256: String,
         /// The hash of the loaded model.
         loaded_sha256: String,
+    },
+    /// A version that says that it is for the base model, and does not have its shape: it was imported with
+    /// the wrong `--model`.
+    #[error(
+        "it does not fit the base model {base}: {misfit}; it was trained on another model{}: serve that one, \
+         or train on this one", named(.trained_on.as_deref())
+    )]
+    Misfit {
+        /// The base model, by name and shape.
+        base: String,
+        /// What does not fit.
+        misfit: String,
+        /// The model that the checkpoint names.
+        trained_on: Option<String>,
     },
     /// Not a safetensors file, or a truncated one.
     #[error("{file} is not a whole safetensors file: {reason}")]
@@ -141,14 +156,25 @@ pub enum AdapterError {
         /// Why it is refused and what to do.
         reason: String,
     },
+    /// A directory that is no PEFT checkpoint.
+    #[error("{} is not a PEFT checkpoint: {reason}", .dir.display())]
+    NotACheckpoint {
+        /// The directory.
+        dir: PathBuf,
+        /// What it is, or lacks, and what to do.
+        reason: String,
+    },
     /// Tensors of a PEFT checkpoint that no version can hold: `lora_magnitude_vector` of DoRA, biases,
     /// LoRA of `lm_head` or `embed_tokens`, whole modules such as TRL saves when it added tokens.
     #[error(
         "adapter_model.safetensors: a version cannot hold {}: it has LoRA A and B of the q, k, v, o, \
          gate, up and down layers of blocks, and nothing of the embeddings, the head or biases; \
-         train without them", some(.0)
+         train without them, or merge the adapter into its model and serve that one", some(.0)
     )]
     PeftTensors(Vec<String>),
+    /// Tensors of a PEFT checkpoint that are not those of one adapter.
+    #[error("adapter_model.safetensors: {0}")]
+    PeftFile(String),
     /// Import parameters that the checkpoint contradicts.
     #[error("the checkpoint does not fit what was said about it: {0}")]
     Import(String),
@@ -170,6 +196,7 @@ impl AdapterError {
             Self::TooLarge { path, bytes, max } => {
                 format!("{} has {bytes} bytes; at most {max} are read", name(path))
             }
+            Self::NotACheckpoint { reason, .. } => format!("it is not a PEFT checkpoint: {reason}"),
             other => other.to_string(),
         }
     }
@@ -184,6 +211,10 @@ impl AdapterError {
 fn name(path: &Path) -> String {
     let last = path.file_name().unwrap_or_default();
     last.to_string_lossy().into_owned()
+}
+
+fn named(model: Option<&str>) -> String {
+    model.map_or_else(String::new, |name| format!(" ({name:?}, by its own words)"))
 }
 
 /// The first names, and how many more there are.
@@ -217,6 +248,10 @@ mod tests {
             AdapterError::ForeignFile {
                 path: path(),
                 reason,
+            },
+            AdapterError::NotACheckpoint {
+                dir: path(),
+                reason: reason.into(),
             },
             AdapterError::TooLarge {
                 path: path(),

@@ -52,7 +52,7 @@ impl Files {
     /// Maps the files and checks that their hash is the directory's name. For a directory whose files stay as
     /// they are for as long as this lives: whoever cuts the weights short meanwhile ends this process.
     pub(super) fn read(dir: &Path) -> Result<Self, AdapterError> {
-        let open = OpenFiles::open(dir)?;
+        let open = OpenFiles::open(dir, Links::Refuse)?;
         let weights = map(&open.weights, open.weights_bytes);
         let weights = weights.map_err(AdapterError::io(&open.weights_path))?;
         Self::checked(open.claimed, open.manifest, weights)
@@ -78,12 +78,12 @@ impl Files {
 
 impl OpenFiles {
     /// Opens the weights and reads the description.
-    pub(super) fn open(dir: &Path) -> Result<Self, AdapterError> {
+    pub(super) fn open(dir: &Path, links: Links) -> Result<Self, AdapterError> {
         let claimed = claimed_version(dir)?;
         check_entries(dir)?;
-        let manifest = read_regular(&dir.join(MANIFEST_FILE), MAX_MANIFEST_BYTES)?;
+        let manifest = read_file(&dir.join(MANIFEST_FILE), MAX_MANIFEST_BYTES, links)?;
         let weights_path = dir.join(WEIGHTS_FILE);
-        let (weights, weights_bytes) = open_regular(&weights_path, MAX_WEIGHTS_BYTES)?;
+        let (weights, weights_bytes) = open_file(&weights_path, MAX_WEIGHTS_BYTES, links)?;
         Ok(Self {
             claimed,
             manifest,
@@ -175,7 +175,12 @@ fn check_entries(dir: &Path) -> Result<(), AdapterError> {
 
 /// The bytes of a plain file of at most `max` bytes; links and devices are not followed.
 pub(super) fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>, AdapterError> {
-    let (file, length) = open_regular(path, max)?;
+    read_file(path, max, Links::Refuse)
+}
+
+/// The bytes of a plain file of at most `max` bytes, or of the one that a link leads to.
+pub(super) fn read_file(path: &Path, max: u64, links: Links) -> Result<Vec<u8>, AdapterError> {
+    let (file, length) = open_file(path, max, links)?;
     regular::read_open(file, length).map_err(|error| match error.kind() {
         io::ErrorKind::FileTooLarge => too_large(path, length + 1, max),
         _ => AdapterError::io(path)(error),
@@ -183,8 +188,8 @@ pub(super) fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>, AdapterErro
 }
 
 /// A plain file of at most `max` bytes, and how many it has.
-fn open_regular(path: &Path, max: u64) -> Result<(File, u64), AdapterError> {
-    let opened = regular::open(path, Links::Refuse).map_err(|error| match error.kind() {
+fn open_file(path: &Path, max: u64, links: Links) -> Result<(File, u64), AdapterError> {
+    let opened = regular::open(path, links).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => AdapterError::ForeignFile {
             path: path.to_owned(),
             reason: "it must be a plain file, not a link, directory or device",

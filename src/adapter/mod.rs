@@ -11,7 +11,8 @@
 //! | [`hash`] | the name of a version |
 //! | [`publish`] | write a version so that it is there whole or not at all |
 //! | [`without`] | a version without some of its people |
-//! | [`peft`], [`peft_config`], `peft_targets`, [`peft_export`] | checkpoints as PEFT writes and reads them |
+//! | [`misfit`] | whether a version has the shape of a base model |
+//! | [`peft`], [`peft_config`], `peft_targets`, `peft_names`, `peft_lora`, `peft_folder`, [`peft_export`] | checkpoints as PEFT writes and reads them |
 //! | [`demo`] | the version that a fresh server starts with |
 //! | [`about`] | what a manifest says of a version that is not loaded |
 //! | [`loaded`], `memory` | the versions in memory, within a budget |
@@ -34,9 +35,13 @@ pub mod lease;
 pub mod loaded;
 pub mod manifest;
 mod memory;
+pub mod misfit;
 pub mod peft;
 pub mod peft_config;
 pub mod peft_export;
+mod peft_folder;
+mod peft_lora;
+mod peft_names;
 mod peft_targets;
 pub mod plan;
 pub mod publish;

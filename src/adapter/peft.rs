@@ -4,8 +4,7 @@
 //! N and K follow from the shapes; T_u of an individual user model and who the rows belong to do not,
 //! and must be said. A checkpoint without a user model is a LoRA for everybody.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
@@ -13,21 +12,19 @@ use serde_json::json;
 use super::bundle::BundleContents;
 use super::data_until::DataUntil;
 use super::error::AdapterError;
-use super::files::{read_regular, MAX_MANIFEST_BYTES, MAX_WEIGHTS_BYTES};
-use super::manifest::{
-    BaseModel, LoraManifest, LoraOverride, Manifest, UserModelManifest, UserRow, FORMAT,
-};
+use super::manifest::{BaseModel, Manifest, UserModelManifest, UserRow, FORMAT};
+use super::misfit::Base;
 use super::peft_config::PeftConfig;
-use super::plan::{lora_name, parse_lora_name, user_model_name};
-use super::tensors::{TensorData, TensorFile};
+use super::peft_folder::Folder;
+use super::peft_lora::lora;
+use super::peft_names::{named, NamedTensors};
+use super::plan::user_model_name;
+use super::tensors::TensorData;
 use crate::ids::{Tenant, UserId, UserKey};
-use crate::model::lora::Projection;
+use crate::model::config::ModelConfig;
 use crate::user_model::cluster::{CLUSTER_EMBEDDING, USER_WEIGHT};
 use crate::user_model::individual::USER_EMBEDDING;
 use crate::user_model::model::UserModelKind;
-
-const CONFIG_FILE: &str = "adapter_config.json";
-const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 /// What a checkpoint does not say about itself.
 #[derive(Debug, Clone)]
@@ -40,6 +37,8 @@ pub struct PeftImport {
     pub data_until: DataUntil,
     /// The model that the checkpoint was trained on.
     pub base: BaseModel,
+    /// Its shape.
+    pub model: ModelConfig,
     /// Which user model; `None`: what the tensors say (an individual one has a generic user, as the
     /// authors train it).
     pub kind: Option<UserModelKind>,
@@ -50,19 +49,26 @@ pub struct PeftImport {
     pub users: Option<Vec<UserKey>>,
 }
 
-/// Reads the PEFT checkpoint in `dir`. The contents can be published.
+/// Reads the PEFT checkpoint in `dir`, which may be made of links. The contents can be published, and fit the
+/// model.
 ///
 /// # Errors
 /// A setting that attune cannot run, tensors that are missing, left over or misshapen, or parameters
-/// that the shapes contradict.
+/// that the shapes contradict; [`AdapterError::Misfit`]: a checkpoint of another model.
 pub fn import(dir: &Path, import: PeftImport) -> Result<BundleContents, AdapterError> {
-    let config = PeftConfig::parse(&read_regular(&dir.join(CONFIG_FILE), MAX_MANIFEST_BYTES)?)?;
-    let tensors = read_tensors(dir)?;
-    check_names(&tensors)?;
+    let folder = Folder::at(dir)?;
+    let config = PeftConfig::parse(&folder.config()?)?;
+    let found = named(folder.tensors()?)?;
+    let base = Base {
+        name: &import.base.name,
+        config: &import.model,
+    };
+    let lora = lora(&found, &config, &base)?;
+    let NamedTensors { tensors, .. } = found;
     let user_model = user_model(&tensors, &import)?;
     let manifest = Manifest {
         format: FORMAT,
-        lora: lora(&tensors, &config)?,
+        lora,
         users: users(user_model.as_ref(), import.users)?,
         user_model,
         name: import.name,
@@ -77,83 +83,8 @@ pub fn import(dir: &Path, import: PeftImport) -> Result<BundleContents, AdapterE
     manifest.to_bytes()?;
     let contents = BundleContents { manifest, tensors };
     contents.check()?;
+    contents.check_fits(&import.model)?;
     Ok(contents)
-}
-
-fn read_tensors(dir: &Path) -> Result<BTreeMap<String, TensorData>, AdapterError> {
-    let path = dir.join(WEIGHTS_FILE);
-    let pickle = dir.join("adapter_model.bin");
-    if fs::symlink_metadata(&path).is_err() && pickle.exists() {
-        return Err(AdapterError::ForeignFile {
-            path: pickle,
-            reason: "it is a pickle, which runs code when it is read; \
-                     save the adapter again with safe_serialization=True",
-        });
-    }
-    let bytes = read_regular(&path, MAX_WEIGHTS_BYTES)?;
-    TensorFile::parse(WEIGHTS_FILE, &bytes)?.values()
-}
-
-/// Refuses what has a place in no version; whether the rest is what the configuration promises, the
-/// manifest's plan says.
-fn check_names(tensors: &BTreeMap<String, TensorData>) -> Result<(), AdapterError> {
-    let tables = [USER_EMBEDDING, CLUSTER_EMBEDDING, USER_WEIGHT].map(user_model_name);
-    let strange = |name: &&String| parse_lora_name(name).is_none() && !tables.contains(name);
-    let strange: Vec<String> = tensors.keys().filter(strange).cloned().collect();
-    if strange.is_empty() {
-        return Ok(());
-    }
-    Err(AdapterError::PeftTensors(strange))
-}
-
-/// The LoRA as the tensors and the configuration tell it together.
-fn lora(
-    tensors: &BTreeMap<String, TensorData>,
-    config: &PeftConfig,
-) -> Result<Option<LoraManifest>, AdapterError> {
-    let names = tensors.keys().filter_map(|name| parse_lora_name(name));
-    let places: BTreeSet<(usize, Projection)> = names.map(|(l, p, _)| (l, p)).collect();
-    let layers: BTreeSet<usize> = places.iter().map(|(layer, _)| *layer).collect();
-    if places.is_empty() && config.targets.is_empty() {
-        return Ok(None);
-    }
-    let (rank, alpha) = config.usual();
-    let mut overrides = Vec::new();
-    for (layer, target) in places {
-        if !config.targets.contains(&target) {
-            return Err(AdapterError::UnexpectedTensors(vec![lora_name(
-                layer, target, 'A',
-            )]));
-        }
-        let own = config.of_layer(layer, target)?;
-        if own != (rank, alpha) {
-            let (rank, alpha) = own;
-            overrides.push(LoraOverride {
-                layer,
-                target,
-                rank,
-                alpha,
-            });
-        }
-    }
-    // A gap in the blocks is a missing tensor unless the configuration asked for it.
-    let layers_left_out = config
-        .layers
-        .as_ref()
-        .is_some_and(|l| !l.iter().eq(&layers));
-    if layers_left_out {
-        return Err(AdapterError::Peft {
-            setting: "layers_to_transform or target_modules".into(),
-            reason: format!("it names {:?}, the tensors {layers:?}", config.layers),
-        });
-    }
-    Ok(Some(LoraManifest {
-        rank,
-        alpha,
-        targets: config.targets.clone(),
-        layers: config.layers.clone(),
-        overrides,
-    }))
 }
 
 /// The sizes of the user model, from the shapes of its tables and what was said.

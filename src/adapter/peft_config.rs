@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use fancy_regex::Regex;
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::AdapterError;
-use super::peft_targets::Targets;
-use crate::model::lora::Projection;
+use super::peft_targets::{whole, Adapted, Targets};
 use crate::user_model::cluster::{CLUSTER_EMBEDDING, USER_WEIGHT};
 use crate::user_model::individual::USER_EMBEDDING;
 
@@ -19,7 +19,10 @@ const HARMLESS: &[&str] = &[
     // How A began, and ranks that rank_pattern has.
     "eva_config",
     "inference_mode",
+    // Of ms-swift: how the adapter was trained.
+    "lora_dtype",
     "lora_dropout",
+    "lorap_lr_ratio",
     "megatron_core",
     "peft_version",
     "qalora_group_size",
@@ -29,19 +32,24 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// The settings of a LoRA checkpoint that attune runs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct PeftConfig {
-    /// Listed projections; modules that the base model does not have are left out.
-    pub targets: Vec<Projection>,
-    /// The adapted blocks; `None`: all.
-    pub layers: Option<Vec<usize>>,
     /// What PEFT calls the base model.
     pub base_model: Option<String>,
+    targets: Targets,
     rank: usize,
     alpha: f64,
-    rank_pattern: BTreeMap<String, usize>,
-    alpha_pattern: BTreeMap<String, f64>,
+    ranks: Vec<Pattern<usize>>,
+    alphas: Vec<Pattern<f64>>,
     use_rslora: bool,
+}
+
+/// A number for the modules whose names match.
+#[derive(Debug)]
+struct Pattern<T> {
+    key: String,
+    regex: Regex,
+    number: T,
 }
 
 /// PEFT writes some lists of one as the one.
@@ -59,6 +67,8 @@ impl PeftConfig {
     /// The first setting that attune cannot run, by name. A setting that this program does not know
     /// is accepted only where it is empty or off.
     pub fn parse(bytes: &[u8]) -> Result<Self, AdapterError> {
+        // Editors on Windows put a byte order mark in front.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let json: Map<String, Value> =
             serde_json::from_slice(bytes).map_err(|e| refused("the file", e))?;
         let mut settings = Settings(json);
@@ -67,52 +77,49 @@ impl PeftConfig {
             let reason = format!("{peft_type} is not LORA, the only type that is supported");
             return Err(refused("peft_type", reason));
         }
-        let targets = Targets::parse(
-            settings.required("target_modules")?,
-            settings.optional("layers_to_transform")?,
-        )?;
         let config = Self {
-            targets: targets.projections,
-            layers: targets.blocks,
+            targets: Targets::parse(
+                settings.optional("target_modules")?,
+                settings.optional("exclude_modules")?,
+                settings.optional("layers_to_transform")?,
+            )?,
             base_model: settings.optional("base_model_name_or_path")?,
             rank: settings.required("r")?,
             alpha: settings.required("lora_alpha")?,
-            rank_pattern: settings.optional("rank_pattern")?.unwrap_or_default(),
-            alpha_pattern: settings.optional("alpha_pattern")?.unwrap_or_default(),
+            ranks: patterns("rank_pattern", settings.optional("rank_pattern")?)?,
+            alphas: patterns("alpha_pattern", settings.optional("alpha_pattern")?)?,
             use_rslora: settings.optional("use_rslora")?.unwrap_or_default(),
         };
         check_bias(settings.optional("bias")?)?;
         check_init(settings.take("init_lora_weights"))?;
         check_saved_modules(settings.optional("modules_to_save")?.unwrap_or_default())?;
         check_layers_pattern(settings.optional("layers_pattern")?)?;
-        for key in config
-            .rank_pattern
-            .keys()
-            .chain(config.alpha_pattern.keys())
-        {
-            check_pattern(key)?;
-        }
         settings.refuse_the_rest()?;
         Ok(config)
     }
 
-    /// Rank and alpha of the layers that no pattern names; alpha as scale * rank.
+    /// Whether the module of this name, which lies in block `layer`, is adapted.
+    pub(super) fn adapt(&self, module: &str, layer: usize) -> Adapted {
+        self.targets.adapt(module, layer)
+    }
+
+    /// Which modules are adapted.
+    pub(super) fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Rank and alpha of the modules that no pattern names; alpha as scale * rank.
     pub fn usual(&self) -> (usize, f64) {
         (self.rank, self.effective_alpha(self.rank, self.alpha))
     }
 
-    /// Rank and alpha of one layer; alpha as scale * rank.
+    /// Rank and alpha of one module; alpha as scale * rank.
     ///
     /// # Errors
     /// Several patterns that name it with different numbers.
-    pub fn of_layer(
-        &self,
-        layer: usize,
-        projection: Projection,
-    ) -> Result<(usize, f64), AdapterError> {
-        let module = format!("model.layers.{layer}.{}", projection.path());
-        let rank = lookup("rank_pattern", &self.rank_pattern, &module)?.unwrap_or(self.rank);
-        let alpha = lookup("alpha_pattern", &self.alpha_pattern, &module)?.unwrap_or(self.alpha);
+    pub fn of_module(&self, module: &str) -> Result<(usize, f64), AdapterError> {
+        let rank = lookup("rank_pattern", &self.ranks, module)?.unwrap_or(self.rank);
+        let alpha = lookup("alpha_pattern", &self.alphas, module)?.unwrap_or(self.alpha);
         Ok((rank, self.effective_alpha(rank, alpha)))
     }
 
@@ -200,7 +207,10 @@ fn check_saved_modules(modules: Vec<String>) -> Result<(), AdapterError> {
     match modules.iter().find(|m| !user_model.contains(&m.as_str())) {
         Some(other) => Err(refused(
             "modules_to_save",
-            format!("{other:?} is not a table of the user model, and a version replaces no layer"),
+            format!(
+                "{other:?} is not a table of the user model, and a version replaces no layer; train \
+                 without it, or merge the adapter into its model and serve that one"
+            ),
         )),
         None => Ok(()),
     }
@@ -221,35 +231,44 @@ fn check_layers_pattern(pattern: Option<OneOrMany<String>>) -> Result<(), Adapte
     }
 }
 
-/// PEFT reads the keys of patterns as regular expressions; attune reads names.
-fn check_pattern(key: &str) -> Result<(), AdapterError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
-    if !key.is_empty() && key.chars().all(plain) {
-        return Ok(());
-    }
-    let reason = format!("{key:?} is not a module's name; write the names out");
-    Err(refused("rank_pattern/alpha_pattern", reason))
+/// PEFT reads the keys as regular expressions of the last parts of a module's name.
+fn patterns<T>(
+    setting: &str,
+    pattern: Option<BTreeMap<String, T>>,
+) -> Result<Vec<Pattern<T>>, AdapterError> {
+    let read = |(key, number): (String, T)| {
+        let regex = whole(&format!(r"(?:.*\.)?(?:{key})")).map_err(|reason| {
+            let reason = format!("{key:?} cannot be read: {reason}; write the modules' names out");
+            refused(setting, reason)
+        })?;
+        Ok(Pattern { key, regex, number })
+    };
+    pattern.unwrap_or_default().into_iter().map(read).collect()
 }
 
-/// The number that the pattern gives `module`: keys are the module's name or its last parts.
+/// The number that the patterns give `module`.
 fn lookup<T: Copy + PartialEq>(
     setting: &str,
-    pattern: &BTreeMap<String, T>,
+    patterns: &[Pattern<T>],
     module: &str,
 ) -> Result<Option<T>, AdapterError> {
-    let names = |key: &str| {
-        let rest = module.strip_suffix(key);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    let mut hits = pattern.iter().filter(|(key, _)| names(key));
-    let Some((_, first)) = hits.next() else {
-        return Ok(None);
-    };
-    if hits.any(|(_, other)| other != first) {
-        let reason = format!("two keys give {module} different numbers");
-        return Err(refused(setting, reason));
+    let mut found: Option<&Pattern<T>> = None;
+    for pattern in patterns {
+        let hit = pattern.regex.is_match(module).map_err(|error| {
+            let reason = format!("{:?}: {error}; write the modules' names out", pattern.key);
+            refused(setting, reason)
+        })?;
+        if !hit {
+            continue;
+        }
+        if let Some(first) = found.filter(|first| first.number != pattern.number) {
+            let keys = format!("{:?} and {:?}", first.key, pattern.key);
+            let reason = format!("{keys} give {module} different numbers; leave one of them out");
+            return Err(refused(setting, reason));
+        }
+        found = Some(pattern);
     }
-    Ok(Some(*first))
+    Ok(found.map(|pattern| pattern.number))
 }
 
 #[cfg(test)]
@@ -270,29 +289,52 @@ mod tests {
         PeftConfig::parse(config.to_string().as_bytes())
     }
 
-    #[test]
-    fn targets_are_the_projections_that_exist() {
-        let targets = |value| parse("target_modules", value).map(|c| c.targets);
-        let authors = json!(["q_proj", "v_proj", "k_proj", "out_proj", "fc_in", "fc_out", "wte"]);
-        use Projection::{Down, K, Q, V};
-        assert_eq!(targets(authors).unwrap(), [Q, K, V]);
-        assert_eq!(targets(json!(["mlp.down_proj"])).unwrap(), [Down]);
-        assert_eq!(targets(json!("all-linear")).unwrap(), Projection::ALL);
-        assert!(targets(json!(r".*\.q_proj")).is_err());
+    fn name(block: usize, path: &str) -> String {
+        format!("model.layers.{block}.{path}")
     }
 
     #[test]
-    fn patterns_give_layers_their_own_numbers() {
+    fn patterns_give_modules_their_own_numbers() {
+        let (q, v) = ("self_attn.q_proj", "self_attn.v_proj");
         let ranks = json!({"q_proj": 2, "layers.1.self_attn.v_proj": 8});
         let config = parse("rank_pattern", ranks).unwrap();
         assert_eq!(config.usual(), (4, 8.0));
-        assert_eq!(config.of_layer(0, Projection::Q).unwrap(), (2, 8.0));
-        assert_eq!(config.of_layer(1, Projection::V).unwrap(), (8, 8.0));
-        assert_eq!(config.of_layer(11, Projection::V).unwrap(), (4, 8.0));
+        assert_eq!(config.of_module(&name(0, q)).unwrap(), (2, 8.0));
+        assert_eq!(config.of_module(&name(1, v)).unwrap(), (8, 8.0));
+        assert_eq!(config.of_module(&name(11, v)).unwrap(), (4, 8.0));
         let alphas = json!({"q_proj": 1, "self_attn.q_proj": 2});
         let config = parse("alpha_pattern", alphas).unwrap();
-        assert!(config.of_layer(0, Projection::Q).is_err());
-        assert!(parse("alpha_pattern", json!({".*q": 1})).is_err());
+        let err = config.of_module(&name(0, q)).unwrap_err().to_string();
+        assert!(
+            err.contains("alpha_pattern: \"q_proj\" and \"self_attn.q_proj\""),
+            "{err}"
+        );
+        assert_eq!(config.of_module(&name(0, v)).unwrap(), (4, 8.0));
+    }
+
+    #[test]
+    fn keys_of_patterns_may_be_expressions() {
+        let (q, v) = ("self_attn.q_proj", "self_attn.v_proj");
+        let alphas = json!({r"layers\.[0-3]\..*q_proj": 1, "^model.layers.7.self_attn.v_proj": 2});
+        let config = parse("alpha_pattern", alphas).unwrap();
+        for (block, path, alpha) in [(3, q, 1.0), (4, q, 8.0), (7, v, 2.0), (17, v, 8.0)] {
+            let (_, found) = config.of_module(&name(block, path)).unwrap();
+            assert_eq!(found, alpha, "{block} {path}");
+        }
+        let err = parse("rank_pattern", json!({"(q_proj": 1})).unwrap_err();
+        assert!(
+            err.to_string().contains("rank_pattern: \"(q_proj\""),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let config = "\u{feff}{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1}";
+        assert_eq!(
+            PeftConfig::parse(config.as_bytes()).unwrap().usual(),
+            (1, 1.0)
+        );
     }
 
     #[test]
@@ -310,11 +352,15 @@ mod tests {
 
     #[test]
     fn layers_may_be_one_or_many() {
-        let layers = |value| parse("layers_to_transform", value).unwrap().layers;
-        assert_eq!(layers(json!(3)), Some(vec![3]));
-        assert_eq!(layers(json!([2, 0, 2])), Some(vec![0, 2]));
-        assert_eq!(layers(json!([])), None);
-        assert_eq!(layers(json!(null)), None);
+        let adapted = |value| {
+            let config = parse("layers_to_transform", value).unwrap();
+            let q = |block| config.adapt(&name(block, "self_attn.q_proj"), block);
+            (0..4).filter(|b| q(*b) == Adapted::Yes).collect::<Vec<_>>()
+        };
+        assert_eq!(adapted(json!(3)), [3]);
+        assert_eq!(adapted(json!([2, 0, 2])), [0, 2]);
+        assert_eq!(adapted(json!([])), [0, 1, 2, 3]);
+        assert_eq!(adapted(json!(null)), [0, 1, 2, 3]);
     }
 
     #[test]
@@ -322,8 +368,10 @@ mod tests {
         let cases = [
             ("peft_type", json!("IA3")),
             ("use_dora", json!(true)),
-            ("exclude_modules", json!(["k_proj"])),
-            ("target_modules", json!(".*[qv]_proj")),
+            ("exclude_modules", json!(7)),
+            ("target_modules", json!({"q_proj": 1})),
+            ("layers_to_transform", json!("all")),
+            ("layers_to_transform", json!([-1])),
             ("bias", json!("all")),
             ("fan_in_fan_out", json!(true)),
             ("modules_to_save", json!(["lm_head"])),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::error::AdapterError;
 use super::manifest::{LoraManifest, Manifest, UserModelManifest};
-use super::tensors::{TensorData, TensorFile};
 use crate::model::config::ModelConfig;
 use crate::model::lora::Projection;
 use crate::user_model::cluster::{CLUSTER_EMBEDDING, USER_WEIGHT};
@@ -81,27 +80,11 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Checks that the file holds exactly what was promised.
+    /// Checks that tensors of these shapes are exactly what was promised.
     ///
     /// # Errors
     /// Missing, unexpected or misshapen tensors, named.
-    pub fn check_file(&self, file: &TensorFile<'_>) -> Result<(), AdapterError> {
-        self.check(file.shapes().collect())
-    }
-
-    /// Checks tensors that are not in a file yet.
-    ///
-    /// # Errors
-    /// As [`Self::check_file`].
-    pub fn check_tensors(
-        &self,
-        tensors: &BTreeMap<String, TensorData>,
-    ) -> Result<(), AdapterError> {
-        let shapes = tensors.iter().map(|(n, t)| (n.as_str(), &t.shape[..]));
-        self.check(shapes.collect())
-    }
-
-    fn check(&self, found: BTreeMap<&str, &[usize]>) -> Result<(), AdapterError> {
+    pub fn check(&self, found: &BTreeMap<&str, &[usize]>) -> Result<(), AdapterError> {
         let absent = |name: &&String| !found.contains_key(name.as_str());
         let missing: Vec<String> = self.shapes.keys().filter(absent).cloned().collect();
         if !missing.is_empty() {

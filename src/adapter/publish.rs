@@ -18,11 +18,12 @@ use super::files::{Files, OpenFiles, Weights, MANIFEST_FILE, WEIGHTS_FILE};
 use super::hash::content_version;
 use super::lease::Loaded;
 use super::loaded::{LoadError, LoadedVersions};
-use super::manifest::Manifest;
+use super::manifest::{BaseModel, Manifest};
 use super::tensors::encode;
 use super::without;
 use crate::ids::{AdapterVersion, UserKey};
 use crate::model::config::ModelConfig;
+use crate::regular::Links;
 
 /// Directories on their way in and out; nobody lists them.
 const INCOMING: &str = ".incoming-";
@@ -47,12 +48,13 @@ impl Offered {
 
     /// The bundle in `dir`, which may be anybody's, by a copy in a file without a name in `parent`, which is
     /// made if it is not there: whatever happens to the bundle meanwhile, what is checked is what is
-    /// published. Takes no memory to speak of, however large it is.
+    /// published. Takes no memory to speak of, however large it is. `links` are those at the ends of its files'
+    /// paths.
     ///
     /// # Errors
     /// As [`read`](Self::read); a failing disk.
-    pub fn copied(dir: &Path, parent: &Path) -> Result<Self, AdapterError> {
-        let open = OpenFiles::open(dir)?;
+    pub fn copied(dir: &Path, parent: &Path, links: Links) -> Result<Self, AdapterError> {
+        let open = OpenFiles::open(dir, links)?;
         fs::create_dir_all(parent).map_err(AdapterError::io(parent))?;
         let nameless = tempfile::tempfile_in(parent).map_err(AdapterError::io(parent))?;
         let files = open.copied(nameless, parent)?;
@@ -97,6 +99,22 @@ impl Offered {
         }
     }
 
+    /// Checks everything as [`read`](super::bundle::read) does.
+    ///
+    /// # Errors
+    /// As [`read`](super::bundle::read).
+    pub fn check(&self, config: &ModelConfig, base_sha256: &str) -> Result<(), AdapterError> {
+        self.files.load(config, base_sha256).map(drop)
+    }
+
+    /// The model that it says it is for.
+    ///
+    /// # Errors
+    /// A manifest that cannot be used.
+    pub fn base(&self) -> Result<BaseModel, AdapterError> {
+        Ok(Manifest::parse(&self.files.manifest)?.base)
+    }
+
     /// Checks it as far as that goes without its base model.
     ///
     /// # Errors
@@ -137,6 +155,21 @@ impl Offered {
     pub fn publish(self, parent: &Path) -> Result<AdapterVersion, AdapterError> {
         publish(parent, self.files)
     }
+
+    /// The same, but a damaged directory of that name is replaced. Between its end and the new one's beginning
+    /// there is none.
+    ///
+    /// # Errors
+    /// A failing disk.
+    pub fn publish_anew(self, parent: &Path) -> Result<AdapterVersion, AdapterError> {
+        let version = self.version();
+        let there = bundle_dir(parent, version);
+        if let Some(error) = there.exists().then(|| verify(&there).err()).flatten() {
+            tracing::warn!(%version, %error, "a damaged bundle is replaced by a sound one");
+            remove(parent, version)?;
+        }
+        self.publish(parent)
+    }
 }
 
 /// Bytes of the files of the bundle in `dir`.
@@ -144,7 +177,7 @@ impl Offered {
 /// # Errors
 /// A directory that is no bundle.
 pub fn bytes(dir: &Path) -> Result<u64, AdapterError> {
-    Ok(OpenFiles::open(dir)?.bytes())
+    Ok(OpenFiles::open(dir, Links::Refuse)?.bytes())
 }
 
 /// Publishes `contents` in `parent`, which is made if it is not there. Publishing the same content
@@ -162,7 +195,7 @@ pub fn write(parent: &Path, contents: &BundleContents) -> Result<AdapterVersion,
 /// # Errors
 /// A bundle that does not verify, or as [`write()`].
 pub fn copy(dir: &Path, parent: &Path) -> Result<AdapterVersion, AdapterError> {
-    let offered = Offered::copied(dir, parent)?;
+    let offered = Offered::copied(dir, parent, Links::Refuse)?;
     offered.verify()?;
     offered.publish(parent)
 }
@@ -301,7 +334,7 @@ mod tests {
         let bytes = 512 << 20;
         let dir = large_bundle(from.path(), bytes);
         let before = own_memory();
-        let error = Offered::copied(&dir, parent.path()).unwrap_err();
+        let error = Offered::copied(&dir, parent.path(), Links::Refuse).unwrap_err();
         assert!(matches!(error, AdapterError::Hash { .. }), "{error}");
         let after = own_memory();
         // Tests beside this one take some, none of them that much.
@@ -314,7 +347,7 @@ mod tests {
         let (from, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let version = publish(from.path(), files()).unwrap();
         let dir = bundle_dir(from.path(), &version);
-        let offered = Offered::copied(&dir, parent.path()).unwrap();
+        let offered = Offered::copied(&dir, parent.path(), Links::Refuse).unwrap();
         // Cut short while the copy is in use, and written over.
         fs::write(dir.join(WEIGHTS_FILE), "").unwrap();
         fs::write(dir.join(WEIGHTS_FILE), "other").unwrap();
@@ -323,7 +356,7 @@ mod tests {
         let published = bundle_dir(parent.path(), &version).join(WEIGHTS_FILE);
         assert_eq!(fs::read(published).unwrap(), b"weights");
         // One that changed since it was named is refused.
-        let changed = Offered::copied(&dir, parent.path());
+        let changed = Offered::copied(&dir, parent.path(), Links::Refuse);
         assert!(matches!(changed, Err(AdapterError::Hash { .. })));
     }
 

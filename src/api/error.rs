@@ -241,6 +241,13 @@ impl ApiError {
         .closing()
     }
 
+    /// 503: a version that cannot be loaded, which will not be so by itself.
+    fn adapter_unavailable(message: String) -> Self {
+        let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "adapter_unavailable");
+        let error = Self::new(status, SERVER, Some(code), message);
+        error.about("model").never_again()
+    }
+
     /// 507: the disk is nearly full.
     fn store_full() -> Self {
         let (status, code) = (StatusCode::INSUFFICIENT_STORAGE, Some("store_full"));
@@ -357,13 +364,11 @@ impl From<AppError> for ApiError {
             }
             AppError::AdapterDamaged { version, reason } => {
                 tracing::error!(%version, %reason, "an installed version cannot be loaded");
-                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "adapter_unavailable");
-                let message = format!(
+                Self::adapter_unavailable(format!(
                     "adapter version {version} is installed, but cannot be loaded; see the server's log"
-                );
-                let error = Self::new(status, SERVER, Some(code), message);
-                error.about("model").never_again()
+                ))
             }
+            AppError::AliasUnavailable { .. } => Self::adapter_unavailable(message),
             AppError::TenantFull(_) => {
                 let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota");
                 Self::new(status, "insufficient_quota", Some(code), message).never_again()

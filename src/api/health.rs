@@ -18,6 +18,7 @@ use crate::app::store_health::StoreState;
 const OK: Health = Health {
     status: "ok",
     store: None,
+    unavailable_aliases: None,
 };
 
 /// The two routes by themselves, for a listener of their own.
@@ -55,7 +56,7 @@ pub(super) async fn livez(State(state): State<Arc<AppState>>) -> Result<Json<Hea
 /// Whether requests can be answered now
 ///
 /// Fails while the server drains and while a part of it cannot serve; the message names the part. A store
-/// that takes no writes is no such part: the answer says so.
+/// that takes no writes is no such part, nor is an alias whose version cannot be loaded: the answer says so.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -69,8 +70,10 @@ pub(super) async fn livez(State(state): State<Arc<AppState>>) -> Result<Json<Hea
 pub(super) async fn readyz(State(state): State<Arc<AppState>>) -> Result<Json<Health>, ApiError> {
     state.ready().map_err(ApiError::not_ready)?;
     let store = state.store_health.state();
+    let unavailable = state.versions.now().unavailable().count();
     Ok(Json(Health {
         store: (store != StoreState::Writable).then(|| store.as_str()),
+        unavailable_aliases: (unavailable > 0).then_some(unavailable),
         ..OK
     }))
 }

@@ -22,9 +22,11 @@ pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> impl IntoResp
     state.metrics.record(|| publish(&stats));
     let loaded = state.versions.loaded();
     let (versions, bytes) = (loaded.len(), loaded.used_bytes());
+    let unavailable = state.versions.now().unavailable().count();
     state.metrics.record(|| {
         metrics::gauge!("attune_adapter_versions").set(versions as f64);
         metrics::gauge!("attune_adapter_memory_bytes").set(bytes as f64);
+        metrics::gauge!("attune_aliases_unavailable").set(unavailable as f64);
     });
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     (

@@ -39,8 +39,8 @@ pub struct AdapterEntry {
     pub record: AdapterRecord,
     /// What its manifest says; `None`: it cannot be read.
     pub about: Option<About>,
-    /// Whether it can answer.
-    pub fits: bool,
+    /// Why it cannot answer, as far as that is known.
+    pub unavailable: Option<String>,
     /// Leases that live: requests under way hold them.
     pub leases: usize,
     /// Bytes of its files.
@@ -75,6 +75,10 @@ pub struct AliasEntry {
     pub previous: Option<AdapterVersion>,
     /// The version that it tries on some users.
     pub canary: Option<CanaryRecord>,
+    /// Why the version that it names cannot answer.
+    pub unavailable: Option<String>,
+    /// Why the version that it tries cannot.
+    pub canary_unavailable: Option<String>,
 }
 
 /// All installed versions.
@@ -195,8 +199,8 @@ pub async fn start_canary(
     permille: u16,
 ) -> Result<AliasEntry, AppError> {
     // The server's own alias answers even if it names nothing.
-    let answers = alias == state.alias || state.versions.now().by_alias(&alias).is_some();
-    if !answers {
+    let answers = || matches!(state.versions.now().by_alias(&alias), Ok(Some(_)) | Err(_));
+    if alias != state.alias && !answers() {
         return Err(no_alias(&alias));
     }
     let work = move |live: &LiveVersions| {
@@ -302,7 +306,7 @@ fn entry(
     AdapterEntry {
         record: installed.record.clone(),
         about: installed.about.as_ref().ok().cloned(),
-        fits: installed.fits,
+        unavailable: now.unavailable_version(installed),
         leases: state.versions.loaded().leases(version).unwrap_or(0),
         bytes: bytes(&bundle_dir(state.versions.disk().adapters_dir(), version)),
         aliases: those(&named),
@@ -345,6 +349,9 @@ fn alias_entry(now: &Projection, alias: &Alias) -> AliasEntry {
         version: record.as_ref().map(|record| record.version.clone()),
         previous: previous.filter(|version| now.version(version).is_some()),
         canary: named.and_then(|named| named.canary.clone()),
+        unavailable: named.and_then(|named| Some(named.unavailable()?.without_paths())),
+        canary_unavailable: named
+            .and_then(|named| Some(named.canary_unavailable()?.without_paths())),
         record,
     }
 }

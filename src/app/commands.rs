@@ -11,17 +11,18 @@ use super::keys::edit::NewKey;
 use super::keys::{self, Role};
 use super::versions::describe::{describe, summary};
 use super::versions::forgetting::Replaced;
-use super::versions::{Expected, Versions};
+use super::versions::{Expected, LoadedBase, Versions};
 use crate::adapter::bundle;
 use crate::adapter::manifest::BaseModel;
 use crate::adapter::peft::{self, PeftImport};
 use crate::adapter::peft_export;
 use crate::adapter::publish::{self, Offered};
+use crate::adapter::AdapterError;
 use crate::base_model::load::{id, locate};
 use crate::config::moment::data_until;
 use crate::config::raw::{Adapter, AdapterImport, DataDir, Key, KeyNew, Model, Store};
 use crate::config::resolved::data_dir;
-use crate::ids::{Alias, Tenant, UserId, UserKey, VersionDigits};
+use crate::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey, VersionDigits};
 use crate::model::hub;
 use crate::store::{AdapterSource, CompactSummary};
 use crate::user_model::model::UserModelKind;
@@ -57,11 +58,11 @@ pub fn model(command: Model) -> Result<String> {
 pub fn adapter(command: Adapter) -> Result<String> {
     match command {
         Adapter::Import(import) => import_peft(&import),
-        Adapter::Install { bundle, data } => {
-            let bundle = bundle::locate(&bundle)?;
-            let version = open(&data)?.install(&bundle, AdapterSource::Installed, now_unix_ms())?;
-            Ok(format!("installed {version}\n"))
-        }
+        Adapter::Install {
+            bundle,
+            model,
+            data,
+        } => install(&bundle, &model.model, &data),
         Adapter::Promote {
             version,
             expected,
@@ -70,6 +71,7 @@ pub fn adapter(command: Adapter) -> Result<String> {
         Adapter::Rollback { data } => {
             let (versions, alias) = (open(&data)?, Alias::new(ALIAS)?);
             let version = versions.previous(&alias)?;
+            check_whole(&versions, &version)?;
             versions.promote(&alias, &version, &Expected::Anything, now_unix_ms())?;
             Ok(format!("{alias} names {version}\n"))
         }
@@ -194,12 +196,51 @@ fn promote(versions: &Versions, version: &str, expected: Option<&str>) -> Result
         Some("none") => Expected::Nothing,
         Some(digits) => Expected::Version(VersionDigits::new(digits)?),
     };
+    check_whole(versions, &version)?;
     versions.promote(&alias, &version, &expected, now_unix_ms())?;
     Ok(format!("{alias} names {version}\n"))
 }
 
+/// A version that answers must be one that a server can load.
+fn check_whole(versions: &Versions, version: &AdapterVersion) -> Result<()> {
+    let found = bundle::verify(&bundle::bundle_dir(versions.adapters_dir(), version));
+    found.map(drop).with_context(|| {
+        format!("version {version} cannot be loaded; install it again, or promote another one")
+    })
+}
+
+fn install(dir: &Path, model: &str, data: &DataDir) -> Result<String> {
+    let whose = || format!("adapter {}", dir.display());
+    let bundle = bundle::locate(dir).with_context(whose)?;
+    let versions = open(data)?;
+    let offered = versions.offered(&bundle).with_context(whose)?;
+    let base = served(model, &offered).with_context(whose)?;
+    let source = AdapterSource::Installed;
+    let installed = versions.install_offered(offered, Some(&base), source, now_unix_ms());
+    Ok(format!("installed {}\n", installed.with_context(whose)?))
+}
+
+/// The model that the server serves. One of another model need not be fetched to see that it is another.
+fn served(model: &str, offered: &Offered) -> Result<LoadedBase> {
+    let made_for = offered.base()?;
+    if let Some(known) = hub::find(model).filter(|known| known.sha256 != made_for.sha256) {
+        return Err(AdapterError::Base {
+            made_for: made_for.name,
+            made_for_sha256: made_for.sha256,
+            loaded_sha256: known.sha256.to_owned(),
+        }
+        .into());
+    }
+    let files = locate(model)?;
+    Ok(LoadedBase {
+        config: files.config()?,
+        sha256: files.sha256()?,
+    })
+}
+
 fn import_peft(import: &AdapterImport) -> Result<String> {
     let files = locate(&import.model.model)?;
+    let model = files.config()?;
     let user = |name: &String| -> Result<UserKey> {
         Ok(UserKey {
             tenant: Tenant::default(),
@@ -207,6 +248,11 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
         })
     };
     let users = import.users.iter().map(user).collect::<Result<Vec<_>>>()?;
+    let sha256 = files.sha256()?;
+    let base = LoadedBase {
+        config: model.clone(),
+        sha256: sha256.clone(),
+    };
     let contents = peft::import(
         &import.checkpoint,
         PeftImport {
@@ -215,15 +261,17 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
             data_until: data_until(import.data_until.as_deref())?,
             base: BaseModel {
                 name: id(&import.model.model),
-                sha256: files.sha256()?,
+                sha256,
             },
+            model,
             kind: import
                 .without_generic
                 .then_some(UserModelKind::IndividualNoGeneric),
             n_user_tokens: (import.n_user_tokens > 0).then_some(import.n_user_tokens),
             users: (!users.is_empty()).then_some(users),
         },
-    )?;
+    );
+    let contents = contents.with_context(|| format!("adapter {}", import.checkpoint.display()))?;
     if let Some(out) = &import.out {
         let version = publish::write(out, &contents)?;
         return Ok(format!(
@@ -232,7 +280,8 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
         ));
     }
     let (offered, source) = (Offered::of(&contents)?, AdapterSource::Imported);
-    let version = open(&import.data)?.install_offered(offered, source, now_unix_ms())?;
+    let versions = open(&import.data)?;
+    let version = versions.install_offered(offered, Some(&base), source, now_unix_ms())?;
     Ok(format!(
         "installed {version}; `attune adapter promote {}` lets it answer\n",
         version.short()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::request::{SequenceError, SubmitError, Whose};
-use crate::ids::AdapterVersion;
+use crate::ids::{AdapterVersion, Alias};
 use crate::store::{InsertError, StoreError};
 
 /// When a caller who met a busy store may come again.
@@ -118,6 +118,17 @@ pub enum AppError {
         version: AdapterVersion,
         /// Why.
         reason: String,
+    },
+    /// The version that an alias names cannot be loaded.
+    #[error(
+        "{alias} names adapter version {version}, which cannot be loaded, and nothing answers in its place; \
+         an admin can promote another version or roll back, and GET /v1/admin/aliases says why"
+    )]
+    AliasUnavailable {
+        /// The alias.
+        alias: Alias,
+        /// The version.
+        version: AdapterVersion,
     },
     /// The tenant has as many records as it may have.
     #[error("{0}")]

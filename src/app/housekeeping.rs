@@ -52,7 +52,8 @@ pub async fn once(state: &Arc<AppState>) -> Result<(), AppError> {
     state.store_threads.run(StoreWork::Long, work).await
 }
 
-/// Does now what is due for versions: people who were deleted leave them, and those go that nobody needs.
+/// Does now what is due for versions: those that could not be loaded are tried again, people who were deleted
+/// leave them, and those go that nobody needs.
 ///
 /// # Errors
 /// The store or the disk cannot write, a bundle is damaged, or memory has no room for the version that is to
@@ -60,6 +61,7 @@ pub async fn once(state: &Arc<AppState>) -> Result<(), AppError> {
 pub async fn versions(state: &Arc<AppState>) -> Result<(), AppError> {
     let work = |state: &AppState| {
         let (limits, now) = (&state.limits, now_unix_ms());
+        state.versions.retry()?;
         let forgotten = state.versions.forget_when_due(limits.forget_within, now);
         state.versions.prune(limits.keep_versions, now)?;
         forgotten.map(drop)

@@ -23,19 +23,21 @@ pub enum Target {
 /// answered by another one.
 ///
 /// # Errors
-/// [`AppError::ModelNotFound`].
+/// [`AppError::ModelNotFound`], [`AppError::AliasUnavailable`].
 pub fn resolve(state: &AppState, id: &str, user: Option<&UserKey>) -> Result<Target, AppError> {
     if id == state.base_model_id {
         return Ok(Target::Base);
     }
     let now = state.versions.now();
     if id == state.alias.as_str() {
-        let lease = now.by_alias_for(&state.alias, user);
+        let lease = now.by_alias_for(&state.alias, user)?;
         return Ok(Target::Alias(lease));
     }
     // Other aliases are there once they name something.
-    let other = Alias::new(id).ok();
-    let lease = other.and_then(|alias| now.by_alias_for(&alias, user));
+    let lease = match Alias::new(id) {
+        Ok(alias) => now.by_alias_for(&alias, user)?,
+        Err(_) => None,
+    };
     if lease.is_some() {
         return Ok(Target::Alias(lease));
     }

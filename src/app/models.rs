@@ -26,15 +26,12 @@ pub struct ModelEntry {
 /// first.
 pub fn list(state: &AppState) -> Vec<ModelEntry> {
     let now = state.versions.now();
-    let of_alias = |alias: &Alias| {
-        let lease = now.by_alias(alias);
-        entry(state, alias.to_string(), about(&now, lease.as_ref()))
-    };
+    let of_alias = |alias: &Alias| entry(state, alias.to_string(), named(&now, alias));
     let mut models = vec![
         of_alias(&state.alias),
         entry(state, state.base_model_id.clone(), None),
     ];
-    let answers = |alias: &Alias| *alias != state.alias && now.by_alias(alias).is_some();
+    let answers = |alias: &Alias| *alias != state.alias && named(&now, alias).is_some();
     let others = now.aliases().map(|(alias, _)| alias);
     models.extend(others.filter(|alias| answers(alias)).map(of_alias));
     let mut versions: Vec<_> = now.versions().filter(|v| v.fits).collect();
@@ -48,6 +45,14 @@ pub fn list(state: &AppState) -> Vec<ModelEntry> {
 /// # Errors
 /// [`AppError::ModelNotFound`].
 pub fn show(state: &AppState, id: &str) -> Result<ModelEntry, AppError> {
+    let now = state.versions.now();
+    // One that cannot answer now is a model all the same.
+    let unavailable = Alias::new(id)
+        .ok()
+        .filter(|alias| now.by_alias(alias).is_err());
+    if let Some(alias) = unavailable {
+        return Ok(entry(state, id.to_owned(), named(&now, &alias)));
+    }
     Ok(match model_id::resolve(state, id, None)? {
         Target::Base => entry(state, id.to_owned(), None),
         Target::Alias(lease) => {
@@ -56,6 +61,14 @@ pub fn show(state: &AppState, id: &str) -> Result<ModelEntry, AppError> {
         }
         Target::Pinned(version) => pinned(state, &version),
     })
+}
+
+/// The version that an alias names, whether it can be loaded or not; `None`: the bare base answers.
+fn named<'a>(now: &'a Projection, alias: &Alias) -> Option<&'a InstalledVersion> {
+    match now.by_alias(alias) {
+        Ok(lease) => about(now, lease.as_ref()),
+        Err(_) => Some(now.version(now.alias(alias)?.version()?)?),
+    }
 }
 
 fn about<'a>(now: &'a Projection, lease: Option<&Lease>) -> Option<&'a InstalledVersion> {

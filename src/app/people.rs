@@ -102,6 +102,8 @@ pub fn person_of(caller: &Caller, id: UserId) -> Result<UserKey, AppError> {
 pub async fn show(state: &Arc<AppState>, user: UserKey) -> Result<Person, AppError> {
     let known = known(state, &user);
     let lease = state.versions.by_alias_for(&state.alias, Some(&user));
+    // Nothing answers them while the version cannot be loaded.
+    let lease = lease.ok().flatten();
     let row = lease.as_ref().map_or(RowKind::None, |lease| {
         known.soft_prompt(lease, Some(&user)).kind()
     });

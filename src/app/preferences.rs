@@ -178,7 +178,9 @@ fn of_texts(
         tenant: caller.tenant.clone(),
         user,
     });
+    // An alias that cannot answer has nothing to do with these texts.
     let lease = state.versions.by_alias_for(&state.alias, key.as_ref());
+    let lease = lease.ok().flatten();
     let answer = |text| ComparedAnswer {
         text,
         completion: None,

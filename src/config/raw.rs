@@ -254,6 +254,14 @@ pub enum Dtype {
     F16,
 }
 
+/// Which model.
+#[derive(Debug, Clone, Args)]
+pub struct ModelName {
+    /// A name that `attune model list` shows, a GGUF file, or a Hugging Face directory.
+    #[arg(long, env = "ATTUNE_MODEL", default_value = "smollm2-135m-instruct")]
+    pub model: String,
+}
+
 /// Where attune keeps its data.
 #[derive(Debug, Clone, Args)]
 pub struct DataDir {
@@ -284,6 +292,9 @@ pub enum Adapter {
     Install {
         /// The bundle's directory.
         bundle: PathBuf,
+        /// The model that the server serves: a version of another one is refused.
+        #[command(flatten)]
+        model: ModelName,
         /// Where to.
         #[command(flatten)]
         data: DataDir,

@@ -81,6 +81,17 @@ impl ModelFiles {
         Ok(hex::encode(hash.finalize()))
     }
 
+    /// Reads the configuration alone.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), of the configuration.
+    pub fn config(&self) -> Result<ModelConfig, ModelError> {
+        match self {
+            Self::Gguf(path) => GgufFile::open(path)?.config(),
+            Self::Directory(directory) => read_config(directory),
+        }
+    }
+
     /// Reads configuration and weights.
     ///
     /// # Errors

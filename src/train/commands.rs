@@ -61,6 +61,9 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         .as_deref()
         .map(|dir| load(dir, &base))
         .transpose()?;
+    for dir in &request.against {
+        Rival::Bundle(dir.clone()).check(&base)?;
+    }
     let none = BTreeMap::new();
     let rows = loaded.as_ref().map_or(&none, |l| &l.rows);
     let (mut pairs, read, encoded) = read_pairs(request, &base, rows)?;

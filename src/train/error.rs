@@ -34,9 +34,17 @@ pub enum TrainError {
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// A bundle.
+    /// A version that is made or changed.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// A bundle that was named.
+    #[error("bundle {}: {error}", .dir.display())]
+    Bundle {
+        /// Where it is.
+        dir: PathBuf,
+        /// Why it cannot be used.
+        error: AdapterError,
+    },
     /// `metrics.jsonl`.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -128,6 +136,7 @@ impl TrainError {
             | Self::Base(_)
             | Self::Device(_)
             | Self::Adapter(_)
+            | Self::Bundle { .. }
             | Self::Metrics(_)
             | Self::Report(_)
             | Self::Tensor(_)

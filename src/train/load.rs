@@ -39,8 +39,14 @@ impl Loaded {
 /// # Errors
 /// Damaged, or made for another base model.
 pub fn locate_and_read(dir: &Path, base: &BaseModel) -> Result<Adapter, TrainError> {
-    let (dir, config) = (bundle::locate(dir)?, base.decoder.config());
-    Ok(bundle::read(&dir, config, &base.sha256)?)
+    let read = |dir: &Path| {
+        let dir = bundle::locate(dir)?;
+        bundle::read(&dir, base.decoder.config(), &base.sha256)
+    };
+    read(dir).map_err(|error| TrainError::Bundle {
+        dir: dir.to_owned(),
+        error,
+    })
 }
 
 /// Reads the bundle in `dir`, with every check that a server makes.

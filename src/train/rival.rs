@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::commands::PACK_ROWS;
 use super::evaluate::ScoredPair;
-use super::load::{load, Loaded};
+use super::load::{load, locate_and_read, Loaded};
 use super::loss::Objective;
 use super::policy::Policy;
 use super::prepare::HeldOutPair;
@@ -33,6 +33,17 @@ impl Rival {
         let parts: Vec<_> = dir.iter().map(|p| p.to_string_lossy()).collect();
         let run = parts.iter().rev().find(|part| *part != BUNDLE_DIR);
         run.map_or_else(|| "other".into(), |part| part.to_string())
+    }
+
+    /// Looks whether it can be used, before hours are spent on what is compared with it.
+    ///
+    /// # Errors
+    /// A bundle that cannot be used with `base`.
+    pub fn check(&self, base: &BaseModel) -> Result<(), TrainError> {
+        match self {
+            Self::Bundle(dir) => locate_and_read(dir, base).map(drop),
+            Self::Reference => Ok(()),
+        }
     }
 
     /// `pairs` as it sees them.

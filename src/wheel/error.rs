@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapter::AdapterError;
 use crate::app::versions::VersionsError;
+use crate::ids::AdapterVersion;
 use crate::model::error::ModelError;
 use crate::store::StoreError;
 use crate::train::TrainError;
@@ -77,6 +78,17 @@ pub enum WheelError {
     /// A bundle.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// What the alias names cannot be loaded, so that nothing can be compared with it.
+    #[error(
+        "version {version} is what is to be improved, and cannot be loaded: {error}; promote another version \
+         or roll back, then turn again"
+    )]
+    Current {
+        /// The version.
+        version: AdapterVersion,
+        /// Why not.
+        error: AdapterError,
+    },
     /// The base model.
     #[error(transparent)]
     Model(#[from] ModelError),

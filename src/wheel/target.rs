@@ -75,7 +75,9 @@ impl Target {
                 Ok(removed?)
             }
             Holder::Nobody(versions) => {
-                versions.install(dir, AdapterSource::Trained, now_unix_ms())?;
+                // It was just trained on the model that it is for.
+                let offered = versions.offered(dir)?;
+                versions.install_offered(offered, None, AdapterSource::Trained, now_unix_ms())?;
                 Ok(())
             }
         }

@@ -163,12 +163,18 @@ pub(super) fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Riv
         return Ok(Rival::Reference);
     };
     let dir = bundle_dir(&turn.target.data_dir.join("adapters"), version);
-    let made_for = bundle::verify(&dir)?.manifest.base.sha256;
-    let base = locate(&turn.settings.base)?.sha256()?;
-    Ok(match made_for == base {
-        true => Rival::Bundle(dir),
-        false => Rival::Reference,
-    })
+    let broken = |error| WheelError::Current {
+        version: version.clone(),
+        error,
+    };
+    let found = bundle::verify(&dir).map_err(broken)?;
+    let files = locate(&turn.settings.base)?;
+    let base = files.sha256()?;
+    if found.manifest.base.sha256 != base {
+        return Ok(Rival::Reference);
+    }
+    bundle::read(&dir, &files.config()?, &base).map_err(broken)?;
+    Ok(Rival::Bundle(dir))
 }
 
 /// What a turn begins with, all of one moment.

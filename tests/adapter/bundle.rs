@@ -211,12 +211,23 @@ fn another_base_model_is_named() {
     // The same names and hash, but another shape.
     let mut wider = tiny_llama();
     wider.hidden_size = 48;
-    let err = read(&dir, &wider, BASE).unwrap_err();
-    assert!(matches!(err, AdapterError::Shape { .. }), "{err}");
     let mut deeper = tiny_llama();
     deeper.n_layers = 3;
-    let err = read(&dir, &deeper, BASE).unwrap_err();
-    assert!(matches!(err, AdapterError::MissingTensors(_)), "{err}");
+    let mut shallower = tiny_llama();
+    shallower.n_layers = 1;
+    for (config, misfit) in [
+        (wider, "has shape [4, 32], expected [4, 48]"),
+        (deeper, "missing tensors: "),
+        (shallower, "unexpected tensors: "),
+    ] {
+        let err = read(&dir, &config, BASE).unwrap_err();
+        assert!(matches!(err, AdapterError::Misfit { .. }), "{err}");
+        let told = err.to_string();
+        let base = format!("the base model tiny (llama, {} blocks of", config.n_layers);
+        for part in [misfit, &base, "serve that one"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
 }
 
 #[test]

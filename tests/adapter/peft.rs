@@ -13,6 +13,7 @@ use attune::adapter::publish::write;
 use attune::adapter::tensors::encode;
 use attune::adapter::AdapterError;
 use attune::ids::UserKey;
+use attune::model::config::ModelConfig;
 use attune::model::lora::Projection;
 use attune::user_model::model::UserModelKind;
 use attune::user_model::soft_prompt::RowKind;
@@ -33,7 +34,12 @@ fn variants() -> Vec<String> {
 }
 
 fn settings(n_user_tokens: Option<usize>) -> PeftImport {
+    settings_for(tiny_llama(), n_user_tokens)
+}
+
+fn settings_for(model: ModelConfig, n_user_tokens: Option<usize>) -> PeftImport {
     PeftImport {
+        model,
         name: Some("authors".into()),
         created_unix: 1,
         data_until: DataUntil::Unknown,
@@ -58,7 +64,8 @@ fn import_golden(variant: &str) -> (Value, BundleContents) {
     let n_user_tokens = facts["n_user_tokens"].as_u64().unwrap() as usize;
     // A cluster checkpoint tells T_u by its shapes.
     let said = (facts["kind"] == "individual").then_some(n_user_tokens);
-    let contents = import(&dir.join("adapter"), settings(said)).unwrap();
+    let settings = settings_for(golden_config(), said);
+    let contents = import(&dir.join("adapter"), settings).unwrap();
     (facts, contents)
 }
 
@@ -232,6 +239,197 @@ fn some_blocks_may_be_left_out_if_the_configuration_says_so() {
     let dir = checkpoint(json!({"layers_to_transform": [0, 1]}), second_only);
     let err = import_from(dir.path(), Some(2)).unwrap_err().to_string();
     assert!(err.contains("layers_to_transform"), "{err}");
+    let dir = checkpoint(json!({"layers_to_transform": [1, 7]}), second_only);
+    let contents = import_from(dir.path(), Some(2)).unwrap();
+    assert_eq!(
+        contents.manifest.lora.unwrap().layers,
+        Some(vec![1]),
+        "there is no block 7"
+    );
+}
+
+/// As the hub's cache has it: each file is a link to a blob elsewhere.
+#[test]
+#[cfg(unix)]
+fn a_checkpoint_of_links_is_followed() {
+    use std::os::unix::fs::symlink;
+    let dir = checkpoint(json!({}), |_| {});
+    let cache = TempDir::new().unwrap();
+    let blobs = cache.path().join("blobs");
+    let snapshot = cache.path().join("snapshots/0123abcd");
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir(&blobs).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let blob = format!("sha-of-{file}");
+        fs::copy(dir.path().join(file), blobs.join(&blob)).unwrap();
+        symlink(Path::new("../../blobs").join(blob), snapshot.join(file)).unwrap();
+    }
+    let plain = import_from(dir.path(), Some(2)).unwrap();
+    assert_eq!(import_from(&snapshot, Some(2)).unwrap(), plain);
+    // The folder above is what people name by mistake.
+    let err = import_from(cache.path(), Some(2)).unwrap_err().to_string();
+    assert!(err.contains("snapshots/0123abcd"), "{err}");
+    // A pipe at the end of a link keeps nobody waiting.
+    fs::remove_file(blobs.join("sha-of-adapter_model.safetensors")).unwrap();
+    let err = import_from(&snapshot, Some(2)).unwrap_err().to_string();
+    assert!(
+        err.contains("adapter_model.safetensors: No such file"),
+        "{err}"
+    );
+    let pipe = blobs.join("sha-of-adapter_model.safetensors");
+    let made = std::process::Command::new("mkfifo").arg(pipe).status();
+    assert!(made.unwrap().success());
+    let err = import_from(&snapshot, Some(2)).unwrap_err().to_string();
+    assert!(err.contains("must be a plain file"), "{err}");
+}
+
+#[test]
+fn what_is_no_checkpoint_is_said_to_be_what_it_is() {
+    let dir = TempDir::new().unwrap();
+    let said = |path: &Path| import_from(path, None).unwrap_err().to_string();
+    assert!(said(dir.path()).contains("it has no adapter_config.json"));
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
+    assert!(said(dir.path()).contains("attune serve --model"));
+    let file = dir.path().join("config.json");
+    assert!(said(&file).contains("give the directory"));
+    for step in [100, 200] {
+        let inner = dir.path().join(format!("checkpoint-{step}"));
+        fs::create_dir(&inner).unwrap();
+        fs::write(inner.join("adapter_config.json"), "{}").unwrap();
+    }
+    let inner = said(dir.path());
+    assert!(
+        inner.contains("checkpoint-100") && inner.contains("checkpoint-200"),
+        "{inner}"
+    );
+    let parent = TempDir::new().unwrap();
+    let version = write(parent.path(), &small_contents()).unwrap();
+    let bundle = said(&bundle_dir(parent.path(), &version));
+    assert!(bundle.contains("attune adapter install"), "{bundle}");
+    assert!(said(&dir.path().join("nowhere")).contains("No such file"));
+}
+
+/// What unsloth writes for text models, and ms-swift.
+const UNSLOTH: &str = r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:q_proj|v_proj).*?)|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense)\.(?:(?:q_proj|v_proj)))";
+const MS_SWIFT: &str = r"^(model(?=\.)(?!.*(lm_head|embed_tokens)).*\.(q_proj|v_proj))$";
+
+#[test]
+fn modules_of_an_expression_are_those_of_the_tensors() {
+    let plain = import_from(checkpoint(json!({}), |_| {}).path(), Some(2)).unwrap();
+    let layers_of = |pattern: &str, change: fn(&mut BundleContents)| {
+        let dir = checkpoint(json!({"target_modules": pattern}), change);
+        import_from(dir.path(), Some(2))
+    };
+    for pattern in [UNSLOTH, MS_SWIFT, r".*\.[qv]_proj", "(?P<broken"] {
+        let contents = layers_of(pattern, |_| {}).unwrap();
+        assert_eq!(contents.manifest.lora, plain.manifest.lora, "{pattern}");
+    }
+    let second_only: fn(&mut BundleContents) = |c| {
+        c.tensors.retain(|name, _| !name.contains(".layers.0."));
+    };
+    // One that leaves a block out, and one that does not, or cannot be read.
+    let some = layers_of(r".*layers\.1\..*\.[qv]_proj", second_only).unwrap();
+    assert_eq!(some.manifest.lora.unwrap().layers, Some(vec![1]));
+    let err = layers_of(UNSLOTH, second_only).unwrap_err();
+    assert!(matches!(err, AdapterError::MissingTensors(_)), "{err}");
+    let err = layers_of("(?P<broken", second_only)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        err.contains("target_modules: the pattern \"(?P<broken\""),
+        "{err}"
+    );
+    // Null: PEFT chose them by the architecture.
+    let dir = checkpoint(json!({"target_modules": null}), |_| {});
+    let contents = import_from(dir.path(), Some(2)).unwrap();
+    assert_eq!(contents.manifest.lora, plain.manifest.lora);
+    let excluded = json!({"target_modules": ["q_proj", "k_proj", "v_proj"], "exclude_modules": "k_proj|.*k_proj"});
+    let dir = checkpoint(excluded, |_| {});
+    let contents = import_from(dir.path(), Some(2)).unwrap();
+    assert_eq!(contents.manifest.lora, plain.manifest.lora);
+}
+
+/// Renames all tensors of the checkpoint.
+fn renamed(rename: impl Fn(&str) -> String) -> TempDir {
+    checkpoint(json!({}), |c| {
+        let old = std::mem::take(&mut c.tensors);
+        c.tensors = old.into_iter().map(|(n, t)| (rename(&n), t)).collect();
+    })
+}
+
+#[test]
+fn names_of_peft_versions_and_trainers_are_read() {
+    let plain = import_from(checkpoint(json!({}), |_| {}).path(), Some(2)).unwrap();
+    let changes: [fn(&str) -> String; 5] = [
+        |n| {
+            n.replace("_A.weight", "_A.default.weight")
+                .replace("_B.weight", "_B.default.weight")
+        },
+        |n| n.replace("model.model.layers", "model.language_model.model.layers"),
+        |n| n.replace("model.model.layers", "model.model.language_model.layers"),
+        |n| n.replace("base_model.model.", ""),
+        |n| {
+            format!(
+                "module.{}",
+                n.replace("base_model.model.", "base_model.model._orig_mod.")
+            )
+        },
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        let contents = import_from(renamed(change).path(), Some(2)).unwrap();
+        assert_eq!(contents, plain, "{i}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused_with_both_named() {
+    let named = json!({"base_model_name_or_path": "somebody/other-1b"});
+    let refused = |dir: &TempDir, model: ModelConfig| {
+        let err = import(dir.path(), settings_for(model, Some(2))).unwrap_err();
+        assert!(matches!(err, AdapterError::Misfit { .. }), "{err}");
+        let told = err.to_string();
+        assert!(told.contains("tiny (llama, "), "{told}");
+        assert!(told.contains("somebody/other-1b"), "{told}");
+        assert!(told.contains("serve that one"), "{told}");
+        told
+    };
+    let with_blocks = |n_layers: usize| ModelConfig {
+        n_layers,
+        sliding_window: vec![None; n_layers],
+        ..tiny_llama()
+    };
+    let plain = checkpoint(named.clone(), |_| {});
+    let fewer = refused(&plain, with_blocks(3));
+    assert!(fewer.contains("blocks 0 to 1 and no more"), "{fewer}");
+    let more = refused(&plain, with_blocks(1));
+    assert!(more.contains("it adapts block 1"), "{more}");
+    let wider = refused(
+        &plain,
+        ModelConfig {
+            hidden_size: 31,
+            ..tiny_llama()
+        },
+    );
+    assert!(
+        wider.contains("has shape [4, 32], expected [4, 31]"),
+        "{wider}"
+    );
+    let heads = refused(
+        &plain,
+        ModelConfig {
+            n_kv_heads: 1,
+            ..tiny_llama()
+        },
+    );
+    assert!(heads.contains("v_proj.lora_B"), "{heads}");
+    let mut regex = named;
+    regex["target_modules"] = json!(UNSLOTH);
+    let fewer = refused(&checkpoint(regex.clone(), |_| {}), with_blocks(3));
+    assert!(fewer.contains("no more"), "{fewer}");
+    regex["target_modules"] = json!("all-linear");
+    let dir = checkpoint(regex, |_| {});
+    let err = import(dir.path(), settings_for(tiny_llama(), Some(2))).unwrap_err();
+    assert!(matches!(err, AdapterError::MissingTensors(_)), "{err}");
 }
 
 #[test]
@@ -281,7 +479,7 @@ fn a_pickle_is_refused_and_never_opened() {
     let dir = checkpoint(json!({}), |_| {});
     fs::remove_file(dir.path().join("adapter_model.safetensors")).unwrap();
     let err = import_from(dir.path(), Some(2)).unwrap_err();
-    assert!(matches!(err, AdapterError::Io { .. }), "{err}");
+    assert!(matches!(err, AdapterError::NotACheckpoint { .. }), "{err}");
     fs::write(dir.path().join("adapter_model.bin"), b"\x80\x04.").unwrap();
     let err = import_from(dir.path(), Some(2)).unwrap_err().to_string();
     assert!(

@@ -26,7 +26,7 @@ fn answered_by(server: &TestServer, tenant: &str, version: &AdapterVersion) -> B
             .state
             .versions
             .by_alias_for(&alias, Some(&user(tenant, *n)));
-        lease.unwrap().adapter().version == *version
+        lease.unwrap().unwrap().adapter().version == *version
     };
     (0..USERS).filter(answers).collect()
 }

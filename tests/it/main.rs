@@ -37,4 +37,5 @@ mod key_command;
 mod store_costs;
 mod store_outage;
 mod support;
+mod versions_broken;
 mod versions_memory;

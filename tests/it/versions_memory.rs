@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use attune::adapter::bundle::bundle_dir;
 use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
-use attune::adapter::loaded::LoadedVersions;
-use attune::app::versions::{Expected, LiveVersions, Versions, VersionsError};
+use attune::app::versions::Expected;
 use attune::ids::{AdapterVersion, Alias, VersionDigits};
 use futures_util::future::join_all;
 use serde_json::{json, Value};
@@ -99,40 +98,6 @@ async fn a_damaged_version_that_nobody_names_stops_nobody() {
         assert_eq!(server.delete(&path).await.status, 200);
         assert_eq!(server.installed(1).await, other);
         assert_eq!(ask(&server, &other).await.status, 200);
-    }
-}
-
-fn reopened(server: TestServer) -> Result<LiveVersions, VersionsError> {
-    let data_dir = server.data_dir.clone();
-    drop(server);
-    let disk = Versions::open(data_dir.path(), 7).unwrap();
-    let folder = data_dir.path().join("bundles");
-    LiveVersions::open(disk, base(), folder, LoadedVersions::new(1 << 30))
-}
-
-#[tokio::test]
-async fn a_damaged_version_that_answers_stops_the_start() {
-    for (file, is_canary) in [
-        (WEIGHTS_FILE, false),
-        (MANIFEST_FILE, false),
-        (WEIGHTS_FILE, true),
-    ] {
-        let (server, named, other) = restarted().await;
-        let body = json!({"version": other.as_str(), "percent": 5});
-        let canary = server.post("/v1/admin/aliases/attune/canary", &body).await;
-        assert_eq!(canary.status, 200);
-        let bad = if is_canary { other } else { named };
-        damage(&server, &bad, file);
-        let error = reopened(server).unwrap_err();
-        let VersionsError::Named {
-            alias: of, version, ..
-        } = &error
-        else {
-            panic!("{error}");
-        };
-        assert_eq!((of, version), (&alias(), &bad));
-        let told = error.to_string();
-        assert!(told.contains("attune adapter promote"), "{told}");
     }
 }
 
@@ -282,7 +247,7 @@ async fn readers_never_see_half_a_change() {
                     let mut promotions = 0;
                     while !done.load(Ordering::Acquire) {
                         let now = live.now();
-                        let lease = now.by_alias(&alias()).expect("an alias answers");
+                        let lease = now.by_alias(&alias()).unwrap().expect("an alias answers");
                         let record = now.alias(&alias()).unwrap().record.clone().unwrap();
                         assert_eq!(lease.adapter().version, record.version);
                         assert!(record.promotions >= promotions, "time runs backwards");

@@ -71,6 +71,7 @@ fn imported(folder: &str, golden: &Value, decoder: &Decoder) -> Adapter {
             name: "tiny-llama".into(),
             sha256: sha256.clone(),
         },
+        model: decoder.config().clone(),
         kind: None,
         n_user_tokens: golden["n_user_tokens"].as_u64().map(|n| n as usize),
         users: None,

@@ -51,6 +51,7 @@ impl Golden {
                 name: base.id.clone(),
                 sha256: base.sha256.clone(),
             },
+            model: base.decoder.config().clone(),
             kind: None,
             n_user_tokens: json["n_user_tokens"].as_u64().map(|n| n as usize),
             users: None,

@@ -1,6 +1,7 @@
 //! The promises of DESIGN.md section 5 that concern serving, held against the real decoder, the real
 //! engine and the real binary. The numbers in the modules' first lines are the promises'.
 
+mod adapters;
 mod batch;
 mod binary;
 mod cli;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use attune::adapter::bundle::BundleContents;
 use attune::adapter::data_until::DataUntil;
 use attune::adapter::manifest::BaseModel as MadeFor;
 use attune::adapter::peft::{self, PeftImport};
-use attune::adapter::{bundle, peft_export};
+use attune::adapter::{bundle, peft_export, publish};
+use attune::model::load::ModelFiles;
 use attune::train::commands::{eval, fit_users, EvalRequest, FitRequest};
 use attune::train::compute::Compute;
 use attune::train::sample::{sample, SampleRequest};
@@ -206,6 +208,10 @@ fn a_version_goes_to_peft_and_back() {
         base: MadeFor {
             ..contents.manifest.base.clone()
         },
+        model: ModelFiles::at(Path::new(&base()))
+            .unwrap()
+            .config()
+            .unwrap(),
         kind: None,
         n_user_tokens: Some(2),
         users: None,
@@ -217,6 +223,51 @@ fn a_version_goes_to_peft_and_back() {
         peft_export::export(&contents, &checkpoint).is_err(),
         "nothing is written over"
     );
+}
+
+/// Wherever a bundle is named, it is looked at before anything is computed.
+#[test]
+fn a_bundle_of_another_model_is_refused_by_its_name() {
+    let bench = Bench::new();
+    published(bench.run("run", &["--epochs", "1"], &never()));
+    let sound = bench.path("run").join("bundle");
+    let narrow: fn(&mut BundleContents) = |contents| {
+        for (name, tensor) in &mut contents.tensors {
+            if name.ends_with("q_proj.lora_A.weight") {
+                let cut = tensor.shape[0];
+                tensor.shape[1] -= 1;
+                tensor.values.truncate(tensor.values.len() - cut);
+            }
+        }
+    };
+    let foreign: fn(&mut BundleContents) = |contents| contents.manifest.base.sha256 = "ffff".into();
+    let changes = [
+        ("narrow", narrow, "it does not fit the base model"),
+        ("foreign", foreign, "made for base model"),
+    ];
+    for (name, change, reason) in changes {
+        let mut contents = bench.contents("run");
+        change(&mut contents);
+        let dir = bench.path(name);
+        publish::write(&dir, &contents).unwrap();
+        let mut beside = request(&bench, Some(&sound));
+        beside.against = vec![dir.clone()];
+        let against = ["--against", dir.to_str().unwrap()];
+        let out = format!("against {name}");
+        let errors = [
+            eval(&request(&bench, Some(&dir))).unwrap_err(),
+            eval(&beside).unwrap_err(),
+            bench.run(&out, &against, &never()).unwrap_err(),
+        ];
+        for error in errors {
+            let told = error.to_string();
+            for part in [dir.to_str().unwrap(), reason, "that"] {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+        }
+        let left = fs::read_dir(bench.path(&out)).unwrap().count();
+        assert_eq!(left, 0, "nothing was trained");
+    }
 }
 
 #[test]

@@ -5,8 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::admin::{
-    AdapterEntry, AdapterSource, Adapters, AliasEntry, CanaryRecord, DecisionRecord, Replaced,
-    VersionTally,
+    AdapterEntry, AdapterSource, Adapters, AliasEntry, DecisionRecord, Replaced, VersionTally,
 };
 use crate::ids::{AdapterVersion, Alias};
 
@@ -29,6 +28,9 @@ pub struct AdapterObject {
     pub source: &'static str,
     /// Whether it can answer; false: it is made for another base model, or damaged.
     pub loaded: bool,
+    /// Only of a version that cannot answer: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
     /// Bytes of its files.
     pub bytes: u64,
     /// People with rows of their own; null where its manifest cannot be read.
@@ -116,6 +118,9 @@ pub struct AliasObject {
     /// The version that answers; null: the bare base model.
     #[schema(required)]
     pub version: Option<String>,
+    /// Only while the version cannot be loaded, so that the alias answers nobody: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
     /// The version that a rollback promotes; null: there is none.
     #[schema(required)]
     pub previous: Option<String>,
@@ -136,6 +141,9 @@ pub struct CanaryObject {
     pub version: String,
     /// How many users of a hundred it answers.
     pub percent: f64,
+    /// Only while it cannot be loaded, so that they get what the alias names: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
     /// When it began, in seconds since 1970.
     pub started: u64,
 }
@@ -188,7 +196,8 @@ impl From<AdapterEntry> for AdapterObject {
             created: about.as_ref().map(|about| about.created_unix),
             installed: record.installed_unix_ms / 1000,
             source: source(record.source),
-            loaded: entry.fits,
+            loaded: entry.unavailable.is_none(),
+            unavailable: entry.unavailable,
             bytes: entry.bytes,
             users: about.as_ref().map(|about| about.users),
             rows: about.as_ref().map(|about| about.rows),
@@ -257,17 +266,13 @@ impl From<AliasEntry> for AliasObject {
             promoted: record.as_ref().map(|r| r.promoted_unix_ms / 1000),
             promotions: record.as_ref().map_or(0, |r| r.promotions),
             version: entry.version.map(Into::into),
-            canary: entry.canary.map(Into::into),
-        }
-    }
-}
-
-impl From<CanaryRecord> for CanaryObject {
-    fn from(canary: CanaryRecord) -> Self {
-        Self {
-            version: canary.version.into(),
-            percent: f64::from(canary.permille) / 10.0,
-            started: canary.started_unix_ms / 1000,
+            unavailable: entry.unavailable,
+            canary: entry.canary.map(|canary| CanaryObject {
+                version: canary.version.into(),
+                percent: f64::from(canary.permille) / 10.0,
+                unavailable: entry.canary_unavailable,
+                started: canary.started_unix_ms / 1000,
+            }),
         }
     }
 }

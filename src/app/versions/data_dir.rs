@@ -14,6 +14,7 @@ use crate::adapter::{demo, publish};
 use crate::base_model::BaseModel;
 use crate::ids::{AdapterVersion, Alias, VersionDigits};
 use crate::model::config::ModelConfig;
+use crate::regular::Links;
 use crate::store::{AdapterRecord, AdapterSource, AliasRecord, CasError, Store, StoreError};
 
 /// What a version must fit: the loaded base model.
@@ -98,35 +99,36 @@ impl Versions {
         &self.adapters
     }
 
-    /// Copies the bundle in `dir` into the data directory and records it.
+    /// A copy of the bundle in `dir`, which is the operator's own: links are followed.
     ///
     /// # Errors
     /// A bundle that does not verify; nothing was changed.
-    pub fn install(
-        &self,
-        dir: &Path,
-        source: AdapterSource,
-        now_unix_ms: u64,
-    ) -> Result<AdapterVersion, VersionsError> {
-        let offered = Offered::copied(dir, &self.adapters)?;
-        self.install_offered(offered, source, now_unix_ms)
+    pub fn offered(&self, dir: &Path) -> Result<Offered, VersionsError> {
+        let offered = Offered::copied(dir, &self.adapters, Links::Follow)?;
+        offered.verify()?;
+        Ok(offered)
     }
 
     /// Publishes what was read or made, and records it. People who were deleted after what was learned of
-    /// them are left out: then the version has another name.
+    /// them are left out: then the version has another name. `base`: the model that is served, where it is
+    /// known.
     ///
     /// # Errors
-    /// A bundle that does not verify; nothing was changed.
+    /// A bundle that does not verify, or does not fit `base`; nothing was changed.
     pub fn install_offered(
         &self,
         offered: Offered,
+        base: Option<&LoadedBase>,
         source: AdapterSource,
         now_unix_ms: u64,
     ) -> Result<AdapterVersion, VersionsError> {
-        offered.verify()?;
+        match base {
+            Some(base) => offered.check(&base.config, &base.sha256)?,
+            None => offered.verify()?,
+        }
         let (named, offered) = self.without_deleted(offered)?;
         let name = offered.name()?;
-        let version = offered.publish(&self.adapters)?;
+        let version = offered.publish_anew(&self.adapters)?;
         let record = AdapterRecord {
             version: version.clone(),
             name,

@@ -23,18 +23,13 @@ pub enum VersionsError {
         /// Why.
         source: LoadError,
     },
-    /// A version that answers cannot be loaded: better no start than another answer.
-    #[error(
-        "alias {alias} names or tries version {version}, which cannot be loaded: {reason}; put its \
-         bundle back, or let the alias name another version with `attune adapter promote`"
-    )]
-    Named {
+    /// The version that an alias names cannot be loaded: nothing answers in its place.
+    #[error("alias {alias} names version {version}, which cannot be loaded")]
+    Unavailable {
         /// The alias.
         alias: Alias,
         /// The version.
         version: AdapterVersion,
-        /// Why not.
-        reason: String,
     },
     /// The alias was not moved.
     #[error(transparent)]
@@ -70,6 +65,21 @@ pub enum VersionsError {
     NothingBefore(Alias),
 }
 
+impl VersionsError {
+    /// The message for those who must not learn where this server keeps its files.
+    pub fn without_paths(&self) -> String {
+        match self {
+            Self::Adapter(error)
+            | Self::Load {
+                source: LoadError::Adapter(error),
+                ..
+            } => error.without_paths(),
+            Self::Load { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<VersionsError> for AppError {
     fn from(error: VersionsError) -> Self {
         let message = error.to_string();
@@ -86,7 +96,10 @@ impl From<VersionsError> for AppError {
                 message,
             },
             VersionsError::Load { version, source } => not_loaded(version, source),
-            VersionsError::Adapter(_) | VersionsError::Named { .. } => Self::Internal(message),
+            VersionsError::Unavailable { alias, version } => {
+                Self::AliasUnavailable { alias, version }
+            }
+            VersionsError::Adapter(_) => Self::Internal(message),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::adapter::error::AdapterError;
 use crate::adapter::publish::{self, Offered};
 use crate::adapter::without::people_of;
 use crate::ids::{AdapterVersion, UserKey};
+use crate::regular::Links;
 use crate::store::{AdapterRecord, Deletions};
 
 /// An installed version that knows people who were deleted.
@@ -203,7 +204,7 @@ fn forget_in(
         return Ok(false);
     }
     // The folder may be the operator's: what others may cut short is not mapped.
-    Offered::copied(&dir, parent)?
+    Offered::copied(&dir, parent, Links::Refuse)?
         .without(&gone)?
         .publish(parent)?;
     publish::remove(parent, version)?;

@@ -16,7 +16,7 @@ use super::data_dir::{Expected, LoadedBase, Versions};
 use super::error::{no_alias, VersionsError};
 use super::first_use::FirstUse;
 use super::projection::{InstalledVersion, Projection};
-use crate::adapter::bundle::bundle_dir;
+use crate::adapter::bundle::{self, bundle_dir};
 use crate::adapter::canary::SplitKey;
 use crate::adapter::error::AdapterError;
 use crate::adapter::lease::{Lease, Loaded};
@@ -24,6 +24,7 @@ use crate::adapter::loaded::{LoadError, LoadedVersions};
 use crate::adapter::publish::{self, Offered};
 use crate::app::error::AppError;
 use crate::ids::{AdapterVersion, Alias, UserKey, VersionDigits};
+use crate::regular::Links;
 use crate::store::{AdapterRecord, AdapterSource, CanaryRecord, DecisionRecord, Store};
 
 /// The versions of a running server.
@@ -56,8 +57,10 @@ impl LiveVersions {
     /// What `disk` says, for the model `base`. `bundles` is the folder from which bundles are installed;
     /// what `loaded` has already is not read again.
     ///
+    /// A version that an alias names or tries and that cannot be loaded stops nobody else: see [`Projection`].
+    ///
     /// # Errors
-    /// A version that an alias names or tries cannot be loaded: better no start than another answer.
+    /// The store cannot be read.
     pub fn open(
         disk: Versions,
         base: LoadedBase,
@@ -122,7 +125,14 @@ impl LiveVersions {
     }
 
     /// See [`Projection::by_alias_for`].
-    pub fn by_alias_for(&self, alias: &Alias, user: Option<&UserKey>) -> Option<Lease> {
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn by_alias_for(
+        &self,
+        alias: &Alias,
+        user: Option<&UserKey>,
+    ) -> Result<Option<Lease>, VersionsError> {
         self.now().by_alias_for(alias, user)
     }
 
@@ -138,7 +148,7 @@ impl LiveVersions {
         // For a moment there are two copies of it.
         self.store().check_room(bytes.saturating_mul(2))?;
         let ours = self.disk.adapters_dir();
-        let read = Offered::copied(&dir, ours).map_err(|error| match &error {
+        let read = Offered::copied(&dir, ours, Links::Refuse).map_err(|error| match &error {
             AdapterError::Io { path, .. } if path.starts_with(ours) => {
                 AppError::Store(error.to_string())
             }
@@ -149,13 +159,13 @@ impl LiveVersions {
         let version = offered.version().clone();
         let now = self.now();
         let there = now.version(&version).is_some_and(|v| v.fits);
-        if there && now.successor(&named) == &version {
+        if there && now.successor(&named) == &version && self.is_sound(&version) {
             let new = false;
             return Ok(Installed { version, new });
         }
         let loaded = self.check(&offered)?;
         let _changing = self.changing();
-        let published = offered.publish(self.disk.adapters_dir());
+        let published = offered.publish_anew(self.disk.adapters_dir());
         if let Err(error) = published {
             self.loaded.forget(&version);
             return Err(AppError::Store(error.to_string()));
@@ -294,6 +304,27 @@ impl LiveVersions {
         Ok(version)
     }
 
+    /// Tries again to load what aliases name or try and what could not be loaded: a disk that was away is back,
+    /// or a bundle was put back.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn retry(&self) -> Result<(), AppError> {
+        let broken: Vec<AdapterVersion> = self.now().all_broken().cloned().collect();
+        // The long part, before others have to wait.
+        let held = broken.iter().filter_map(|version| self.ready(version).ok());
+        let held: Vec<_> = held.collect();
+        if !held.is_empty() {
+            let _changing = self.changing();
+            self.follow()?;
+            for loaded in held {
+                let version = &loaded.adapter().version;
+                tracing::info!(%version, "a version that could not be loaded answers");
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a version out that no alias names or tries; for whoever holds `changing`.
     pub(super) fn take_out(&self, version: &AdapterVersion) -> Result<(), VersionsError> {
         self.disk.remove(version)?;
@@ -339,6 +370,13 @@ impl LiveVersions {
             version: version.clone(),
             source,
         })
+    }
+
+    /// Whether the bundle of an installed version is whole: the same content may be offered again because it
+    /// is not.
+    fn is_sound(&self, version: &AdapterVersion) -> bool {
+        let dir = bundle_dir(self.disk.adapters_dir(), version);
+        self.now().broken(version).is_none() && bundle::verify(&dir).is_ok()
     }
 
     /// Checks what is to be installed, which loads it.

@@ -5,37 +5,39 @@ use std::sync::Arc;
 
 use super::error::VersionsError;
 use super::live::LiveVersions;
-use super::projection::{InstalledVersion, Named, Projection};
+use super::projection::{Held, InstalledVersion, Named, Projection};
 use crate::adapter::about::About;
 use crate::adapter::bundle::bundle_dir;
-use crate::adapter::lease::Loaded;
 use crate::ids::{AdapterVersion, Alias};
 use crate::store::AdapterRecord;
 
 type Versions = BTreeMap<AdapterVersion, Arc<InstalledVersion>>;
 
 impl LiveVersions {
-    /// What the store says now. What `before` knows of a version's manifest is not read again.
+    /// What the store says now. What `before` knows of a version is not read again: neither its manifest, nor
+    /// one that could not be loaded.
     ///
     /// # Errors
-    /// The store cannot be read; a version that an alias names or tries cannot be loaded.
+    /// The store cannot be read.
     pub(super) fn project(&self, before: &Projection) -> Result<Projection, VersionsError> {
         let mut versions = Versions::new();
         for record in self.store().adapters()? {
             let known = before.versions.get(&record.version);
-            let known = known.filter(|known| known.record == record).cloned();
+            // A manifest that could not be read may have been put back.
+            let known = known.filter(|known| known.record == record && known.about.is_ok());
+            let known = known.cloned();
             let installed = known.unwrap_or_else(|| Arc::new(self.look_at(record)));
             versions.insert(installed.record.version.clone(), installed);
         }
         let mut aliases: BTreeMap<Alias, Named> = BTreeMap::new();
         for record in self.store().aliases()? {
             let named = aliases.entry(record.alias.clone()).or_default();
-            named.current = self.answering(&versions, &record.alias, &record.version)?;
+            named.current = self.answering(&versions, &record.version, before);
             named.record = Some(record);
         }
         for canary in self.store().canaries()? {
             let named = aliases.entry(canary.alias.clone()).or_default();
-            named.tried = self.answering(&versions, &canary.alias, &canary.version)?;
+            named.tried = self.answering(&versions, &canary.version, before);
             named.canary = Some(canary);
         }
         Ok(Projection {
@@ -46,7 +48,7 @@ impl LiveVersions {
         })
     }
 
-    /// Warns of versions that cannot answer. What an alias names can, or the start has failed.
+    /// Warns of versions that cannot answer.
     pub(super) fn warn(&self) {
         let now = self.now();
         for installed in now.versions() {
@@ -63,11 +65,25 @@ impl LiveVersions {
             }
         }
         for (alias, named) in now.aliases() {
-            if named.record.is_some() && named.current.is_none() {
-                tracing::warn!(%alias, "the alias names the bare base: its version is for another model");
+            match &named.current {
+                Held::Nothing if named.record.is_some() => tracing::warn!(
+                    %alias, "the alias names the bare base: its version is for another model"
+                ),
+                Held::Broken { version, reason } => tracing::error!(
+                    %alias, %version, %reason,
+                    "the alias answers nobody: promote another version or roll back, or install this one again"
+                ),
+                Held::Nothing | Held::Version(_) => {}
             }
-            if named.canary.is_some() && named.tried.is_none() {
-                tracing::warn!(%alias, "no canary: its version is for another model");
+            match &named.tried {
+                Held::Nothing if named.canary.is_some() => {
+                    tracing::warn!(%alias, "no canary: its version is for another model");
+                }
+                Held::Broken { version, reason } => tracing::error!(
+                    %alias, %version, %reason,
+                    "no canary: its version cannot be loaded, and what the alias names answers"
+                ),
+                Held::Nothing | Held::Version(_) => {}
             }
         }
     }
@@ -77,7 +93,6 @@ impl LiveVersions {
             Some(loaded) => Ok(About::of(loaded.adapter(), &self.base.sha256)),
             None => About::read(&bundle_dir(self.disk.adapters_dir(), &record.version)),
         };
-        let about = about.map_err(|error| error.to_string());
         InstalledVersion {
             fits: matches!(&about, Ok(about) if about.base_sha256 == self.base.sha256),
             record,
@@ -85,26 +100,30 @@ impl LiveVersions {
         }
     }
 
-    /// The version that an alias names or tries, in memory; `None`: it is for another base model, and
-    /// the bare base answers.
+    /// The version that an alias names or tries, in memory.
     fn answering(
         &self,
         versions: &Versions,
-        alias: &Alias,
         version: &AdapterVersion,
-    ) -> Result<Option<Arc<Loaded>>, VersionsError> {
+        before: &Projection,
+    ) -> Held {
+        let broken = |reason| Held::Broken {
+            version: version.clone(),
+            reason,
+        };
+        if let Some(reason) = before.broken(version) {
+            // Whoever has tried again has it in memory now, if that went well.
+            let loaded = self.loaded.hold(version);
+            return loaded.map_or_else(|| broken(reason), Held::Version);
+        }
         let held = match versions.get(version) {
             Some(installed) => self.hold(installed),
             None => Err(VersionsError::NotInstalled(version.clone())),
         };
         match held {
-            Ok(loaded) => Ok(Some(loaded)),
-            Err(VersionsError::OtherBase(_)) => Ok(None),
-            Err(error) => Err(VersionsError::Named {
-                alias: alias.clone(),
-                version: version.clone(),
-                reason: error.to_string(),
-            }),
+            Ok(loaded) => Held::Version(loaded),
+            Err(VersionsError::OtherBase(_)) => Held::Nothing,
+            Err(error) => broken(Arc::new(error)),
         }
     }
 }

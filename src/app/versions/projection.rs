@@ -1,7 +1,8 @@
 //! What requests see of the versions: one moment of the store, which never changes. After each commit
 //! another one is put in its place.
 //!
-//! Versions that an alias names or tries are held in memory, so that an alias can always answer.
+//! Versions that an alias names or tries are held in memory, so that an alias can always answer. One that
+//! cannot be loaded answers nobody, and nothing answers in its place; a canary that cannot is none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use super::error::VersionsError;
 use crate::adapter::about::About;
 use crate::adapter::canary::SplitKey;
+use crate::adapter::error::AdapterError;
 use crate::adapter::lease::{Lease, Loaded};
 use crate::ids::{AdapterVersion, Alias, UserKey, VersionDigits};
 use crate::store::{AdapterRecord, AliasRecord, CanaryRecord};
@@ -29,7 +31,7 @@ pub struct InstalledVersion {
     /// What the store knows of it.
     pub record: AdapterRecord,
     /// What its manifest says, or why that cannot be read.
-    pub about: Result<About, String>,
+    pub about: Result<About, AdapterError>,
     /// Whether it can answer: it is made for the base model that is served.
     pub fits: bool,
 }
@@ -41,8 +43,23 @@ pub struct Named {
     pub record: Option<AliasRecord>,
     /// The version that it tries on some users.
     pub canary: Option<CanaryRecord>,
-    pub(super) current: Option<Arc<Loaded>>,
-    pub(super) tried: Option<Arc<Loaded>>,
+    pub(super) current: Held,
+    pub(super) tried: Held,
+}
+
+/// What is held of a version that an alias names or tries.
+#[derive(Debug, Default)]
+pub(super) enum Held {
+    /// There is none, or it is made for another base model: the bare base answers.
+    #[default]
+    Nothing,
+    /// The version.
+    Version(Arc<Loaded>),
+    /// It cannot be loaded.
+    Broken {
+        version: AdapterVersion,
+        reason: Arc<VersionsError>,
+    },
 }
 
 impl Projection {
@@ -55,22 +72,83 @@ impl Projection {
     }
 
     /// A lease of what answers `user` under `alias`: what the alias names, or its canary for the people
-    /// that it answers. Nobody in particular (`None`) is never answered by a canary.
-    pub fn by_alias_for(&self, alias: &Alias, user: Option<&UserKey>) -> Option<Lease> {
-        let named = self.aliases.get(alias)?;
-        let tried = named.canary.as_ref().zip(named.tried.as_ref()).zip(user);
+    /// that it answers. Nobody in particular (`None`) is never answered by a canary. `None`: the bare base.
+    ///
+    /// # Errors
+    /// [`VersionsError::Unavailable`].
+    pub fn by_alias_for(
+        &self,
+        alias: &Alias,
+        user: Option<&UserKey>,
+    ) -> Result<Option<Lease>, VersionsError> {
+        let Some(named) = self.aliases.get(alias) else {
+            return Ok(None);
+        };
+        let tried = named.canary.as_ref().zip(named.tried.loaded()).zip(user);
         if let Some(((canary, tried), user)) = tried {
             // The hash is computed only while there is a canary.
             if self.split.place(alias, user) < canary.permille {
-                return Some(Lease::of(tried));
+                return Ok(Some(Lease::of(tried)));
             }
         }
-        named.current.as_ref().map(Lease::of)
+        match &named.current {
+            Held::Nothing => Ok(None),
+            Held::Version(loaded) => Ok(Some(Lease::of(loaded))),
+            Held::Broken { version, .. } => Err(VersionsError::Unavailable {
+                alias: alias.clone(),
+                version: version.clone(),
+            }),
+        }
     }
 
     /// A lease of what `alias` names.
-    pub fn by_alias(&self, alias: &Alias) -> Option<Lease> {
+    ///
+    /// # Errors
+    /// [`VersionsError::Unavailable`].
+    pub fn by_alias(&self, alias: &Alias) -> Result<Option<Lease>, VersionsError> {
         self.by_alias_for(alias, None)
+    }
+
+    /// The aliases that cannot answer.
+    pub fn unavailable(&self) -> impl Iterator<Item = &Alias> {
+        let broken = |(_, named): &(&Alias, &Named)| named.unavailable().is_some();
+        self.aliases.iter().filter(broken).map(|(alias, _)| alias)
+    }
+
+    /// The versions that an alias names or tries and that cannot be loaded.
+    pub(super) fn all_broken(&self) -> impl Iterator<Item = &AdapterVersion> {
+        self.held().filter_map(|held| match held {
+            Held::Broken { version, .. } => Some(version),
+            Held::Nothing | Held::Version(_) => None,
+        })
+    }
+
+    /// Why a version that an alias names or tries cannot be loaded; `None`: it can, or no alias does.
+    pub(super) fn broken(&self, version: &AdapterVersion) -> Option<Arc<VersionsError>> {
+        self.held().find_map(|held| match held {
+            Held::Broken {
+                version: it,
+                reason,
+            } if it == version => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    /// Why an installed version cannot answer, as far as that is known.
+    pub fn unavailable_version(&self, installed: &InstalledVersion) -> Option<String> {
+        let version = &installed.record.version;
+        let broken = self.broken(version);
+        match (&installed.about, broken) {
+            (Err(error), _) => Some(error.without_paths()),
+            (Ok(_), Some(reason)) => Some(reason.without_paths()),
+            (Ok(_), None) if installed.fits => None,
+            (Ok(_), None) => Some(VersionsError::OtherBase(version.clone()).to_string()),
+        }
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Held> {
+        let aliases = self.aliases.values();
+        aliases.flat_map(|named| [&named.current, &named.tried])
     }
 
     /// The installed version that begins with `digits`, or is in the place of one that did.
@@ -103,14 +181,10 @@ impl Projection {
         self.successors.get(version).unwrap_or(version)
     }
 
-    /// Whether an alias names or tries `version`.
+    /// Whether `version` answers under an alias.
     pub fn names(&self, version: &AdapterVersion) -> bool {
-        let is_it = |held: &Option<Arc<Loaded>>| {
-            held.as_ref()
-                .is_some_and(|held| held.adapter().version == *version)
-        };
-        let mut aliases = self.aliases.values();
-        aliases.any(|named| is_it(&named.current) || is_it(&named.tried))
+        let mut loaded = self.held().filter_map(Held::loaded);
+        loaded.any(|loaded| loaded.adapter().version == *version)
     }
 
     /// What is known of an installed version.
@@ -138,5 +212,31 @@ impl Named {
     /// The version that it names.
     pub fn version(&self) -> Option<&AdapterVersion> {
         self.record.as_ref().map(|record| &record.version)
+    }
+
+    /// Why what it names cannot be loaded, if it cannot.
+    pub fn unavailable(&self) -> Option<&VersionsError> {
+        self.current.reason()
+    }
+
+    /// Why what it tries cannot be loaded, if it cannot.
+    pub fn canary_unavailable(&self) -> Option<&VersionsError> {
+        self.tried.reason()
+    }
+}
+
+impl Held {
+    fn loaded(&self) -> Option<&Arc<Loaded>> {
+        match self {
+            Self::Version(loaded) => Some(loaded),
+            Self::Nothing | Self::Broken { .. } => None,
+        }
+    }
+
+    fn reason(&self) -> Option<&VersionsError> {
+        match self {
+            Self::Broken { reason, .. } => Some(reason),
+            Self::Nothing | Self::Version(_) => None,
+        }
     }
 }

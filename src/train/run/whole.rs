@@ -48,6 +48,9 @@ pub enum Outcome {
 pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
     fs::create_dir_all(&place.out).map_err(TrainError::io(&place.out))?;
     let base = base_model::load(&settings.base, place.compute.for_gradients()?)?;
+    for rival in &place.against {
+        rival.check(&base)?;
+    }
     let material = Material::prepare(settings, &base)?;
     let mut adapter = fresh_adapter(settings, material.users().len(), &base)?;
     let description = describe(settings, &material, &base);
