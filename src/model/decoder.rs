@@ -16,6 +16,9 @@ use super::placement::{Placement, Route};
 use super::shard::SumOverRanks;
 use super::weights::Weights;
 
+const EMBEDDINGS: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
 /// A frozen decoder-only language model.
 #[derive(Debug)]
 pub struct Decoder {
@@ -76,7 +79,10 @@ impl Decoder {
         let local = placement.local(&config)?;
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let tied = config.tied_embeddings;
-        let taken = weights.take("model.embed_tokens.weight", &[vocab, hidden])?;
+        // Of two tied tables a file may have either.
+        let is_head_alone = tied && !weights.has(EMBEDDINGS) && weights.has(HEAD);
+        let table = if is_head_alone { HEAD } else { EMBEDDINGS };
+        let taken = weights.take(table, &[vocab, hidden])?;
         let embeddings = placement.place(&taken)?;
         // A quantized head is made of what the file has, any other shares the embeddings.
         let quantizes = matches!(placement.format, LinearFormat::Quantized(_));
@@ -91,10 +97,10 @@ impl Decoder {
             (hidden, &placement),
         )?;
         let head = if tied {
-            weights.leave_out_copy("lm_head.weight", "model.embed_tokens.weight")?;
+            weights.leave_out_copy(HEAD, EMBEDDINGS)?;
             quantizable.unwrap_or_else(|| embeddings.clone())
         } else {
-            weights.take("lm_head.weight", &[vocab, hidden])?
+            weights.take(HEAD, &[vocab, hidden])?
         };
         weights.finish()?;
         let rope = Rope::new(config.rope_base, config.head_dim, &config.rope_scaling);

@@ -49,6 +49,11 @@ impl ModelFiles {
             refused(
                 "is an adapter: give its base model, and take it in with `attune adapter import`",
             )
+        } else if let Some(file) = gguf_in(path) {
+            refused(&format!(
+                "has no config.json, but GGUF files: give one of them, such as {}",
+                file.display()
+            ))
         } else if path.is_dir() {
             refused("has no config.json: give a Hugging Face model directory or a GGUF file")
         } else {
@@ -114,6 +119,15 @@ impl ModelFiles {
             }
         }
     }
+}
+
+/// The first GGUF file of a directory, by name.
+fn gguf_in(directory: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(directory).ok()?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .filter(|path| path.extension().is_some_and(|end| end == "gguf"))
+        .min()
 }
 
 /// SHA-256 of a file, hex.

@@ -165,6 +165,8 @@ fn configurations_that_cannot_be_run_are_named() {
     )
     .unwrap();
     assert!(problem(copy.path()).contains("attune adapter import"));
+    let (directory, _, _) = gguf();
+    assert!(problem(directory.path()).contains("random.gguf"));
 }
 
 #[test]
@@ -214,7 +216,19 @@ fn a_tied_head_may_be_there_if_it_is_the_embeddings() {
         let table = tensors["model.embed_tokens.weight"].clone();
         tensors.insert("lm_head.weight".into(), table);
     });
-    load_for_serving(copy.path()).unwrap();
+    let logits = || {
+        let decoder = load(copy.path());
+        let logits = Solo::new(&decoder, 16, None).feed(&tokens(&[1, 30, 40, 50]));
+        logits.to_vec2::<f32>().unwrap()
+    };
+    let both = logits();
+    for one in ["lm_head.weight", "model.embed_tokens.weight"] {
+        let file = copy.path().join("model.safetensors");
+        let whole = fs::read(&file).unwrap();
+        change_tensors(copy.path(), |tensors| drop(tensors.remove(one)));
+        assert_eq!(logits(), both, "without {one}");
+        fs::write(&file, whole).unwrap();
+    }
 }
 
 #[test]

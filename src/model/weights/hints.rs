@@ -43,6 +43,9 @@ pub(super) fn missing(name: &str, left: &BTreeSet<String>) -> ModelError {
             "tensor {name} is missing, and embed_tokens.weight is there: the body was saved without its head; save the model \
              from AutoModelForCausalLM"
         )),
+        None if name == "lm_head.weight" => ModelError::Weights(format!(
+            "tensor {name} is missing: if the model's head is its embeddings, config.json must say so (tie_word_embeddings)"
+        )),
         None => super::missing(name),
     }
 }
@@ -70,5 +73,7 @@ mod tests {
             );
         }
         assert!(error("model.norm.weight").ends_with("is missing"));
+        let head = missing("lm_head.weight", &["model.norm.weight".to_owned()].into());
+        assert!(head.to_string().contains("tie_word_embeddings"));
     }
 }

@@ -91,6 +91,11 @@ impl Weights {
         Ok(tensor.to_dtype(DType::F32)?)
     }
 
+    /// Whether a tensor is there and was not taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.left.contains(name)
+    }
+
     /// Leaves out a table that the configuration calls the same as `original`, if it is there.
     ///
     /// # Errors

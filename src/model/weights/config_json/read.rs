@@ -35,7 +35,7 @@ pub fn read_config(directory: &Path) -> Result<ModelConfig, ModelError> {
 }
 
 /// The configuration, and the keys that were passed over.
-fn config(json: Map<String, Value>) -> Result<(ModelConfig, Vec<String>), String> {
+pub(super) fn config(json: Map<String, Value>) -> Result<(ModelConfig, Vec<String>), String> {
     let model_type = json.get("model_type").and_then(Value::as_str);
     let model_type = model_type
         .ok_or("model_type is missing: it says which kind of model this is")?

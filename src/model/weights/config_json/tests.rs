@@ -9,7 +9,7 @@ mod rope;
 mod windows;
 
 /// The smallest file of a family, with `changes` to it; `"-"` takes a key away.
-fn read(model_type: &str, changes: Value) -> Result<ModelConfig, String> {
+fn file(model_type: &str, changes: &Value) -> Value {
     let mut config = json!({
         "model_type": model_type, "hidden_size": 64, "intermediate_size": 96,
         "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
@@ -21,7 +21,12 @@ fn read(model_type: &str, changes: Value) -> Result<ModelConfig, String> {
             _ => config[key] = value.clone(),
         }
     }
+    config
+}
+
+fn read(model_type: &str, changes: Value) -> Result<ModelConfig, String> {
     let directory = tempfile::tempdir().unwrap();
+    let config = file(model_type, &changes);
     std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
     read_config(directory.path()).map_err(|e| e.to_string())
 }
@@ -259,6 +264,31 @@ fn what_cannot_change_logits_is_accepted() {
         )
         .unwrap(),
         qwen
+    );
+}
+
+/// They are in the log: what is not known, and what transformers does not read in this kind of model.
+#[test]
+fn what_is_passed_over_is_told() {
+    let told = |model_type: &str, changes: Value| {
+        let file = file(model_type, &changes);
+        let (_, told) = super::read::config(file.as_object().unwrap().clone()).unwrap();
+        told
+    };
+    assert!(told(
+        "llama",
+        json!({"unsloth_version": "1", "sliding_window": null})
+    )
+    .is_empty());
+    let window = json!({"sliding_window": 8, "use_sliding_window": true, "my_note": 1});
+    assert_eq!(
+        told("llama", window.clone()),
+        ["sliding_window", "use_sliding_window", "my_note"]
+    );
+    assert_eq!(told("qwen2", window), ["my_note"]);
+    assert_eq!(
+        told("gemma3_text", json!({"hidden_act": "silu"})),
+        ["hidden_act"]
     );
 }
 

@@ -170,7 +170,10 @@ impl Part {
                 .and_then(|e| e.checked_add(bytes))
                 .is_none_or(|e| e > length)
             {
-                let what = format!("it is truncated: tensor {name} ends beyond the file");
+                let what = format!(
+                    "it is truncated: tensor {name} ends beyond the file (fetch it again; pieces that were cut with split are \
+                     joined with cat)"
+                );
                 return Err(broken(path, &what));
             }
         }
