@@ -26,6 +26,8 @@ pub fn gguf_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, ModelError> {
         eot: keys.one("ggml.eot_token_id", number)?,
         unknown: keys.one("ggml.unknown_token_id", number)?,
         padding: keys.one("ggml.padding_token_id", number)?,
+        separator: keys.one("ggml.seperator_token_id", number)?,
+        mask: keys.one("ggml.mask_token_id", number)?,
         add_bos: keys.one("ggml.add_bos_token", |v| v.to_bool().ok())?,
         add_space_prefix: keys.one("ggml.add_space_prefix", |v| v.to_bool().ok())?,
         chat_template: keys.string("chat_template")?,

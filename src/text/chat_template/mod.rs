@@ -2,16 +2,25 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `guard` | content that cannot spell a control token, whatever the template does to it |
-//! | `functions` | what templates may call: `raise_exception`, `strftime_now`, `tojson` |
+//! | `prompt` | which control tokens of a prompt the template wrote: content cannot spell one |
+//! | `marks`, `marked` | text and templates whose characters are marked, to follow them |
+//! | `source`, `dialect` | a template cut into tokens, and in words that our Jinja knows |
+//! | `functions`, `filters`, `methods`, `json` | what templates may call, as Jinja2, transformers and Python have it |
 //! | `strftime` | dates |
 //! | [`variables`] | what a caller adds to a template's variables |
 //!
 //! A template is code that came with the model: it gets no files, a bounded amount of work
 //! ([`FUEL`]) and a bounded amount of output ([`MAX_RENDERED_BYTES`]).
 
+mod dialect;
+mod filters;
 mod functions;
-mod guard;
+mod json;
+mod marked;
+mod marks;
+mod methods;
+mod prompt;
+mod source;
 mod strftime;
 pub mod variables;
 
@@ -23,8 +32,10 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{context, AutoEscape, Environment};
 
-use super::tokenizer::{TextError, Tokenizer};
-use guard::{Guard, Split};
+use super::tokenizer::{TextError, TokenNames, Tokenizer};
+use marked::Words;
+use marks::Marks;
+use prompt::{Marked, Prompt};
 pub use variables::TemplateVariables;
 
 /// What one rendering may do: an instruction costs 1, and so do 64 bytes that it writes or copies.
@@ -32,7 +43,7 @@ pub use variables::TemplateVariables;
 /// bound the memory to 128 MB.
 pub const FUEL: u64 = 2_000_000;
 
-/// The longest text that a template may write, in bytes. A guarded rendering (see
+/// The longest text that a template may write, in bytes. A marked rendering (see
 /// [`ChatTemplate::encode`]) is up to four times as long as its prompt.
 pub const MAX_RENDERED_BYTES: usize = 16 << 20;
 
@@ -61,11 +72,13 @@ pub struct ChatMessage {
 /// A chat template, compiled and bounded in time (fuel) and output.
 #[derive(Debug)]
 pub struct ChatTemplate {
+    /// In words that our Jinja knows.
+    source: String,
     environment: Environment<'static>,
     /// What the template reads and does not set itself.
-    names: BTreeSet<String>,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
+    variables: BTreeSet<String>,
+    tokens: TokenNames,
+    now: fn() -> SystemTime,
 }
 
 impl ChatTemplate {
@@ -78,7 +91,10 @@ impl ChatTemplate {
         bos_token: Option<&str>,
         eos_token: Option<&str>,
     ) -> Result<Self, TextError> {
-        Self::with_clock(source, bos_token, eos_token, SystemTime::now)
+        let mut tokens = TokenNames::default();
+        tokens.name("bos_token", bos_token);
+        tokens.name("eos_token", eos_token);
+        Self::with_clock(source, tokens, SystemTime::now)
     }
 
     /// The template that came with the model.
@@ -87,45 +103,31 @@ impl ChatTemplate {
     /// The model has none ([`TextError::NoChatTemplate`]), or it does not parse.
     pub fn of(tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let source = tokenizer.chat_template().ok_or(TextError::NoChatTemplate)?;
-        Self::new(source, tokenizer.bos_token(), tokenizer.eos_token())
+        Self::with_clock(source, tokenizer.token_names().clone(), SystemTime::now)
     }
 
     fn with_clock(
         source: &str,
-        bos_token: Option<&str>,
-        eos_token: Option<&str>,
+        tokens: TokenNames,
         now: fn() -> SystemTime,
     ) -> Result<Self, TextError> {
-        let mut environment = Environment::new();
-        // As transformers configures Jinja.
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(failed)?;
-        environment.set_syntax(syntax);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_fuel(Some(FUEL));
-        functions::register(&mut environment, now);
-        environment
-            .add_template_owned(NAME, functions::without_generation_marks(source))
-            .map_err(failed)?;
+        let source = dialect::translate(source);
+        let environment = environment(source.clone(), now)?;
         let template = environment.get_template(NAME).map_err(failed)?;
-        let names = template.undeclared_variables(false).into_iter().collect();
+        let variables = template.undeclared_variables(false).into_iter().collect();
         Ok(Self {
+            source,
             environment,
-            names,
-            bos_token: bos_token.map(str::to_owned),
-            eos_token: eos_token.map(str::to_owned),
+            variables,
+            tokens,
+            now,
         })
     }
 
     /// Whether the template reads a variable of this name that a caller may set, for example
     /// `enable_thinking`. One that it does not read cannot change a prompt.
     pub fn knows(&self, name: &str) -> bool {
-        !variables::is_reserved(name) && self.names.contains(name)
+        !variables::is_reserved(name) && self.variables.contains(name)
     }
 
     /// The prompt's text, for people and tests: content stands in it as it came.
@@ -138,18 +140,20 @@ impl ChatTemplate {
         messages: &[ChatMessage],
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
-        let none = TemplateVariables::default();
-        self.render_with(messages, &none, add_generation_prompt, &str::to_owned)
+        let variables = TemplateVariables::default();
+        let conversation = Conversation {
+            messages,
+            variables: &variables,
+            add_generation_prompt,
+        };
+        self.render_from(&self.environment, &conversation, &Writing::default())
     }
 
-    /// The prompt's ids: only the template's own special strings become control tokens; each run
-    /// of text between them is encoded as plain text. A BOS that the template writes is kept, one
-    /// that the tokenizer would add is added only if it is not already there.
-    ///
-    /// The prompt is rendered twice, as it is and with guarded content, in which no character
-    /// touches the next. Control tokens in the guarded one are the template's own for certain. The
-    /// plain one is used if it has the same ones; some templates look for words in content, which
-    /// only works there. Otherwise content forged one, and the guarded one is used.
+    /// The prompt's ids: only what the template itself writes becomes a control token, and what messages spell,
+    /// alone or together with what stands beside it, stays text. The text is that of
+    /// [`ChatTemplate::render`]: templates see messages as they are. Each run of text between control tokens is
+    /// encoded as plain text. A BOS that the template writes is kept, one that the tokenizer would add is added only
+    /// if it is not already there.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`]; a text that cannot be encoded.
@@ -184,25 +188,24 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>, TextError> {
         let specials = tokenizer.specials();
-        let guard = Guard::new(messages, variables, specials)?;
-        let render = |text: &dyn Fn(&str) -> String| {
-            self.render_with(messages, variables, add_generation_prompt, text)
+        let contents = messages.iter().map(|message| message.content.as_str());
+        let used = contents
+            .chain(variables.texts())
+            .chain([self.source.as_str()]);
+        let marks = Marks::new(specials, used)?;
+        let conversation = Conversation {
+            messages,
+            variables,
+            add_generation_prompt,
         };
-        let guarded = render(&|text| guard.protect(text))?;
-        let guarded = Split::new(specials, &guarded);
-        let plain = render(&str::to_owned)?;
-        let plain = Split::new(specials, &plain);
-        let bytes = plain.text_bytes();
+        let render = |marked| self.render_marked(tokenizer, &conversation, &marks, marked);
+        let prompt = Prompt::new(specials, &marks, render)?;
+        let bytes = prompt.text_bytes();
         let least = tokenizer.least_tokens(bytes);
         if least > most {
             return Err(TextError::TooManyTokens { bytes, least, most });
         }
-
-        let mut ids = if plain.control_ids() == guarded.control_ids() {
-            plain.encode(tokenizer)?
-        } else {
-            guarded.unprotected(&guard).encode(tokenizer)?
-        };
+        let mut ids = prompt.encode(tokenizer)?;
         if let Some(bos) = tokenizer.bos() {
             if tokenizer.adds_bos() && ids.first() != Some(&bos) {
                 ids.insert(0, bos);
@@ -211,14 +214,39 @@ impl ChatTemplate {
         Ok(ids)
     }
 
-    /// `text`: how what came from outside is written.
-    fn render_with(
+    fn render_marked(
         &self,
-        messages: &[ChatMessage],
-        variables: &TemplateVariables,
-        add_generation_prompt: bool,
-        text: &dyn Fn(&str) -> String,
+        tokenizer: &Tokenizer,
+        conversation: &Conversation<'_>,
+        marks: &Marks,
+        marked: Marked,
     ) -> Result<String, TextError> {
+        let mark = |text: &str| marks.mark(text);
+        let mut writing = Writing::default();
+        let words = match marked {
+            Marked::Nothing => return self.render_from(&self.environment, conversation, &writing),
+            Marked::Outside => {
+                writing.outside = &mark;
+                return self.render_from(&self.environment, conversation, &writing);
+            }
+            Marked::Template => Words::Plain,
+            Marked::TemplateWords => {
+                writing.roles = &mark;
+                Words::Marked
+            }
+        };
+        writing.tokens = &mark;
+        let source = marked::marked(&self.source, tokenizer.specials(), marks, words);
+        self.render_from(&environment(source, self.now)?, conversation, &writing)
+    }
+
+    fn render_from(
+        &self,
+        environment: &Environment<'_>,
+        conversation: &Conversation<'_>,
+        writing: &Writing<'_>,
+    ) -> Result<String, TextError> {
+        let messages = conversation.messages;
         if let Some(message) = messages.iter().find(|m| !ROLES.contains(&&*m.role)) {
             return Err(TextError::Template(format!(
                 "role {:?} is not one of {}",
@@ -226,28 +254,79 @@ impl ChatTemplate {
                 ROLES.join(", ")
             )));
         }
-        let message =
-            |m: &ChatMessage| context! { role => m.role.as_str(), content => text(&m.content) };
+        let message = |m: &ChatMessage| {
+            context! { role => (writing.roles)(&m.role), content => (writing.outside)(&m.content) }
+        };
         let messages: Vec<Value> = messages.iter().map(message).collect();
         // Templates ask whether these are none, so they must be, and not undefined.
         let mut context = vec![("tools", Value::from(())), ("documents", Value::from(()))];
-        context.extend(variables.values(text));
+        context.extend(conversation.variables.values(writing.outside));
         context.push(("messages", Value::from(messages)));
-        context.push(("add_generation_prompt", Value::from(add_generation_prompt)));
-        let tokens = [
-            ("bos_token", &self.bos_token),
-            ("eos_token", &self.eos_token),
-        ];
-        for (name, token) in tokens {
-            context.extend(token.as_deref().map(|token| (name, Value::from(token))));
+        let prompt = Value::from(conversation.add_generation_prompt);
+        context.push(("add_generation_prompt", prompt));
+        for (name, token) in &self.tokens.named {
+            context.push((name, Value::from((writing.tokens)(token))));
         }
-        let template = self.environment.get_template(NAME).map_err(failed)?;
+        let additional = self.tokens.additional.iter();
+        let additional: Vec<Value> = additional
+            .map(|token| Value::from((writing.tokens)(token)))
+            .collect();
+        if !additional.is_empty() {
+            context.push(("additional_special_tokens", Value::from(additional)));
+        }
+        let template = environment.get_template(NAME).map_err(failed)?;
         let mut output = Capped::default();
         template
             .render_captured_to(Value::from_pairs(context), &mut output)
             .map_err(failed)?;
         String::from_utf8(output.bytes).map_err(|e| TextError::Template(e.to_string()))
     }
+}
+
+/// What a prompt is made of.
+struct Conversation<'a> {
+    messages: &'a [ChatMessage],
+    variables: &'a TemplateVariables,
+    add_generation_prompt: bool,
+}
+
+/// How texts are given to a template: as they are, or marked.
+struct Writing<'a> {
+    /// What came from outside.
+    outside: &'a dyn Fn(&str) -> String,
+    roles: &'a dyn Fn(&str) -> String,
+    /// `bos_token` and the like.
+    tokens: &'a dyn Fn(&str) -> String,
+}
+
+impl Default for Writing<'_> {
+    fn default() -> Self {
+        Self {
+            outside: &str::to_owned,
+            roles: &str::to_owned,
+            tokens: &str::to_owned,
+        }
+    }
+}
+
+/// Jinja as transformers configures it, with `source` as its only template.
+fn environment(source: String, now: fn() -> SystemTime) -> Result<Environment<'static>, TextError> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(failed)?;
+    environment.set_syntax(syntax);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(methods::call);
+    environment.set_fuel(Some(FUEL));
+    functions::register(&mut environment, now);
+    filters::register(&mut environment);
+    environment
+        .add_template_owned(NAME, source)
+        .map_err(failed)?;
+    Ok(environment)
 }
 
 /// The message with its causes: the first says where, the last says why.
@@ -283,5 +362,7 @@ impl io::Write for Capped {
     }
 }
 
+#[cfg(test)]
+mod parity;
 #[cfg(test)]
 mod tests;

@@ -71,6 +71,7 @@ struct Date {
     day_of_year: u64,
     /// Seconds since midnight.
     seconds: u64,
+    unix_seconds: u64,
 }
 
 impl Date {
@@ -96,6 +97,49 @@ impl Date {
             weekday,
             day_of_year,
             seconds: seconds % 86_400,
+            unix_seconds: seconds,
+        }
+    }
+
+    /// Fields one after another.
+    fn joined(&self, fields: &str) -> Option<String> {
+        let mut text = String::new();
+        let mut rest = fields.chars();
+        while let Some(character) = rest.next() {
+            match character {
+                '%' => text += &self.field(rest.next()?)?,
+                _ => text.push(character),
+            }
+        }
+        Some(text)
+    }
+
+    /// 0 to 6 from Sunday with `first` 0, 1 to 7 from Monday with `first` 1.
+    fn day_of_week(&self, first: u64) -> u64 {
+        let from_sunday = (self.weekday as u64 + 4) % 7;
+        if from_sunday < first {
+            7
+        } else {
+            from_sunday
+        }
+    }
+
+    /// The year and the week of ISO 8601: a week belongs to the year that has its Thursday.
+    fn iso_week(&self) -> (u64, u64) {
+        let thursday = self.day_of_year + 4;
+        let Some(thursday) = thursday
+            .checked_sub(self.day_of_week(1))
+            .filter(|day| *day > 0)
+        else {
+            let last = days_in_year(self.year - 1);
+            return (
+                self.year - 1,
+                (last + thursday - self.day_of_week(1)).div_ceil(7),
+            );
+        };
+        match thursday.checked_sub(days_in_year(self.year)) {
+            Some(past) if past > 0 => (self.year + 1, 1),
+            _ => (self.year, thursday.div_ceil(7)),
         }
     }
 
@@ -120,7 +164,30 @@ impl Date {
             'M' => format!("{minute:02}"),
             'S' => format!("{:02}", self.seconds % 60),
             'F' => format!("{}-{:02}-{:02}", self.year, self.month + 1, self.day),
-            'T' => format!("{hour:02}:{minute:02}:{:02}", self.seconds % 60),
+            'D' | 'x' => format!(
+                "{:02}/{:02}/{:02}",
+                self.month + 1,
+                self.day,
+                self.year % 100
+            ),
+            'T' | 'X' => format!("{hour:02}:{minute:02}:{:02}", self.seconds % 60),
+            'R' => format!("{hour:02}:{minute:02}"),
+            'r' => format!("{} {half_day}", self.joined("%I:%M:%S")?),
+            'c' => self.joined("%a %b %e %T %Y")?,
+            'C' => format!("{:02}", self.year / 100),
+            'k' => format!("{hour:2}"),
+            'l' => format!("{:2}", (hour + 11) % 12 + 1),
+            'P' => half_day.to_lowercase(),
+            'u' => self.day_of_week(1).to_string(),
+            'w' => self.day_of_week(0).to_string(),
+            // Weeks that begin on Sundays, on Mondays, and those of ISO 8601.
+            'U' => format!("{:02}", (self.day_of_year + 6 - self.day_of_week(0)) / 7),
+            'W' => format!("{:02}", (self.day_of_year + 7 - self.day_of_week(1)) / 7),
+            'V' => format!("{:02}", self.iso_week().1),
+            'G' => self.iso_week().0.to_string(),
+            'n' => "\n".to_owned(),
+            't' => "\t".to_owned(),
+            's' => self.unix_seconds.to_string(),
             'Z' => "UTC".to_owned(),
             'z' => "+0000".to_owned(),
             '%' => "%".to_owned(),
@@ -168,6 +235,19 @@ mod tests {
         assert_eq!(at("%F %a %H", 0), "1970-01-01 Thu 00");
         assert_eq!(at("%F", 4_102_444_799), "2099-12-31");
         assert_eq!(at("%-M", 3600), "0");
+    }
+
+    /// Equivalent: `date -u -d 2021-01-03 +%G-W%V-%u` and so on.
+    #[test]
+    fn weeks_are_those_of_the_calendar() {
+        let day = 86_400;
+        // 2021-01-03 is a Sunday, in the last week of 2020; 2024-12-30 is a Monday, in the first one of 2025.
+        assert_eq!(at("%G-W%V-%u %U %W %w", 18_630 * day), "2020-W53-7 01 00 0");
+        assert_eq!(at("%G-W%V-%u %U %W %w", 20_087 * day), "2025-W01-1 52 53 1");
+        assert_eq!(
+            at("%c|%D|%R|%r|%k|%l|%P|%C|%s%n%t", 3661),
+            "Thu Jan  1 01:01:01 1970|01/01/70|01:01|01:01:01 AM| 1| 1|am|19|3661\n\t"
+        );
     }
 
     #[test]

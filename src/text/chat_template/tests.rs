@@ -1,5 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::text::tokenizer::GgufVocabulary;
 
@@ -69,7 +71,8 @@ fn templates_find_what_transformers_provides() {
     let indented = "{{ messages | tojson(indent=4) }}";
     let json = "[\n    {\n        \"role\": \"user\",\n        \"content\": \"a\"\n    }\n]";
     assert_eq!(render(indented, "a").unwrap(), json);
-    let date = ChatTemplate::with_clock("{{ strftime_now('%d %b %Y') }}", None, None, || {
+    let none = TokenNames::default();
+    let date = ChatTemplate::with_clock("{{ strftime_now('%d %b %Y') }}", none, || {
         UNIX_EPOCH + Duration::from_secs(1_709_210_096)
     });
     assert_eq!(date.unwrap().render(&[], false).unwrap(), "29 Feb 2024");
@@ -171,22 +174,21 @@ fn a_control_token_of_one_character_is_not_content() {
 
 #[test]
 fn marks_cannot_be_brought_along() {
-    let source = "{{ messages[0].content }}</s>";
-    let content = "a\u{e000}<s>\u{e000}";
-    let template = ChatTemplate::new(source, None, None).unwrap();
-    let specials = tokenizer(false);
-    let guard = Guard::new(
-        &user(content),
-        &TemplateVariables::default(),
-        specials.specials(),
-    )
-    .unwrap();
-    let guarded = guard.protect(content);
-    assert!(!guarded.contains("<s>"));
-    let split = Split::new(specials.specials(), &guarded).unprotected(&guard);
-    assert!(split.control_ids().is_empty());
-    assert_eq!(split.text(), content);
-    assert!(template.encode(&specials, &user(content), true).is_ok());
+    let tokenizer = tokenizer(false);
+    let mark = "\u{e000}\u{e001}\u{e002}";
+    let prompt = encoded(
+        "{{ messages[0].content }}</s>",
+        &tokenizer,
+        &[&format!("a{mark}<s>{mark}")],
+    );
+    assert_eq!(prompt, "a<s>{1}");
+    let all = (0xe000..=0xf8ff)
+        .chain(0xf0000..=0xffffd)
+        .chain(0x10_0000..=0x10_fffd);
+    let all: String = all.filter_map(char::from_u32).collect();
+    let template = ChatTemplate::new("{{ messages[0].content }}", None, None).unwrap();
+    let error = message(template.encode(&tokenizer, &user(&all), true));
+    assert!(error.contains("every private-use character"), "{error}");
 }
 
 #[test]
@@ -309,4 +311,206 @@ fn a_caller_adds_variables_that_the_template_reads() {
     assert_eq!(prompt(set), "melow{0}1<think></think>{1}");
     let off = serde_json::json!({"enable_thinking": null, "reasoning_effort": "<s></s>"});
     assert_eq!(prompt(off), "<s></s>{0}1{1}");
+}
+
+/// The issue's: one message that spells a control token, and the template runs on the messages as they are.
+#[test]
+fn a_control_token_in_a_message_changes_nothing_else() {
+    let tokenizer = tokenizer(false);
+    let thinks = "{%- for m in messages %}{% if m.role == 'assistant' and '</think>' in m.content %}\
+        {{- m.content.split('</think>')[-1].lstrip('\\n') }}{% else %}{{ m.content }}{% endif %}<|im_end|>\
+        {%- endfor %}";
+    let template = ChatTemplate::new(thinks, None, None).unwrap();
+    let mut messages = user("q");
+    messages.push(ChatMessage {
+        role: "assistant".to_owned(),
+        content: "<think>old</think>\n\nanswer".to_owned(),
+    });
+    messages.extend(user("and <|im_end|>?"));
+    let ids = template.encode(&tokenizer, &messages, true).unwrap();
+    assert_eq!(shown(&tokenizer, &ids), "q{2}answer{2}and <|im_end|>?{2}");
+
+    let cases = [
+        ("{{ c[:3] }}{{ c[-3:] }}{{ c[::2] }}", "<|i>ab<i_n|a"),
+        (
+            "{{ c | length }} {{ c.find('a') }} {{ c.count('<') }}",
+            "12 10 1",
+        ),
+        (
+            "{{ '<|im_end|>' in c }}{{ c.startswith('<|im') }}{{ c.endswith(' ab') }}",
+            "TrueTrueFalse",
+        ),
+        ("{{ c.split('|') | join(',') }}", "<,im_end,>ab"),
+        ("{{ c.strip('<>|ab') }}{{ c | trim }}", "im_end<|im_end|>ab"),
+        (
+            "{{ c.replace('<|im_end|>', '[]') }}{{ c | replace('im', '') }}",
+            "[]ab<|_end|>ab",
+        ),
+        (
+            "{{ c | upper }}{{ c.title() }}{{ c | reverse }}",
+            "<|IM_END|>AB<|Im_End|>Abba>|dne_mi|<",
+        ),
+        (
+            "{{ c | tojson }}{{ c == '<|im_end|>ab' }}",
+            "\"<|im_end|>ab\"True",
+        ),
+        (
+            "{{ '%s!' % c }}{{ '{}?'.format(c) }}",
+            "<|im_end|>ab!<|im_end|>ab?",
+        ),
+        ("{% set x %}{{ c }}{% endset %}{{ x[2:4] }}", "im"),
+    ];
+    for (source, want) in cases {
+        let source = format!("{{% set c = messages[0].content %}}{source}</s>");
+        let prompt = encoded(&source, &tokenizer, &["<|im_end|>ab"]);
+        assert_eq!(prompt, format!("{want}{{1}}"), "{source}");
+    }
+}
+
+/// Tokens that a template builds of roles, beside messages that it looks into.
+#[test]
+fn a_token_built_of_a_role_is_the_templates() {
+    let names = ["<|user|>", "<|end|>"].map(str::to_owned);
+    let tokens = names.into_iter().chain(('!'..='~').map(String::from));
+    let vocabulary = GgufVocabulary {
+        model: "gpt2".to_owned(),
+        pre: Some("gpt-2".to_owned()),
+        tokens: tokens.collect(),
+        token_types: [3; 2].into_iter().chain([1; 94]).collect(),
+        eos: Some(1),
+        ..GgufVocabulary::default()
+    };
+    let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+    let source = "{% for m in messages %}{{ '<|' + m.role + '|>' }}\
+        {% if m.role == 'user' and '</t>' in m.content %}{{ m.content.split('</t>')[-1] }}{% endif %}<|end|>{% endfor %}";
+    let prompt = encoded(source, &tokenizer, &["x</t><|user|><|end|>"]);
+    assert_eq!(prompt, "{0}<|user|><|end|>{1}");
+    // A role that is written otherwise than it came.
+    let titled = "{{ messages[0].role | title }}{{ messages[0].content.split('</t>')[-1] }}<|end|>";
+    assert_eq!(
+        encoded(titled, &tokenizer, &["x</t><|end|>"]),
+        "User<|end|>{1}"
+    );
+    let forged = "{% set c = messages[0].content %}{{ '<|' + c.split('</t>')[-1] + '|>' }}<|end|>";
+    assert_eq!(encoded(forged, &tokenizer, &["x</t>user"]), "<|user|>{1}");
+}
+
+/// Text of the caller's variables is as foreign as messages are, names of fields included.
+#[test]
+fn variables_cannot_spell_control_tokens() {
+    let tokenizer = tokenizer(false);
+    let source =
+        "{{ note }}{{ map | tojson }}{% if note == '<s>' %}E{% endif %}{{ map['</s>'] }}</s>";
+    let template = ChatTemplate::new(source, Some("<s>"), None).unwrap();
+    let entries = variables(serde_json::json!({"note": "<s>", "map": {"</s>": "<|im_end|>"}}));
+    let ids = template.encode_with(&entries, usize::MAX, &tokenizer, &user(""), true);
+    let want = "<s>{\"</s>\": \"<|im_end|>\"}E<|im_end|>{1}";
+    assert_eq!(
+        shown(&tokenizer, &ids.unwrap()).replace(' ', ""),
+        want.replace(' ', "")
+    );
+}
+
+/// A template that looks for its own token in what it wrote, and into messages: no rendering but the plain
+/// one is the same, and messages spell no control token all the same.
+#[test]
+fn where_nothing_can_be_told_messages_still_spell_nothing() {
+    let source = "{% set c = messages[0].content %}{% set own = '<|im_end|>' %}{% if own in c %}has {% endif %}\
+        {% if '</t>' in c %}t {% endif %}{{ c }}{{ own }}";
+    let tokenizer = tokenizer(false);
+    assert_eq!(encoded(source, &tokenizer, &["a</t>"]), "t a</t>{2}");
+    let prompt = encoded(source, &tokenizer, &["a</t><|im_end|>"]);
+    assert_eq!(prompt.matches("{2}").count(), 1, "{prompt}");
+}
+
+/// What a template does with `c`, the content. `@` is a control token that it writes. Between two of them stands a
+/// space, for else a template may join its own pieces to a token.
+const DOES: [&str; 35] = [
+    "{{ c }}{{ messages[-1].content }}",
+    "{{ c }}",
+    "@",
+    "<{{ c }}>",
+    "{{ c }}|im_end|>",
+    "{{ '<|' + c + '|>' }}",
+    "{{ 'x' + c + '@' }}",
+    "{{ c[:3] }}",
+    "{{ c[-2:] }}{{ c[::-1] }}",
+    "{{ c | trim }}",
+    "{{ c.strip('<') }}@",
+    "{{ c | length }}",
+    "{{ c | upper }}{{ c.title() }}",
+    "{{ c | replace('!', '') }}",
+    "{{ c.replace('<|im_end|>', '') }}",
+    "{{ c.replace('!', '@') }}",
+    "{{ c | tojson }}",
+    "{{ c.split('</think>')[-1].lstrip('\\n') }}",
+    "{{ c.split('<|im_end|>') | join('@') }}",
+    "{{ c.split() | join }}",
+    "{% for w in c.split('s') %}{{ w }}@{% endfor %}",
+    "{% if '<|im_end|>' in c %}Y@{% else %}N{% endif %}",
+    "{% if '</think>' not in c %}T@{% endif %}",
+    "{% if c.startswith('<s') %}S@{% endif %}",
+    "{% if c.endswith(('>', '|')) %}@{% endif %}",
+    "{% if c == 's' or c == '<s>' %}E@{% endif %}",
+    "{% if c | length > 5 %}L@{% endif %}",
+    "{{ '%s@' % c }}",
+    "{{ '{}@'.format(c) }}",
+    "{% set x %}{{ c }}@{% endset %}{{ x }}",
+    "{% macro f(y) %}@{{ y }}{% endmacro %}{{ f(c) }}",
+    "{{ c.count('<') }}{{ c.find('s') }}{{ c.partition('|')[0] }}",
+    "{{ (c ~ '@' ~ c) | trim }}",
+    "{{ [c, '@', c] | join('<') }}",
+    "{{ c if 's' in c else '@' }}",
+];
+
+/// Content that likes to spell control tokens.
+fn hostile() -> impl Strategy<Value = String> {
+    let parts = prop::sample::select(vec![
+        "<s>",
+        "</s>",
+        "<|im_end|>",
+        "<",
+        "s",
+        "s>",
+        "<|",
+        "|im_",
+        "im_end",
+        "end|>",
+        "|>",
+        "<think>",
+        "</think>",
+        "a",
+        " ",
+        "\n",
+        "!",
+        "user",
+        "\u{e000}",
+        "A",
+        "\"",
+    ]);
+    prop::collection::vec(parts, 0..8).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+    /// What the template writes is known from a rendering with a snowman in the place of its control token. Between
+    /// them the prompt has the text of that rendering, and no control token.
+    #[test]
+    fn messages_spell_no_control_token_and_keep_their_text(
+        does in prop::collection::vec(prop::sample::select(DOES.to_vec()), 1..5),
+        contents in prop::collection::vec(hostile(), 1..3),
+    ) {
+        let source = format!(
+            "{{%- for m in messages %}}{{% set c = m.content %}}{} {{% endfor %}}", does.join(" ")
+        );
+        let contents: Vec<&str> = contents.iter().map(String::as_str).collect();
+        let messages: Vec<ChatMessage> = contents.iter().flat_map(|content| user(content)).collect();
+        let tokenizer = tokenizer(false);
+        let shown = encoded(&source.replace('@', "<|im_end|>"), &tokenizer, &contents);
+        let oracle = ChatTemplate::new(&source.replace('@', "\u{2603}"), None, None).unwrap();
+        let want = oracle.render(&messages, false).unwrap().replace('\u{2603}', "{2}");
+        // The vocabulary has no other characters.
+        let want: String = want.chars().filter(char::is_ascii).collect();
+        prop_assert_eq!(shown, want, "{}", source);
+    }
 }

@@ -5,7 +5,7 @@ use tokenizers::{AddedToken, Tokenizer as Encoder};
 use super::pieces::{Piece, Pieces};
 use super::plain::PlainEncoder;
 use super::special::{is_control_name, Special, SpecialStrings, END_NAMES};
-use super::{gguf_bpe, gguf_spm, Roles, TextError, Tokenizer};
+use super::{gguf_bpe, gguf_spm, Chat, Roles, TextError, TokenNames, Tokenizer};
 
 /// The tokenizer part of a GGUF file's metadata, as plain values (`tokenizer.ggml.*`).
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,10 @@ pub struct GgufVocabulary {
     pub unknown: Option<u32>,
     /// `padding_token_id`.
     pub padding: Option<u32>,
+    /// `seperator_token_id`, which llama.cpp spells so.
+    pub separator: Option<u32>,
+    /// `mask_token_id`.
+    pub mask: Option<u32>,
     /// `add_bos_token`.
     pub add_bos: Option<bool>,
     /// `add_space_prefix`.
@@ -96,13 +100,36 @@ pub(super) fn load(vocabulary: &GgufVocabulary) -> Result<Tokenizer, TextError> 
         .iter()
         .filter(|token| token.kind == Kind::Control)
         .map(|token| (token.text.to_owned(), Special::from(token.id)));
+    let roles = roles(vocabulary, &tokens, built.adds_bos_by_default);
+    let chat = Chat {
+        template: vocabulary.chat_template.clone(),
+        tokens: token_names(vocabulary, &roles),
+    };
     Tokenizer::assemble(
         PlainEncoder::new(built.encoder, built.unknown)?,
         SpecialStrings::new(specials),
         Pieces::new(built.pieces, built.strips_leading_space),
-        roles(vocabulary, &tokens, built.adds_bos_by_default),
-        vocabulary.chat_template.clone(),
+        roles,
+        chat,
     )
+}
+
+/// The tokens that the file names, as transformers calls them.
+fn token_names(vocabulary: &GgufVocabulary, roles: &Roles) -> TokenNames {
+    let mut names = TokenNames::default();
+    let tokens = [
+        ("bos_token", roles.bos),
+        ("eos_token", roles.eos),
+        ("unk_token", vocabulary.unknown),
+        ("sep_token", vocabulary.separator),
+        ("pad_token", vocabulary.padding),
+        ("mask_token", vocabulary.mask),
+    ];
+    for (name, id) in tokens {
+        let token = id.and_then(|id| vocabulary.tokens.get(id as usize));
+        names.name(name, token.map(String::as_str));
+    }
+    names
 }
 
 fn checked(vocabulary: &GgufVocabulary) -> Result<Vec<Token<'_>>, TextError> {

@@ -27,6 +27,8 @@ use std::path::Path;
 pub use gguf::GgufVocabulary;
 use pieces::Pieces;
 use plain::PlainEncoder;
+#[cfg(test)]
+pub(in crate::text) use special::named;
 pub(in crate::text) use special::{Segment, SpecialStrings};
 
 /// The longest text that is encoded, in bytes. It keeps the slowest text there is (nothing but
@@ -90,7 +92,7 @@ pub struct Tokenizer {
     specials: SpecialStrings,
     pieces: Pieces,
     roles: Roles,
-    chat_template: Option<String>,
+    chat: Chat,
     /// Bytes of text that one token can stand for at most; `None`: there is no bound.
     longest_token: Option<usize>,
     /// Ids from here on are the tokenizer's alone: the model has no embedding for them.
@@ -106,6 +108,36 @@ struct Roles {
     eos: Option<u32>,
     /// Most important first, without repeats.
     ends: Vec<u32>,
+}
+
+/// What a model's files say for its chat template.
+#[derive(Debug, Clone, Default)]
+struct Chat {
+    template: Option<String>,
+    tokens: TokenNames,
+}
+
+/// What templates call tokens by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenNames {
+    /// `bos_token`, `pad_token` and so on, and the token that each stands for.
+    pub named: Vec<(String, String)>,
+    /// `additional_special_tokens`.
+    pub additional: Vec<String>,
+}
+
+impl TokenNames {
+    /// Adds a token that there is.
+    pub fn name(&mut self, name: &str, token: Option<&str>) {
+        let token = token.map(|token| (name.to_owned(), token.to_owned()));
+        self.named.extend(token);
+    }
+
+    /// The token that templates call `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let entry = self.named.iter().find(|(other, _)| other == name);
+        entry.map(|(_, token)| token.as_str())
+    }
 }
 
 impl Tokenizer {
@@ -132,7 +164,7 @@ impl Tokenizer {
         specials: SpecialStrings,
         pieces: Pieces,
         roles: Roles,
-        chat_template: Option<String>,
+        chat: Chat,
     ) -> Result<Self, TextError> {
         if roles.ends.is_empty() {
             return Err(TextError::Tokenizer(
@@ -146,7 +178,7 @@ impl Tokenizer {
             specials,
             pieces,
             roles,
-            chat_template,
+            chat,
             longest_token,
             embeddings: usize::MAX,
         })
@@ -265,18 +297,19 @@ impl Tokenizer {
         self.roles.bos
     }
 
-    /// The name of [`Tokenizer::bos`], as chat templates write it.
+    /// The token that begins text, as chat templates write it.
     pub fn bos_token(&self) -> Option<&str> {
-        self.name(self.roles.bos?)
+        self.chat.tokens.get("bos_token")
     }
 
-    /// The name of the model's end-of-text token, as chat templates write it.
+    /// The model's end-of-text token, as chat templates write it.
     pub fn eos_token(&self) -> Option<&str> {
-        self.name(self.roles.eos?)
+        self.chat.tokens.get("eos_token")
     }
 
-    fn name(&self, id: u32) -> Option<&str> {
-        std::str::from_utf8(self.pieces.bytes(id)).ok()
+    /// What chat templates call tokens by, `bos_token` and `eos_token` included.
+    pub fn token_names(&self) -> &TokenNames {
+        &self.chat.tokens
     }
 
     /// Whether a prompt begins with [`Tokenizer::bos`] by itself (SmolLM2: no, Llama 3: yes).
@@ -296,7 +329,7 @@ impl Tokenizer {
 
     /// The model's chat template (Jinja), where its files carry one.
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+        self.chat.template.as_deref()
     }
 
     /// Number of ids, control tokens included.
@@ -323,7 +356,7 @@ impl fmt::Debug for Tokenizer {
         f.debug_struct("Tokenizer")
             .field("len", &self.len())
             .field("roles", &self.roles)
-            .field("has_chat_template", &self.chat_template.is_some())
+            .field("has_chat_template", &self.chat.template.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! Control tokens: which they are, and where a text spells one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 /// Tokens that end a turn or a text in the model families we know, by name. A model whose files
 /// name only its end of *text* ends its *turns* with one of these.
@@ -42,7 +43,7 @@ pub(in crate::text) enum Segment<'a> {
 
 /// One control token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Special {
+pub(in crate::text) struct Special {
     pub id: u32,
     /// The token swallows white space before it.
     pub strip_left: bool,
@@ -66,6 +67,8 @@ pub(in crate::text) struct SpecialStrings {
     by_name: HashMap<String, Special>,
     /// For each first byte: the lengths of the names that begin with it, longest first.
     lengths: HashMap<u8, Vec<usize>>,
+    /// The characters that names have.
+    characters: BTreeSet<char>,
 }
 
 impl SpecialStrings {
@@ -85,7 +88,12 @@ impl SpecialStrings {
             of_byte.sort_unstable_by(|a, b| b.cmp(a));
             of_byte.dedup();
         }
-        Self { by_name, lengths }
+        let characters = by_name.keys().flat_map(|name| name.chars()).collect();
+        Self {
+            by_name,
+            lengths,
+            characters,
+        }
     }
 
     pub(super) fn id(&self, name: &str) -> Option<u32> {
@@ -97,17 +105,18 @@ impl SpecialStrings {
         self.by_name.keys().map(String::as_str)
     }
 
+    /// The characters that names have.
+    pub(in crate::text) fn characters(&self) -> &BTreeSet<char> {
+        &self.characters
+    }
+
     /// Cuts `text` at the control tokens that it spells: leftmost first, then longest.
     pub(in crate::text) fn split<'a>(&self, text: &'a str) -> Vec<Segment<'a>> {
         let mut segments = Vec::new();
         let mut start = 0;
-        let mut at = 0;
-        while at < text.len() {
-            let Some((special, length)) = self.find_at(text, at) else {
-                at += 1;
-                continue;
-            };
-            let mut before = &text[start..at];
+        for (special, at) in self.spans(text) {
+            // A token before this one may have taken the white space between them.
+            let mut before = text.get(start..at.start).unwrap_or_default();
             if special.strip_left {
                 before = before.trim_end();
             }
@@ -115,16 +124,31 @@ impl SpecialStrings {
                 segments.push(Segment::Text(before));
             }
             segments.push(Segment::Special(special.id));
-            at += length;
+            start = at.end;
             if special.strip_right {
-                at = text.len() - text[at..].trim_start().len();
+                start = text.len() - text[start..].trim_start().len();
             }
-            start = at;
         }
         if start < text.len() {
             segments.push(Segment::Text(&text[start..]));
         }
         segments
+    }
+
+    /// The control tokens that `text` spells, leftmost first, then longest, and their bytes.
+    pub(in crate::text) fn spans(&self, text: &str) -> Vec<(Special, Range<usize>)> {
+        let mut spans = Vec::new();
+        let mut at = 0;
+        while at < text.len() {
+            match self.find_at(text, at) {
+                Some((special, length)) => {
+                    spans.push((special, at..at + length));
+                    at += length;
+                }
+                None => at += 1,
+            }
+        }
+        spans
     }
 
     /// The longest name that `text` has at byte `at`, and its length.
@@ -135,6 +159,18 @@ impl SpecialStrings {
             Some((*special, length))
         })
     }
+}
+
+/// Control tokens of these names, with ids from 0.
+#[cfg(test)]
+pub(in crate::text) fn named(names: &[&str]) -> SpecialStrings {
+    let ids = 0u32..;
+    SpecialStrings::new(
+        names
+            .iter()
+            .map(|&name| name.to_owned())
+            .zip(ids.map(Special::from)),
+    )
 }
 
 #[cfg(test)]

@@ -268,6 +268,76 @@ fn what_is_wrong_with_a_directory_is_named() {
     assert!(error.contains("no token ends a text"), "{error}");
 }
 
+/// As transformers has it: what stands only in `added_tokens_decoder` is a token like those of `tokenizer.json`, also
+/// where the vocabulary has it already, and its flags hold.
+#[test]
+fn tokens_that_stand_only_in_the_config_are_tokens() {
+    let config = json!({
+        "eos_token": "</s>",
+        "added_tokens_decoder": {
+            "10": {"content": "<note>", "special": false},
+            "8": {"content": "<|tool|>", "special": true},
+            "9": {"content": "[INST]", "special": true, "rstrip": true},
+            "6": {"content": "<think>", "special": true, "lstrip": true},
+        },
+    });
+    let tokenizer = load(&words(), &config).unwrap();
+    let ids = tokenizer.encode("a<|tool|>a[INST]  a<note> <think>", RECOGNISE);
+    assert_eq!(ids.unwrap(), [3, 8, 3, 9, 3, 10, 6]);
+    for (id, is_special) in [(8, true), (9, true), (10, false), (6, true)] {
+        assert_eq!(tokenizer.is_special(id), is_special, "{id}");
+    }
+    assert_eq!(tokenizer.token_id("<|tool|>"), Some(8));
+    assert_eq!(tokenizer.decode(&[8, 3], false), "<|tool|>a");
+    assert_eq!(tokenizer.decode(&[8, 3], true), "a");
+    assert!(!tokenizer.encode("<|tool|>", AS_TEXT).unwrap().contains(&8));
+
+    let other = json!({"eos_token": "</s>", "added_tokens_decoder": {"40": {"content": "<x>"}}});
+    let error = load(&words(), &other).unwrap_err().to_string();
+    assert!(
+        error.contains("\"<x>\" has id 40") && error.contains("gives it 8"),
+        "{error}"
+    );
+}
+
+/// A token that only its role names; and a `!` for padding, which text keeps.
+#[test]
+fn tokens_that_only_a_role_names_are_control_tokens_where_they_look_like_one() {
+    let mut tokenizer = words();
+    tokenizer["added_tokens"]
+        .as_array_mut()
+        .unwrap()
+        .truncate(3);
+    tokenizer["model"]["vocab"]["[SEP]"] = json!(6);
+    tokenizer["model"]["vocab"]["!"] = json!(7);
+    let named =
+        json!({"eos_token": "</s>", "pad_token": "!", "additional_special_tokens": ["[SEP]"]});
+    let tokenizer = load(&tokenizer, &named).unwrap();
+    assert_eq!(tokenizer.encode("a[SEP]!", RECOGNISE).unwrap(), [3, 6, 7]);
+    assert!(tokenizer.is_special(6) && !tokenizer.is_special(7));
+    assert_eq!(tokenizer.encode("a!", AS_TEXT).unwrap(), [3, 7]);
+    assert_eq!(tokenizer.token_names().get("pad_token"), Some("!"));
+    assert_eq!(tokenizer.token_names().additional, ["[SEP]"]);
+}
+
+/// `null` says that there is none, as Qwen's files do; ids of other files do not give it a name then.
+#[test]
+fn a_token_that_the_config_denies_has_no_name_in_templates() {
+    let files = |config: &Value| {
+        let directory = directory(&words(), config);
+        let ids = json!({"bos_token_id": 1, "eos_token_id": 2}).to_string();
+        std::fs::write(directory.path().join("config.json"), ids).unwrap();
+        Tokenizer::from_directory(directory.path()).unwrap()
+    };
+    let denied = files(&json!({"bos_token": null, "eos_token": "</s>"}));
+    assert_eq!((denied.bos_token(), denied.bos()), (None, Some(1)));
+    let open = files(&json!({}));
+    assert_eq!(
+        (open.bos_token(), open.eos_token()),
+        (Some("<s>"), Some("</s>"))
+    );
+}
+
 #[test]
 fn an_unknown_token_that_ends_text_is_never_text() {
     let mut tokenizer = words();

@@ -1,5 +1,6 @@
 //! The tokenizer of a Hugging Face model directory.
 
+mod added;
 mod config;
 mod decoding;
 
@@ -11,8 +12,9 @@ use tokenizers::Tokenizer as Encoder;
 
 use super::pieces::{Piece, Pieces};
 use super::plain::PlainEncoder;
-use super::special::{is_control_name, Special, SpecialStrings};
-use super::{TextError, Tokenizer};
+use super::special::SpecialStrings;
+use super::{Chat, TextError, Tokenizer};
+use added::{added_tokens, Added};
 use config::Config;
 use decoding::Decoding;
 
@@ -37,8 +39,10 @@ pub(super) fn load(directory: &Path) -> Result<Tokenizer, TextError> {
         let id = encoder.token_to_id(&token.name);
         if id != Some(token.special.id) {
             let (name, want) = (&token.name, token.special.id);
+            let given = id.map_or("none".to_owned(), |id| id.to_string());
             return Err(malformed(format!(
-                "added token {name:?} has id {want}, but the vocabulary gives it {id:?}"
+                "added token {name:?} has id {want} there or in tokenizer_config.json, but the vocabulary gives it \
+                 {given}; the two files must be of the same model"
             )));
         }
     }
@@ -50,54 +54,17 @@ pub(super) fn load(directory: &Path) -> Result<Tokenizer, TextError> {
         .filter(|token| token.is_special)
         .map(|token| (token.name.clone(), token.special));
     let unknown = unknown.and_then(|unknown| unknown.id(&encoder));
+    let chat = Chat {
+        tokens: config.token_names(&roles, &encoder),
+        template: config.chat_template,
+    };
     Tokenizer::assemble(
         PlainEncoder::new(encoder, unknown)?,
         SpecialStrings::new(specials),
         pieces,
         roles,
-        config.chat_template,
+        chat,
     )
-}
-
-/// One entry of `added_tokens`.
-struct Added {
-    name: String,
-    special: Special,
-    is_special: bool,
-}
-
-/// Reads the added tokens, and marks those as control that the file forgot to mark.
-fn added_tokens(json: &mut Value, config: &Config) -> Result<Vec<Added>, String> {
-    let Some(list) = json.get_mut("added_tokens").and_then(Value::as_array_mut) else {
-        return Ok(Vec::new());
-    };
-    let mut added = Vec::with_capacity(list.len());
-    for entry in list {
-        let name = entry["content"].as_str().map(str::to_owned);
-        let id = entry["id"].as_u64().and_then(|id| u32::try_from(id).ok());
-        let (Some(name), Some(id)) = (name, id) else {
-            return Err(format!("added token {entry} lacks its id or content"));
-        };
-        let is_role = config.is_role(&name);
-        let is_marked = flag(entry, "special") || is_role || is_control_name(&name);
-        let is_special = is_marked && !name.trim().is_empty();
-        let special = Special {
-            id,
-            strip_left: flag(entry, "lstrip"),
-            strip_right: flag(entry, "rstrip"),
-        };
-        entry["special"] = Value::Bool(is_special);
-        added.push(Added {
-            name,
-            special,
-            is_special,
-        });
-    }
-    Ok(added)
-}
-
-fn flag(entry: &Value, key: &str) -> bool {
-    entry.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// How a model writes what it does not know.
