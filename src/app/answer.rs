@@ -126,6 +126,11 @@ impl AnswerReader {
         }
     }
 
+    /// Reads the answer as what goes on after the text that `detokenizer` has read.
+    pub(super) fn go_on_after(&mut self, detokenizer: Detokenizer) {
+        self.detokenizer = detokenizer;
+    }
+
     /// The next piece; `None` after the last one or an error.
     pub async fn next(&mut self) -> Option<Result<AnswerPiece, AppError>> {
         loop {

@@ -8,6 +8,7 @@ use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
+use crate::text::detokenizer::Detokenizer;
 use crate::text::tokenizer::SpecialTokens;
 
 /// A prompt in one of its two forms.
@@ -58,7 +59,7 @@ pub async fn start(
     let selection =
         selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
     let (n, prompts) = (command.options.n, command.prompts);
-    let echo = command.echo.then_some(command.options.skip_special);
+    let (echo, skip_special) = (command.echo, command.options.skip_special);
     let bytes = prompts.iter().map(Prompt::bytes).sum();
     for prompt in &prompts {
         prompt.could_fit(state, selection.soft_prompt().len())?;
@@ -66,20 +67,23 @@ pub async fn start(
     let repetition = command.options.sampling.repetition_penalty;
     let encoded = generate::tokenize(state, bytes, move |state| {
         let encode = |prompt| {
-            let (ids, text) = encode(state, prompt, echo)?;
-            Ok((generate::prompt_ids(ids, repetition), text))
+            let ids = encode(state, prompt)?;
+            let read = read(state, prompt, &ids, skip_special);
+            Ok((generate::prompt_ids(ids, repetition), read))
         };
         prompts
             .iter()
             .map(encode)
             .collect::<Result<Vec<_>, AppError>>()
     });
-    let (ids, echoes): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
-    let running = generate::submit(state, &selection, hold, "prompt", ids, command.options)?;
-    let echoes = echoes
-        .into_iter()
-        .flat_map(|echo: String| std::iter::repeat_n(echo, n))
-        .collect();
+    let (ids, read): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
+    let mut running = generate::submit(state, &selection, hold, "prompt", ids, command.options)?;
+    let mut echoes = Vec::with_capacity(running.answers.len());
+    let of_answers = read.iter().flat_map(|read| std::iter::repeat_n(read, n));
+    for (answer, (text, detokenizer)) in running.answers.iter_mut().zip(of_answers) {
+        answer.go_on_after(detokenizer.clone());
+        echoes.push(if echo { text.clone() } else { String::new() });
+    }
     Ok(RunningCompletions { running, echoes })
 }
 
@@ -114,25 +118,38 @@ impl Prompt {
     }
 }
 
-/// The ids of a prompt and the text that goes before its answers. `echo`: whether control tokens are left out of that.
-fn encode(
+/// The text of a prompt as an echo gives it, and what reads on after it: ids may end inside a character, which then
+/// is the first of the answer.
+fn read(
     state: &AppState,
     prompt: &Prompt,
-    echo: Option<bool>,
-) -> Result<(Vec<u32>, String), AppError> {
-    let tokenizer = &state.tokenizer;
-    let (mut ids, text) = match prompt {
-        Prompt::Ids(ids) => {
-            let echoed = echo.map(|skip_special| tokenizer.decode(ids, skip_special));
-            (ids.clone(), echoed.unwrap_or_default())
+    ids: &[u32],
+    skip_special: bool,
+) -> (String, Detokenizer) {
+    let mut detokenizer = Detokenizer::new(state.tokenizer.clone(), skip_special);
+    let text = match prompt {
+        Prompt::Ids(own) => detokenizer.push_all(own),
+        Prompt::Text(text) => {
+            detokenizer.push_all(ids);
+            // A vocabulary may lack bytes of it.
+            detokenizer.finish();
+            text.clone()
         }
+    };
+    (text, detokenizer)
+}
+
+/// The ids of a prompt.
+fn encode(state: &AppState, prompt: &Prompt) -> Result<Vec<u32>, AppError> {
+    let tokenizer = &state.tokenizer;
+    let mut ids = match prompt {
+        Prompt::Ids(ids) => ids.clone(),
         Prompt::Text(text) => {
             let rest = tokenizer
                 .encode(text, SpecialTokens::AsText)
                 .map_err(|error| generate::text_error("prompt", error))?;
             let bos = tokenizer.added_bos();
-            let echoed = echo.map_or_else(String::new, |_| text.clone());
-            (bos.into_iter().chain(rest).collect(), echoed)
+            bos.into_iter().chain(rest).collect()
         }
     };
     if ids.is_empty() {
@@ -148,5 +165,5 @@ fn encode(
             message: "the prompt has no tokens".to_owned(),
         });
     }
-    Ok((ids, text))
+    Ok(ids)
 }

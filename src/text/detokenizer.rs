@@ -6,8 +6,9 @@ use super::tokenizer::Tokenizer;
 
 /// Turns the ids of one answer into pieces of text that join to the whole: no piece ends inside a
 /// UTF-8 character, and nothing is decoded twice. The pieces join to [`Tokenizer::decode`] of the
-/// ids.
-#[derive(Debug)]
+/// ids. An answer that goes on after a text is told by a clone of what read that text: its first piece ends the
+/// character that the text began.
+#[derive(Debug, Clone)]
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     skip_special: bool,
@@ -31,6 +32,22 @@ impl Detokenizer {
     /// The text that `id` completes; empty while a character is incomplete. Bytes that can no
     /// longer become UTF-8 are U+FFFD.
     pub fn push(&mut self, id: u32) -> String {
+        self.push_all(&[id])
+    }
+
+    /// The text that several complete.
+    pub fn push_all(&mut self, ids: &[u32]) -> String {
+        for &id in ids {
+            self.add(id);
+        }
+        let complete = self.pending.len() - incomplete_tail(&self.pending);
+        let text = String::from_utf8_lossy(&self.pending[..complete]).into_owned();
+        self.pending.drain(..complete);
+        self.pending.shrink_to(8);
+        text
+    }
+
+    fn add(&mut self, id: u32) {
         let mut bytes = self.tokenizer.output_bytes(id, self.skip_special);
         if self.at_start && !bytes.is_empty() {
             self.at_start = false;
@@ -39,10 +56,6 @@ impl Detokenizer {
             }
         }
         self.pending.extend_from_slice(bytes);
-        let complete = self.pending.len() - incomplete_tail(&self.pending);
-        let text = String::from_utf8_lossy(&self.pending[..complete]).into_owned();
-        self.pending.drain(..complete);
-        text
     }
 
     /// What is left at the end; bytes that are not UTF-8 become U+FFFD.
@@ -123,6 +136,17 @@ mod tests {
         assert_eq!(pieces(&mut detokenizer, &ids), want);
     }
 
+    /// A prompt of ids that ends inside a character, and an answer to it.
+    #[test]
+    fn an_answer_ends_the_character_that_its_prompt_began() {
+        let mut prompt = Detokenizer::new(tokenizer(true), true);
+        let [first, second, third] = [0xe2, 0x82, 0xac].map(|byte| byte + 3);
+        assert_eq!(prompt.push_all(&[1, 260, first, second]), "a");
+        let mut answer = prompt.clone();
+        assert_eq!(pieces(&mut answer, &[third, 260]), ["\u{20ac}", " a", ""]);
+        assert_eq!(pieces(&mut prompt, &[261]), ["\u{fffd}b", ""]);
+    }
+
     #[test]
     fn the_first_space_is_dropped_where_encoding_puts_one() {
         let ids = [1, 260, 260];
@@ -145,8 +169,12 @@ mod tests {
             let tokenizer = tokenizer(add_space_prefix);
             let mut detokenizer = Detokenizer::new(tokenizer.clone(), skip_special);
             let text = pieces(&mut detokenizer, &ids).concat();
-            prop_assert_eq!(text, tokenizer.decode(&ids, skip_special));
+            prop_assert_eq!(&text, &tokenizer.decode(&ids, skip_special));
             prop_assert!(detokenizer.pending.capacity() < 64);
+            let (prompt, answer) = ids.split_at(ids.len() / 2);
+            let mut detokenizer = Detokenizer::new(tokenizer, skip_special);
+            let echo = detokenizer.push_all(prompt);
+            prop_assert_eq!(echo + &pieces(&mut detokenizer, answer).concat(), text);
         }
     }
 }

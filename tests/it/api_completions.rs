@@ -1,9 +1,10 @@
 //! `POST /v1/completions`: prompts in their forms, echo, lists of log-probabilities, streams.
 
+use attune::text::tokenizer::{GgufVocabulary, Tokenizer};
 use serde_json::{json, Value};
 
 use crate::support::runner::id;
-use crate::support::{openai, TestServer};
+use crate::support::{openai, Setup, TestServer};
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -84,6 +85,58 @@ async fn an_echo_goes_before_each_answer() {
     );
     let ids = json!({"prompt": [1, id('x'), id('a')], "echo": true, "max_tokens": 1});
     assert_eq!(texts(&complete(&server, ids).await), ["xab"]);
+}
+
+/// The tiny vocabulary, but `a` and `b` are the two bytes of one character.
+fn bytes_of_a_character() -> Tokenizer {
+    let token = |id: u32| match char::from_u32(id + 28) {
+        Some('a') => "<0xC3>".to_owned(),
+        Some('b') => "<0xA9>".to_owned(),
+        Some(character) if (4..=98).contains(&id) => character.to_string(),
+        _ if id == 99 => "<0x0A>".to_owned(),
+        _ => format!("<{id}>"),
+    };
+    let tokens: Vec<String> = (0..128).map(token).collect();
+    let kind = |token: &String| match token.as_str() {
+        byte if byte.starts_with("<0x") => 6,
+        name if name.len() > 1 => 3,
+        _ => 1,
+    };
+    Tokenizer::from_gguf(&GgufVocabulary {
+        model: "llama".to_owned(),
+        token_types: tokens.iter().map(kind).collect(),
+        scores: vec![0.0; tokens.len()],
+        tokens,
+        bos: Some(1),
+        eos: Some(2),
+        add_space_prefix: Some(false),
+        chat_template: Some("{{ messages[0].content }}".to_owned()),
+        ..GgufVocabulary::default()
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_begins_with_the_character_that_a_prompt_of_ids_ended_inside() {
+    let server = TestServer::with(Setup {
+        tokenizer: Some(bytes_of_a_character()),
+        ..Setup::default()
+    });
+    for (echo, want) in [(true, "x\u{e9}c"), (false, "\u{e9}c")] {
+        let body = json!({"model": "tiny-llama", "prompt": [1, id('x'), id('a')], "echo": echo, "max_tokens": 2});
+        assert_eq!(texts(&complete(&server, body.clone()).await), [want]);
+        let mut streamed = body;
+        streamed["stream"] = json!(true);
+        let reply = server.post(COMPLETIONS, &streamed).await;
+        let chunks = reply.chunks("CreateCompletionResponse");
+        let joined: String = chunks.iter().flat_map(texts).collect();
+        assert_eq!(joined, want);
+    }
+    // Nothing ends it.
+    let other = id('c').to_string();
+    let alone =
+        json!({"prompt": [1, id('a')], "echo": true, "max_tokens": 1, "logit_bias": {other: 100}});
+    assert_eq!(texts(&complete(&server, alone).await), ["\u{fffd}c"]);
 }
 
 #[tokio::test]

@@ -59,6 +59,8 @@ pub struct Setup {
     pub template: bool,
     /// Another chat template than the tiny Llama's.
     pub template_source: Option<&'static str>,
+    /// Another tokenizer than the tiny Llama's.
+    pub tokenizer: Option<Tokenizer>,
     pub prefix_cache: bool,
     pub max_running: usize,
     pub max_queued: usize,
@@ -80,6 +82,7 @@ impl Default for Setup {
             promoted: false,
             template: true,
             template_source: None,
+            tokenizer: None,
             prefix_cache: false,
             max_running: 256,
             max_queued: 256,
@@ -125,7 +128,8 @@ impl TestServer {
 
     pub fn with(setup: Setup) -> Self {
         let gate = Arc::new(Gate::default());
-        let tokenizer = Arc::new(Tokenizer::from_directory(&tiny_llama()).unwrap());
+        let tiny = || Tokenizer::from_directory(&tiny_llama()).unwrap();
+        let tokenizer = Arc::new(setup.tokenizer.unwrap_or_else(tiny));
         let config = EngineConfig {
             max_running: setup.max_running,
             max_queued: setup.max_queued,
