@@ -102,6 +102,12 @@ impl<'a> Keys<'a> {
     /// Refuses what is left and asks for something. Returned is what llama.cpp does not read, for the log.
     pub fn finish(self) -> Result<Vec<String>, String> {
         for key in &self.left {
+            if key.starts_with("mm.") || key.starts_with("vision.") {
+                return Err(format!(
+                    "GGUF key {} shows that the file reads images, too, which is not supported: take a file of the text model alone",
+                    self.name(key)
+                ));
+            }
             let value = &self.metadata[&self.name(key)];
             if !HARMLESS.contains(key) && !asks_nothing(key, value) {
                 return Err(format!(

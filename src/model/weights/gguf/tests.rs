@@ -297,6 +297,11 @@ fn what_is_not_understood_is_named() {
         assert!(problem.contains(word), "{problem}");
     }
     assert!(read("clip", &[]).unwrap_err().contains("images"));
+    let both = read("gemma3", &[("mm.tokens_per_image", Value::U32(256))]).unwrap_err();
+    assert!(
+        both.contains("gemma3.mm.tokens_per_image") && both.contains("images"),
+        "{both}"
+    );
     assert!(read("qwen3moe", &[]).unwrap_err().contains("qwen3moe"));
 }
 
