@@ -8,8 +8,8 @@
 use std::error::Error;
 use std::fs;
 
-use attune::ids::{RecordId, Tenant, UserId, UserKey};
-use attune::store::{ComparedAnswer, PreferenceRecord, PreferenceSource, Store, Turn};
+use attune_ids::{RecordId, Tenant, UserId, UserKey};
+use attune_store::{ComparedAnswer, PreferenceRecord, PreferenceSource, Store, Turn};
 
 /// People of a round, and what each of them prefers.
 const PEOPLE: u64 = 40;

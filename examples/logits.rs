@@ -14,14 +14,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use attune::adapter::bundle::{self, Adapter};
-use attune::base_model::{self, BaseModel};
-use attune::engine::kv_cache::KvCache;
-use attune::ids::{Tenant, UserId, UserKey};
-use attune::model::input::{ForwardInput, SequenceSpan, SoftRow};
-use attune::model::kernels::packed_matmul::WeightType;
-use attune::model::kernels::paged_attention::BLOCK_SIZE;
-use attune::model::linear::LinearFormat;
+use attune_adapter::bundle::{self, Adapter};
+use attune_base_model::{self as base_model, BaseModel};
+use attune_engine::kv_cache::KvCache;
+use attune_ids::{Tenant, UserId, UserKey};
+use attune_model::input::{ForwardInput, SequenceSpan, SoftRow};
+use attune_model::kernels::packed_matmul::WeightType;
+use attune_model::kernels::paged_attention::BLOCK_SIZE;
+use attune_model::linear::LinearFormat;
 use candle_core::Tensor;
 use serde::Deserialize;
 

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use attune::ids::{IdempotencyKey, RecordId, Tenant, UserId};
-use attune::store::{ComparedAnswer, Idempotent, PreferenceRecord, PreferenceSource, Store, Turn};
+use attune_ids::{IdempotencyKey, RecordId, Tenant, UserId};
+use attune_store::{ComparedAnswer, Idempotent, PreferenceRecord, PreferenceSource, Store, Turn};
 
 fn main() -> Result<()> {
     let seconds = args().nth(1).map_or(Ok(3), |text| text.parse())?;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{ensure, Result};
-use attune::adapter::publish;
 use attune::app::boot::{BootError, Loaded};
-use attune::base_model;
 use attune::config::raw::Serve;
 use attune::config::resolved::ServeConfig;
 use attune::serve;
 use attune::telemetry::{init_logs, LogFormat};
+use attune_adapter::publish;
+use attune_base_model as base_model;
 use clap::Parser;
 use contents::knowing;
 use runner::{Gate, ScriptedRunner, Shape};

@@ -8,18 +8,18 @@ use std::fs;
 use std::io::Write;
 
 use anyhow::{bail, Result};
-use attune::adapter::data_until::Reach;
-use attune::adapter::manifest::BaseModel;
-use attune::adapter::peft_export;
-use attune::base_model;
 use attune::config::train::{TrainCli, TrainCommand};
 use attune::config::training::TrainConfig;
-use attune::model::kernels::packed_matmul::WeightType;
-use attune::model::linear::LinearFormat;
-use attune::train::init::{adapter, Init};
-use attune::train::order::Order;
-use attune::train::prepare::prepare;
-use attune::train::publish::{contents, Description};
+use attune_adapter::data_until::Reach;
+use attune_adapter::manifest::BaseModel;
+use attune_adapter::peft_export;
+use attune_base_model as base_model;
+use attune_model::kernels::packed_matmul::WeightType;
+use attune_model::linear::LinearFormat;
+use attune_train::init::{adapter, Init};
+use attune_train::order::Order;
+use attune_train::prepare::prepare;
+use attune_train::publish::{contents, Description};
 use clap::Parser;
 use serde_json::{json, Value};
 

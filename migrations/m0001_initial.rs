@@ -6,8 +6,8 @@
 //! | `adapter` v1 | `adapters` | (version) | version, name or null, installed_unix_ms, source |
 //! | `alias` v1 | `aliases` | (alias) | alias, version, previous or null, promoted_unix_ms, promotions |
 
-use crate::store::migrate::Migration;
-use crate::store::record::RawRecord;
+use crate::migrate::Migration;
+use crate::record::RawRecord;
 
 pub(super) const MIGRATION: Migration = Migration {
     to: 1,

@@ -12,8 +12,8 @@
 //! | `profile` v1 | `profiles` | (tenant, user) | text about a person, whether to learn |
 //! | `tombstone` v1 | `tombstones` | (digest) | a person who was deleted |
 
-use crate::store::migrate::Migration;
-use crate::store::record::RawRecord;
+use crate::migrate::Migration;
+use crate::record::RawRecord;
 
 pub(super) const MIGRATION: Migration = Migration {
     to: 2,

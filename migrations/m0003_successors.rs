@@ -13,8 +13,8 @@
 //!
 //! What is derived is no record: every migration makes it anew, and no export has it.
 
-use crate::store::migrate::Migration;
-use crate::store::record::RawRecord;
+use crate::migrate::Migration;
+use crate::record::RawRecord;
 
 pub(super) const MIGRATION: Migration = Migration {
     to: 3,

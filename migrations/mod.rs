@@ -2,7 +2,7 @@
 //!
 //! This file belongs to `attune::store`, which includes it. `README.md` says how to add one.
 
-use crate::store::migrate::Migration;
+use crate::migrate::Migration;
 
 mod m0001_initial;
 mod m0002_preferences;

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use attune::ids::{AdapterVersion, Alias, IdempotencyKey, RecordId, Tenant, UserId, UserKey};
-use attune::store::{
+use attune_ids::{AdapterVersion, Alias, IdempotencyKey, RecordId, Tenant, UserId, UserKey};
+use attune_store::{
     AdapterRecord, AdapterSource, AliasRecord, CanaryRecord, ComparedAnswer, CompletionFilter,
     CompletionRecord, DecisionRecord, FeedbackRecord, Idempotent, KeptChoice, Owners, Page,
     PreferenceRecord, PreferenceSource, ProfileRecord, Rating, Store, Turn, UserRecord, SCHEMA,

@@ -4,72 +4,78 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may use whom: module, and the modules of this crate that it may name.
+/// Who may use whom among the modules of the root package, and which packages they may name. What the packages
+/// below `crates/` may use is in their manifests: the compiler checks it.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("ids", &[]),
     ("telemetry", &[]),
-    ("regular", &[]),
-    ("line_breaks", &[]),
-    ("text", &["regular"]),
-    ("model", &["regular"]),
-    ("user_model", &["ids"]),
-    ("adapter", &["ids", "model", "user_model", "regular"]),
     (
-        "engine",
-        &["ids", "model", "adapter", "user_model::soft_prompt"],
+        "config",
+        &[
+            "attune_ids",
+            "attune_engine",
+            "attune_model",
+            "attune_train",
+        ],
     ),
-    ("store", &["ids", "line_breaks"]),
-    ("config", &["ids", "engine", "model", "user_model", "train"]),
     (
         "app",
         &[
-            "ids",
             "telemetry",
-            "regular",
-            "text",
-            "model",
-            "base_model",
-            "user_model",
-            "adapter",
-            "engine",
-            "store",
             "config",
+            "attune_ids",
+            "attune_files",
+            "attune_text",
+            "attune_model",
+            "attune_base_model",
+            "attune_adapter",
+            "attune_engine",
+            "attune_store",
         ],
     ),
-    ("base_model", &["model", "text"]),
-    (
-        "train",
-        &[
-            "ids",
-            "text",
-            "model",
-            "base_model",
-            "user_model",
-            "adapter",
-            "engine",
-            "store",
-        ],
-    ),
-    ("api", &["ids", "telemetry", "line_breaks", "app"]),
+    ("api", &["telemetry", "app", "attune_ids", "attune_json"]),
     ("serve", &["telemetry", "config", "app", "api"]),
     (
         "wheel",
         &[
-            "ids",
-            "model",
-            "base_model",
-            "adapter",
-            "store",
             "config",
-            "train",
             "app",
+            "attune_ids",
+            "attune_model",
+            "attune_base_model",
+            "attune_adapter",
+            "attune_store",
+            "attune_train",
+        ],
+    ),
+];
+
+/// Where a package may use only a part of another: folder, what it names, and the only part.
+const ONLY_THIS_PART: &[(&str, &str, &[&str])] = &[
+    (
+        "crates/engine/src",
+        "attune_model::user_model::",
+        &["soft_prompt"],
+    ),
+    (
+        "crates/train/src",
+        "attune_store::",
+        &[
+            "Deletions",
+            "SnapshotPair",
+            "StoreError",
+            "TrainingSet",
+            "Turn",
         ],
     ),
 ];
 
 /// Words that only one place may hold.
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("sled::", &["src/store/"], "sled types do not leave `store`"),
+    (
+        "sled::",
+        &["crates/store/src/"],
+        "sled types do not leave `store`",
+    ),
     (
         "StatusCode",
         &["src/api/"],
@@ -83,19 +89,19 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tokenizers::",
-        &["src/text/"],
+        &["crates/text/src/"],
         "only `text` holds strings and token ids at once",
     ),
     (
         "minijinja::",
-        &["src/text/"],
+        &["crates/text/src/"],
         "only `text` renders templates",
     ),
     (
         "std::thread::Builder",
         &[
-            "src/engine/thread.rs",
-            "src/engine/ranks.rs",
+            "crates/engine/src/thread.rs",
+            "crates/engine/src/ranks.rs",
             "src/app/store_threads.rs",
         ],
         "one thread owns a device; some work on the store",
@@ -103,12 +109,12 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     (
         "unsafe {",
         &[
-            "src/model/weights/hugging_face.rs",
-            "src/adapter/files.rs",
-            "src/model/kernels/avx512.rs",
-            "src/model/cuda_device.rs",
-            "src/engine/device_sampler.rs",
-            "src/engine/host_copy.rs",
+            "crates/model/src/weights/hugging_face.rs",
+            "crates/adapter/src/files.rs",
+            "crates/model/src/kernels/avx512.rs",
+            "crates/model/src/cuda_device.rs",
+            "crates/engine/src/device_sampler.rs",
+            "crates/engine/src/host_copy.rs",
         ],
         "unsafe is for mapped files, kernels and the driver of a GPU",
     ),
@@ -145,6 +151,11 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
     found
 }
 
+/// Every Rust file of the server and the trainer.
+fn sources() -> Vec<(String, String)> {
+    [rust_files("src"), rust_files("crates")].concat()
+}
+
 /// The part of a file that is compiled into the server: up to its test module.
 fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap()
@@ -154,7 +165,7 @@ fn is_test_file(name: &str) -> bool {
     name.ends_with("/tests.rs") || name.contains("/tests/")
 }
 
-/// `engine/step.rs` is of module `engine`; `ids.rs` of `ids`.
+/// `app/chat.rs` is of module `app`; `serve.rs` of `serve`.
 fn module_of(name: &str) -> Option<&str> {
     let inside = name.strip_prefix("src/")?;
     let first = inside.split('/').next()?;
@@ -162,12 +173,33 @@ fn module_of(name: &str) -> Option<&str> {
     (!matches!(module, "lib" | "bin")).then_some(module)
 }
 
-/// The paths after `crate::` in a text.
+/// The paths after `crate::` in a text, and those that begin with a package of ours.
 fn uses(text: &str) -> BTreeSet<&str> {
     let end = |rest: &str| rest.find(|c: char| !(c.is_alphanumeric() || "_:".contains(c)));
-    text.split("crate::")
+    let path = |at: usize| {
+        let rest = &text[at..];
+        &rest[..end(rest).unwrap_or(rest.len())]
+    };
+    let inside = text
+        .match_indices("crate::")
+        .map(|(at, word)| path(at + word.len()));
+    let packages = text.match_indices("attune_").map(|(at, _)| path(at));
+    inside
+        .chain(packages.filter(|path| path.contains("::")))
+        .collect()
+}
+
+/// The names that a text takes from `prefix`, one by one or in braces.
+fn parts<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    let word = |c: char| !(c.is_alphanumeric() || c == '_');
+    text.split(prefix)
         .skip(1)
-        .map(|rest| &rest[..end(rest).unwrap_or(rest.len())])
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap().split(',').collect(),
+            None => vec![rest.split(word).next().unwrap()],
+        })
+        .filter_map(|part| part.trim().split(word).next())
+        .filter(|part| !part.is_empty())
         .collect()
 }
 
@@ -188,7 +220,7 @@ fn dependencies_run_one_way() {
             let own = used == module || used.starts_with(&format!("{module}::"));
             let fits = |a: &&str| *used == **a || used.starts_with(&format!("{a}::"));
             if !own && !allowed.iter().any(fits) {
-                wrong.push(format!("{name} uses crate::{used}"));
+                wrong.push(format!("{name} uses {used}"));
             }
         }
     }
@@ -200,9 +232,23 @@ fn dependencies_run_one_way() {
 }
 
 #[test]
+fn packages_use_the_part_that_is_meant_for_them() {
+    for (folder, prefix, allowed) in ONLY_THIS_PART {
+        for (name, text) in rust_files(folder) {
+            if is_test_file(&name) {
+                continue;
+            }
+            for part in parts(without_tests(&text), prefix) {
+                assert!(allowed.contains(&part), "{name} uses {prefix}{part}");
+            }
+        }
+    }
+}
+
+#[test]
 fn words_stay_in_their_places() {
     let mut wrong = Vec::new();
-    for (name, text) in rust_files("src") {
+    for (name, text) in sources() {
         for (word, places, why) in ONLY_IN {
             let allowed = is_test_file(&name) || places.iter().any(|p| name.starts_with(p));
             if !allowed && without_tests(&text).contains(word) {
@@ -215,7 +261,7 @@ fn words_stay_in_their_places() {
 
 #[test]
 fn files_have_one_subject() {
-    for folder in ["src", "loadtest/src", "migrations"] {
+    for folder in ["src", "crates", "loadtest/src", "migrations"] {
         for (name, text) in rust_files(folder) {
             let lines = text.lines().count();
             assert!(
@@ -231,7 +277,7 @@ fn files_have_one_subject() {
 fn papers_md_names_every_loss() {
     let page = fs::read_to_string(root().join("docs/papers.md")).unwrap();
     let shared = ["mod.rs", "tests.rs"];
-    for (name, _) in rust_files("src/train/loss") {
+    for (name, _) in rust_files("crates/train/src/loss") {
         let file = name.rsplit('/').next().unwrap();
         assert!(
             shared.contains(&file) || page.contains(&format!("`{name}`")),
@@ -243,7 +289,7 @@ fn papers_md_names_every_loss() {
 /// `matches!(..);` throws its answer away; rustc does not mind, we do.
 #[test]
 fn tests_assert_what_they_match() {
-    for folder in ["src", "tests", "loadtest"] {
+    for folder in ["src", "crates", "tests", "loadtest"] {
         for (name, text) in rust_files(folder) {
             for (n, line) in text.lines().enumerate() {
                 let bare =
@@ -256,7 +302,7 @@ fn tests_assert_what_they_match() {
 
 #[test]
 fn every_ignored_test_says_how_to_run_it() {
-    for folder in ["src", "tests", "loadtest"] {
+    for folder in ["src", "crates", "tests", "loadtest"] {
         for (name, text) in rust_files(folder) {
             // Split, so that this line is not what it looks for.
             let bare = concat!("#[ig", "nore]");
@@ -270,10 +316,20 @@ fn every_ignored_test_says_how_to_run_it() {
 
 #[test]
 fn the_scan_sees_what_it_should() {
-    let text = "use crate::engine::thread::EngineHandle;\nlet x = crate::ids::UserId::new(y);";
+    let text = "use crate::app::chat::start;\nuse attune_store::{Deletions,\n    Turn};\nlet x = attune_ids::UserId::new(y);";
     let found: Vec<&str> = uses(text).into_iter().collect();
-    assert_eq!(found, ["engine::thread::EngineHandle", "ids::UserId::new"]);
-    assert_eq!(module_of("src/engine/step.rs"), Some("engine"));
-    assert_eq!(module_of("src/ids.rs"), Some("ids"));
+    assert_eq!(
+        found,
+        [
+            "app::chat::start",
+            "attune_ids::UserId::new",
+            "attune_store::"
+        ]
+    );
+    let taken: Vec<&str> = parts(text, "attune_store::").into_iter().collect();
+    assert_eq!(taken, ["Deletions", "Turn"]);
+    assert_eq!(Vec::from_iter(parts(text, "attune_ids::")), ["UserId"]);
+    assert_eq!(module_of("src/app/chat.rs"), Some("app"));
+    assert_eq!(module_of("src/serve.rs"), Some("serve"));
     assert_eq!(module_of("src/lib.rs"), None);
 }

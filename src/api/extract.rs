@@ -19,7 +19,7 @@ use crate::app::keys::{Caller, Role};
 use crate::app::people;
 use crate::app::preferences::Idempotent;
 use crate::app::state::AppState;
-use crate::ids::{IdempotencyKey, UserId, UserKey};
+use attune_ids::{IdempotencyKey, UserId, UserKey};
 
 /// The JSON body, as what it is read as. axum's own extractor answers 422 and plain text, which OpenAI's
 /// clients do not understand, and parses on the runtime's worker whatever was sent.

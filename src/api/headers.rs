@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::types::client_fields::Ignored;
 use crate::app::selection::AnsweredBy;
-use crate::ids::RecordId;
+use attune_ids::RecordId;
 
 /// The header with the adapter version, `base` for the bare base model.
 pub const ADAPTER_VERSION: &str = "x-attune-adapter-version";

@@ -15,7 +15,7 @@ use super::types::client_fields::Ignored;
 use super::types::generation::Bounds;
 use crate::app::answer::WholeAnswer;
 use crate::app::state::AppState;
-use crate::line_breaks;
+use attune_json as line_breaks;
 
 /// A body of JSON in which clients that split text into lines find none to split at ([`line_breaks`]), as axum's
 /// own would have.

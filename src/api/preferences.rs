@@ -21,7 +21,7 @@ use crate::app::preferences::{
     self, FeedbackCommand, Inserted, PreferenceCommand, PreferenceRecord,
 };
 use crate::app::state::AppState;
-use crate::ids::UserId;
+use attune_ids::UserId;
 
 /// Record a preference
 ///

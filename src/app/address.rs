@@ -14,7 +14,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::regular::{self, Links};
+use attune_files::{self as regular, Links};
 
 const FILE: &str = "address";
 const MAX_FILE_BYTES: u64 = 4096;

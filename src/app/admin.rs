@@ -15,11 +15,11 @@ pub use super::versions::forgetting::Replaced;
 use super::versions::live::Installed;
 use super::versions::projection::{InstalledVersion, Named, Projection};
 use super::versions::{Expected, LiveVersions};
-use crate::adapter::about::About;
-use crate::adapter::bundle::bundle_dir;
-use crate::ids::{AdapterVersion, Alias, VersionDigits};
-use crate::store::{AdapterRecord, AliasRecord, Store};
-pub use crate::store::{AdapterSource, CanaryRecord, DecisionRecord, Listed, Page, VersionTally};
+use attune_adapter::about::About;
+use attune_adapter::bundle::bundle_dir;
+use attune_ids::{AdapterVersion, Alias, VersionDigits};
+use attune_store::{AdapterRecord, AliasRecord, Store};
+pub use attune_store::{AdapterSource, CanaryRecord, DecisionRecord, Listed, Page, VersionTally};
 
 /// The counter of changes.
 const CHANGES: &str = "attune_adapter_changes_total";

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::error::AppError;
 use super::state::AppState;
-use crate::engine::outbox::{Answer, Left};
-pub use crate::engine::request::FinishReason;
-use crate::engine::request::{EngineEvent, Finished, TokenOutput};
-use crate::text::detokenizer::Detokenizer;
-use crate::text::stop::StopMatcher;
+use attune_engine::outbox::{Answer, Left};
+pub use attune_engine::request::FinishReason;
+use attune_engine::request::{EngineEvent, Finished, TokenOutput};
+use attune_text::detokenizer::Detokenizer;
+use attune_text::stop::StopMatcher;
 
 /// What the readers of one request share.
 #[derive(Debug, Clone)]

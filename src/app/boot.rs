@@ -14,16 +14,16 @@ use super::state::{AppState, Limits};
 use super::store_health::StoreHealth;
 use super::store_threads::StoreThreads;
 use super::versions::{LiveVersions, LoadedBase, Versions, VersionsError};
-use crate::adapter::loaded::LoadedVersions;
-use crate::base_model::{BaseModel, LoadError};
 use crate::config::resolved::ServeConfig;
-use crate::engine::runner::Runner;
-use crate::engine::thread::EngineHandle;
-use crate::ids::{Alias, IdError};
-use crate::model::device::DeviceError;
-use crate::model::error::ModelError;
-use crate::store::{Disk, StoreError, TenantQuota};
 use crate::telemetry::{Metrics, TelemetryError};
+use attune_adapter::loaded::LoadedVersions;
+use attune_base_model::{BaseModel, LoadError};
+use attune_engine::runner::Runner;
+use attune_engine::thread::EngineHandle;
+use attune_ids::{Alias, IdError};
+use attune_model::device::DeviceError;
+use attune_model::error::ModelError;
+use attune_store::{Disk, StoreError, TenantQuota};
 
 /// The alias that `/v1/models` lists first.
 pub const ALIAS: &str = "attune";

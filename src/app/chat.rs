@@ -9,9 +9,9 @@ use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
-pub use crate::text::chat_template::{ChatMessage, TemplateVariables};
-use crate::text::tokenizer::TextError;
-use crate::text::user_info;
+pub use attune_text::chat_template::{ChatMessage, TemplateVariables};
+use attune_text::tokenizer::TextError;
+use attune_text::user_info;
 
 /// What a message costs beside its text, as bytes of text.
 const MESSAGE_BYTES: usize = 64;

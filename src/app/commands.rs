@@ -12,20 +12,20 @@ use super::keys::{self, Role};
 use super::versions::describe::{describe, summary};
 use super::versions::forgetting::Replaced;
 use super::versions::{Expected, LoadedBase, Versions};
-use crate::adapter::bundle;
-use crate::adapter::manifest::BaseModel;
-use crate::adapter::peft::{self, PeftImport};
-use crate::adapter::peft_export;
-use crate::adapter::publish::{self, Offered};
-use crate::adapter::AdapterError;
-use crate::base_model::load::{id, locate};
 use crate::config::moment::data_until;
 use crate::config::raw::{Adapter, AdapterImport, DataDir, Key, KeyNew, Model, Store};
 use crate::config::resolved::data_dir;
-use crate::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey, VersionDigits};
-use crate::model::hub;
-use crate::store::{AdapterSource, CompactSummary};
-use crate::user_model::model::UserModelKind;
+use attune_adapter::bundle;
+use attune_adapter::manifest::BaseModel;
+use attune_adapter::peft::{self, PeftImport};
+use attune_adapter::peft_export;
+use attune_adapter::publish::{self, Offered};
+use attune_adapter::AdapterError;
+use attune_base_model::load::{id, locate};
+use attune_ids::{AdapterVersion, Alias, Tenant, UserId, UserKey, VersionDigits};
+use attune_model::hub;
+use attune_model::user_model::model::UserModelKind;
+use attune_store::{AdapterSource, CompactSummary};
 
 /// `attune model ...`
 ///
@@ -312,7 +312,7 @@ fn forget(bundles: Option<PathBuf>, data: &DataDir) -> Result<String> {
 }
 
 /// A whole file or none: written beside, synced, renamed.
-fn export(store: &crate::store::Store, out: &Path) -> Result<crate::store::ExportSummary> {
+fn export(store: &attune_store::Store, out: &Path) -> Result<attune_store::ExportSummary> {
     let parent = out
         .parent()
         .filter(|p| !p.as_os_str().is_empty())

@@ -8,8 +8,8 @@ use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
-use crate::text::detokenizer::Detokenizer;
-use crate::text::tokenizer::SpecialTokens;
+use attune_text::detokenizer::Detokenizer;
+use attune_text::tokenizer::SpecialTokens;
 
 /// A prompt in one of its two forms.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! The model on its device, or on its devices.
 
 use super::boot::{BootError, Loaded};
-use crate::base_model;
 use crate::config::resolved::ServeConfig;
-use crate::engine::device_memory;
-use crate::engine::model_runner::ModelRunner;
+use attune_base_model as base_model;
+use attune_engine::device_memory;
+use attune_engine::model_runner::ModelRunner;
 
 /// Loads the base model, and makes what the engine runs of it.
 ///
@@ -30,12 +30,12 @@ fn over_several(config: &ServeConfig) -> Result<Loaded, BootError> {
     use std::sync::mpsc::channel;
     use std::sync::Arc;
 
-    use crate::engine::kv_cache::KvCache;
-    use crate::engine::ranks::{Rank, RankedRunner};
-    use crate::engine::runner::Runner as _;
-    use crate::model::device::DeviceChoice;
-    use crate::model::error::ModelError;
-    use crate::model::nccl::Meeting;
+    use attune_engine::kv_cache::KvCache;
+    use attune_engine::ranks::{Rank, RankedRunner};
+    use attune_engine::runner::Runner as _;
+    use attune_model::device::DeviceChoice;
+    use attune_model::error::ModelError;
+    use attune_model::nccl::Meeting;
 
     let n_ranks = config.tensor_parallel();
     let devices = (0..n_ranks).map(|rank| DeviceChoice::Cuda(rank).open());

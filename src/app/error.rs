@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::engine::request::{SequenceError, SubmitError, Whose};
-use crate::ids::{AdapterVersion, Alias};
-use crate::store::{InsertError, StoreError};
+use attune_engine::request::{SequenceError, SubmitError, Whose};
+use attune_ids::{AdapterVersion, Alias};
+use attune_store::{InsertError, StoreError};
 
 /// When a caller who met a busy store may come again.
 pub const STORE_BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);

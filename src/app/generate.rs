@@ -10,14 +10,14 @@ use super::people;
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
 use super::user::UserHint;
-use crate::engine::block_hash::CacheSalt;
-use crate::engine::prompt::PromptIds;
-pub use crate::engine::request::SamplingParams;
-use crate::engine::request::{EngineRequest, Payer, TimeLimits};
-pub use crate::engine::sampling_params::MAX_LOGIT_BIAS;
-use crate::engine::thread::Hold;
-use crate::ids::{Tenant, UserKey};
-use crate::text::tokenizer::TextError;
+use attune_engine::block_hash::CacheSalt;
+use attune_engine::prompt::PromptIds;
+pub use attune_engine::request::SamplingParams;
+use attune_engine::request::{EngineRequest, Payer, TimeLimits};
+pub use attune_engine::sampling_params::MAX_LOGIT_BIAS;
+use attune_engine::thread::Hold;
+use attune_ids::{Tenant, UserKey};
+use attune_text::tokenizer::TextError;
 
 /// How answers are made; every number was checked at the edge.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use super::boot::now_unix_ms;
 use super::error::AppError;
 use super::state::AppState;
 use super::store_threads::StoreWork;
-use crate::store::{Store, StoreError};
+use attune_store::{Store, StoreError};
 
 /// How often at least. A deleted person's bytes are out of the files after this and the time of a compaction.
 pub const EVERY: Duration = Duration::from_secs(600);

@@ -13,10 +13,10 @@ use super::keys::{AllowedUsers, Caller};
 use super::selection::{AnsweredBy, Selection};
 use super::state::AppState;
 use super::store_health::StoreState;
-use crate::ids::{RecordId, Tenant};
-use crate::store::{CompletionFilter, Listed, Owners, Page, Store, Turn};
-pub use crate::store::{CompletionRecord, KeptChoice};
-use crate::text::chat_template::ChatMessage;
+use attune_ids::{RecordId, Tenant};
+use attune_store::{CompletionFilter, Listed, Owners, Page, Store, Turn};
+pub use attune_store::{CompletionRecord, KeptChoice};
+use attune_text::chat_template::ChatMessage;
 
 /// How long an answer that is whole waits until it is kept.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::error::AppError;
 use super::state::AppState;
 use super::versions::projection::InstalledVersion;
-use crate::adapter::lease::Lease;
-use crate::ids::{Alias, UserKey, VersionDigits};
+use attune_adapter::lease::Lease;
+use attune_ids::{Alias, UserKey, VersionDigits};
 
 /// What a model id stands for now.
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@ use super::error::AppError;
 use super::model_id::{self, Target};
 use super::state::AppState;
 use super::versions::projection::{InstalledVersion, Projection};
-use crate::adapter::lease::Lease;
-use crate::ids::{AdapterVersion, Alias};
+use attune_adapter::lease::Lease;
+use attune_ids::{AdapterVersion, Alias};
 
 /// A model that can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

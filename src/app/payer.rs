@@ -6,7 +6,7 @@ use super::error::AppError;
 use super::keys::Caller;
 use super::state::AppState;
 use super::user::{self, UserHint};
-use crate::engine::request::Payer;
+use attune_engine::request::Payer;
 
 /// The tenant is the group, the person the member, and the API key the key.
 ///

@@ -9,11 +9,11 @@ use super::boot::now_unix_ms;
 use super::error::AppError;
 use super::keys::{AllowedUsers, Caller, Role};
 use super::state::AppState;
-use crate::adapter::lease::Lease;
-use crate::engine::subject::Subject;
-use crate::ids::{AdapterVersion, UserId, UserKey};
-use crate::store::{ExportPlace, Store, StoreError, UserCounts};
-use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
+use attune_adapter::lease::Lease;
+use attune_engine::subject::Subject;
+use attune_ids::{AdapterVersion, UserId, UserKey};
+use attune_model::user_model::soft_prompt::{RowKind, SoftPrompt};
+use attune_store::{ExportPlace, Store, StoreError, UserCounts};
 
 /// Bytes of a part of a person's export, and of one record more.
 const EXPORT_BYTES: usize = 256 << 10;

@@ -7,12 +7,12 @@ use super::keep;
 use super::keys::Caller;
 use super::state::AppState;
 use super::user::{self, UserHint};
-use crate::ids::{RecordId, Tenant, UserId, UserKey};
-pub use crate::store::{
+use attune_ids::{RecordId, Tenant, UserId, UserKey};
+pub use attune_store::{
     ComparedAnswer, FeedbackRecord, Idempotent, Inserted, Listed, Page, PreferenceRecord,
     PreferenceSource, Rating, Turn,
 };
-use crate::store::{CompletionRecord, InsertError, Owners, Store};
+use attune_store::{CompletionRecord, InsertError, Owners, Store};
 
 /// One answer of a kept completion.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use super::people::{self, Known};
 use super::state::AppState;
 use super::user::{self, UserHint};
 use super::versions::first_use;
-use crate::adapter::lease::Lease;
-use crate::engine::request::EngineAdapter;
-use crate::ids::{AdapterVersion, Tenant, UserKey};
-use crate::user_model::soft_prompt::{RowKind, SoftPrompt};
+use attune_adapter::lease::Lease;
+use attune_engine::request::EngineAdapter;
+use attune_ids::{AdapterVersion, Tenant, UserKey};
+use attune_model::user_model::soft_prompt::{RowKind, SoftPrompt};
 
 /// What answers a request. Holds the version's lease, so that it cannot change under way.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use futures_util::stream::{try_unfold, Stream};
 use super::error::AppError;
 use super::state::AppState;
 use super::store_threads::StoreWork;
-use crate::store::{ExportSummary, Store};
+use attune_store::{ExportSummary, Store};
 
 /// Bytes that are read at a time.
 const CHUNK: u64 = 256 << 10;

@@ -14,14 +14,14 @@ use super::keys::KeyRing;
 use super::store_health::StoreHealth;
 use super::store_threads::{StoreThreads, StoreWork};
 use super::versions::LiveVersions;
-use crate::engine;
-use crate::engine::thread::EngineHandle;
-pub use crate::engine::thread::EngineStats;
-use crate::ids::Alias;
-use crate::store::Store;
 use crate::telemetry::{Metrics, TelemetryError};
-use crate::text::chat_template::ChatTemplate;
-use crate::text::tokenizer::Tokenizer;
+use attune_engine as engine;
+use attune_engine::thread::EngineHandle;
+pub use attune_engine::thread::EngineStats;
+use attune_ids::Alias;
+use attune_store::Store;
+use attune_text::chat_template::ChatTemplate;
+use attune_text::tokenizer::Tokenizer;
 
 /// Bounds of requests that are no part of the OpenAI surface.
 #[derive(Debug, Clone)]

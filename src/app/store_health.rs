@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::error::AppError;
 use super::state::AppState;
 use super::store_threads::StoreWork;
-use crate::store::Store;
+use attune_store::Store;
 
 /// How often the store is looked at.
 pub const EVERY: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::error::{AppError, STORE_BUSY_RETRY_AFTER};
-use crate::store::Store;
+use attune_store::Store;
 
 /// What work is for: each kind waits for its own kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +179,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::store::StoreError;
+    use attune_store::StoreError;
 
     fn threads() -> (tempfile::TempDir, Arc<StoreThreads>) {
         let dir = tempfile::tempdir().unwrap();

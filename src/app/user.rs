@@ -2,7 +2,7 @@
 
 use super::error::AppError;
 use super::keys::Caller;
-use crate::ids::{UserId, UserKey};
+use attune_ids::{UserId, UserKey};
 
 /// The places in which a request can name a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ mod tests {
     fn the_same_name_in_two_tenants_is_two_people() {
         let one = Caller::open();
         let mut two = Caller::open();
-        two.tenant = crate::ids::Tenant::new("other").unwrap();
+        two.tenant = attune_ids::Tenant::new("other").unwrap();
         let both = [&one, &two].map(|caller| resolve(caller, hint("", "u", "")).unwrap());
         assert_ne!(both[0], both[1]);
     }

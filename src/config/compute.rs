@@ -5,9 +5,9 @@ use candle_core::DType;
 use super::resolved::{parse_device, ConfigError};
 use super::train::{ComputeFlags, Eval};
 use super::training::problem;
-use crate::model::device::DeviceChoice;
-use crate::train::commands::EvalRequest;
-use crate::train::compute::Compute;
+use attune_model::device::DeviceChoice;
+use attune_train::commands::EvalRequest;
+use attune_train::compute::Compute;
 
 /// Checks what was typed. The error names the first setting that cannot be used, by its flag.
 impl TryFrom<Eval> for EvalRequest {

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::resolved::ConfigError;
 use super::training::problem;
-use crate::train::settings::DataUntil;
+use attune_train::settings::DataUntil;
 
 /// What was typed as `--data-until`; nothing: unknown.
 ///
@@ -17,7 +17,7 @@ pub fn data_until(typed: Option<&str>) -> Result<DataUntil, ConfigError> {
     };
     let until: DataUntil = text
         .parse()
-        .map_err(|error: crate::train::settings::NoMoment| problem(setting, error.to_string()))?;
+        .map_err(|error: attune_train::settings::NoMoment| problem(setting, error.to_string()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     if until.is_after(now) {

@@ -18,12 +18,12 @@ use rand::TryRngCore;
 use super::http::HttpSettings;
 use super::raw::{DataDir, Dtype, ModelChoice, Serve};
 use super::sharing;
-use crate::engine::clock::Clock;
-use crate::engine::thread::EngineConfig;
-use crate::model::device::{usual_dtype, DeviceChoice};
-use crate::model::kernels::packed_matmul::WeightType;
-use crate::model::linear::LinearFormat;
-use crate::model::placement::Placement;
+use attune_engine::clock::Clock;
+use attune_engine::thread::EngineConfig;
+use attune_model::device::{usual_dtype, DeviceChoice};
+use attune_model::kernels::packed_matmul::WeightType;
+use attune_model::linear::LinearFormat;
+use attune_model::placement::Placement;
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use super::raw::Serve;
 use super::resolved::{ConfigError, MAX_COUNT};
-use crate::engine::admission::Caps;
-use crate::engine::fairness::Sharing;
+use attune_engine::admission::Caps;
+use attune_engine::fairness::Sharing;
 
 /// Checks what was typed.
 ///

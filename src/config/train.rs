@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::train_expo::{ExpDpo, ExpGrpo};
-use crate::train::init::Init;
-use crate::train::schedule::Schedule;
+use attune_train::init::Init;
+use attune_train::schedule::Schedule;
 
 /// Preference pairs become adapter versions: a LoRA and a user model, learned together.
 #[derive(Debug, Parser)]

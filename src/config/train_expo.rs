@@ -7,12 +7,12 @@ use clap::Args;
 use super::resolved::ConfigError;
 use super::train::{Asking, Explain, FamilyName, Pdpo, Solve};
 use super::training::{count, problem, run_config, share, with_file, within, TrainConfig};
-use crate::train::expo::explain::{ExplainRequest, Filters};
-use crate::train::expo::grpo::{Grpo, Weigh};
-use crate::train::expo::rollout::Sampling;
-use crate::train::expo::settings::{Anneal, Explainer, ExpoSettings, Method, Positive};
-use crate::train::expo::solve::SolveRequest;
-use crate::train::task::family::Family;
+use attune_train::expo::explain::{ExplainRequest, Filters};
+use attune_train::expo::grpo::{Grpo, Weigh};
+use attune_train::expo::rollout::Sampling;
+use attune_train::expo::settings::{Anneal, Explainer, ExpoSettings, Method, Positive};
+use attune_train::expo::solve::SolveRequest;
+use attune_train::task::family::Family;
 
 /// Tasks, and how they are asked.
 #[derive(Debug, Clone, Args)]

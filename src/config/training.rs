@@ -9,21 +9,21 @@ use super::compute::compute;
 use super::moment::data_until;
 use super::resolved::{available_threads, parse_bytes, ConfigError};
 use super::train::{Entangle, FitUsers, MaskName, Pdpo, Sample, UserModelName};
-use crate::model::lora::Projection;
-use crate::train::commands::FitRequest;
-use crate::train::compute::Compute;
-use crate::train::dataset::split::SplitConfig;
-use crate::train::entangle::command::EntangleRequest;
-use crate::train::entangle::mask::Mask;
-use crate::train::expo::settings::ExpoSettings;
-use crate::train::init::{Init, LoraShape};
-use crate::train::loss::Objective;
-use crate::train::mixture::Mixture;
-use crate::train::rival::Rival;
-use crate::train::sample::SampleRequest;
-use crate::train::schedule::Schedule;
-use crate::train::settings::{Settings, UserModelSettings};
-use crate::user_model::model::UserModelKind;
+use attune_model::lora::Projection;
+use attune_model::user_model::model::UserModelKind;
+use attune_train::commands::FitRequest;
+use attune_train::compute::Compute;
+use attune_train::dataset::split::SplitConfig;
+use attune_train::entangle::command::EntangleRequest;
+use attune_train::entangle::mask::Mask;
+use attune_train::expo::settings::ExpoSettings;
+use attune_train::init::{Init, LoraShape};
+use attune_train::loss::Objective;
+use attune_train::mixture::Mixture;
+use attune_train::rival::Rival;
+use attune_train::sample::SampleRequest;
+use attune_train::schedule::Schedule;
+use attune_train::settings::{Settings, UserModelSettings};
 
 /// Bound of counts: beyond it a mistake is likelier than a wish.
 const MAX_COUNT: usize = 1 << 20;
@@ -324,7 +324,7 @@ fn objective(raw: &Pdpo) -> Result<Objective, ConfigError> {
         None => text.to_owned(),
     };
     text.parse()
-        .map_err(|e: crate::train::loss::objective::ObjectiveError| {
+        .map_err(|e: attune_train::loss::objective::ObjectiveError| {
             problem("--loss", e.to_string())
         })
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::raw::Loop;
 use super::resolved::{data_dir, ConfigError};
 use super::training::{count, problem, share, with_file, within, TrainConfig};
-use crate::ids::Alias;
-use crate::train::judge::JudgeSettings;
+use attune_ids::Alias;
+use attune_train::judge::JudgeSettings;
 
 /// Of a loop's runs where nothing says more: neither a person nor many accounts
 /// that say the same outvote the others; a tenth of the pairs chooses

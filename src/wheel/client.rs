@@ -9,8 +9,8 @@ use serde_json::{json, Value};
 
 use super::WheelError;
 use crate::app::address::{self, LastServer};
-use crate::ids::AdapterVersion;
-use crate::store::DecisionRecord;
+use attune_ids::AdapterVersion;
+use attune_store::DecisionRecord;
 
 /// How often a request is sent that does not reach the server, or that it cannot serve just now: a turn
 /// takes hours, a restart of the server seconds.
@@ -271,7 +271,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::ids::Alias;
+    use attune_ids::Alias;
 
     /// A server that gives `answers` in turn, and then the requests that it got.
     fn server(answers: Vec<String>) -> (Client, thread::JoinHandle<Vec<String>>) {

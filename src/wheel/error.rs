@@ -3,12 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::adapter::AdapterError;
 use crate::app::versions::VersionsError;
-use crate::ids::AdapterVersion;
-use crate::model::error::ModelError;
-use crate::store::StoreError;
-use crate::train::TrainError;
+use attune_adapter::AdapterError;
+use attune_ids::AdapterVersion;
+use attune_model::error::ModelError;
+use attune_store::StoreError;
+use attune_train::TrainError;
 
 /// Why a turn ended before its decision.
 #[derive(Debug, thiserror::Error)]

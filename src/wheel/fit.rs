@@ -11,14 +11,14 @@ use super::turn::{rival, LearnedFrom, Turn, TurnOutcome};
 use super::verdict::Verdict;
 use super::work_dir::WorkDir;
 use super::WheelError;
-use crate::adapter::bundle::bundle_dir;
-use crate::train::error::ErrorKind;
-use crate::train::fit_check::unchanged;
-use crate::train::fit_users::{self, FitRequest};
-use crate::train::prepare::split_config;
-use crate::train::rival::Rival;
-use crate::train::run::BUNDLE_DIR;
-use crate::train::settings::Settings;
+use attune_adapter::bundle::bundle_dir;
+use attune_train::error::ErrorKind;
+use attune_train::fit_check::unchanged;
+use attune_train::fit_users::{self, FitRequest};
+use attune_train::prepare::split_config;
+use attune_train::rival::Rival;
+use attune_train::run::BUNDLE_DIR;
+use attune_train::settings::Settings;
 
 /// Fits whoever is new, and lets them be answered by their rows.
 pub(super) fn fit(

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::spending::tail;
-use crate::train::evaluate::{PeopleGain, PersonGain};
+use attune_train::evaluate::{PeopleGain, PersonGain};
 
 /// What a candidate has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

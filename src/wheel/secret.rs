@@ -12,7 +12,7 @@ use rand::rngs::OsRng;
 use rand::TryRngCore;
 
 use super::WheelError;
-use crate::train::dataset::split::SplitSecret;
+use attune_train::dataset::split::SplitSecret;
 
 const FILE: &str = "split-secret";
 

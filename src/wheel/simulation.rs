@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use super::gate::Rule;
-use crate::train::evaluate::PersonGain;
+use attune_train::evaluate::PersonGain;
 
 /// What `attune loop` has where nothing says more.
 const RULE: Rule = Rule {

@@ -13,8 +13,8 @@ use std::f64::consts::PI;
 
 use serde_json::Value;
 
-use crate::ids::Alias;
-use crate::store::DecisionRecord;
+use attune_ids::Alias;
+use attune_store::DecisionRecord;
 
 /// The probability with which test `number`, counted from 1, may be passed by chance.
 pub fn tail(chance: f64, number: usize) -> f64 {
@@ -45,7 +45,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::ids::{AdapterVersion, RecordId};
+    use attune_ids::{AdapterVersion, RecordId};
 
     #[test]
     fn shares_add_up_to_what_is_allowed() {

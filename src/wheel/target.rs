@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::client::Client;
 use super::WheelError;
-use crate::adapter::publish;
 use crate::app::address;
 use crate::app::boot::now_unix_ms;
 use crate::app::versions::{Versions, VersionsError};
-use crate::store::{AdapterSource, CasError, DecisionRecord, StoreError};
+use attune_adapter::publish;
+use attune_store::{AdapterSource, CasError, DecisionRecord, StoreError};
 
 /// A data directory, and how its server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,17 +15,17 @@ use super::target::Target;
 use super::verdict::{verdict, Verdict};
 use super::work_dir::WorkDir;
 use super::WheelError;
-use crate::adapter::bundle::{self, bundle_dir};
 use crate::app::boot::now_unix_ms;
-use crate::base_model::load::locate;
-use crate::ids::{AdapterVersion, Alias};
-use crate::store::{DecisionRecord, TrainingSet};
-use crate::train::compute::Compute;
-use crate::train::error::ErrorKind;
-use crate::train::judge::JudgeSettings;
-use crate::train::rival::Rival;
-use crate::train::run::{run, Outcome, Place, BUNDLE_DIR};
-use crate::train::settings::Settings;
+use attune_adapter::bundle::{self, bundle_dir};
+use attune_base_model::load::locate;
+use attune_ids::{AdapterVersion, Alias};
+use attune_store::{DecisionRecord, TrainingSet};
+use attune_train::compute::Compute;
+use attune_train::error::ErrorKind;
+use attune_train::judge::JudgeSettings;
+use attune_train::rival::Rival;
+use attune_train::run::{run, Outcome, Place, BUNDLE_DIR};
+use attune_train::settings::Settings;
 
 /// What a turn is told.
 #[derive(Debug, Clone, PartialEq)]

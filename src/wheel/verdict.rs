@@ -3,8 +3,8 @@
 use serde_json::{json, Value};
 
 use super::gate::{Finding, Rule};
-use crate::train::evaluate::{AnswersCompared, Comparison, Evaluation};
-use crate::train::rival::REFERENCE;
+use attune_train::evaluate::{AnswersCompared, Comparison, Evaluation};
+use attune_train::rival::REFERENCE;
 
 /// What becomes of a candidate.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +116,7 @@ fn numbers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::evaluate::{compare, evaluate, Bootstrap, Group, PersonGain, ScoredPair};
+    use attune_train::evaluate::{compare, evaluate, Bootstrap, Group, PersonGain, ScoredPair};
 
     const RULE: Rule = Rule {
         margin: 0.1,

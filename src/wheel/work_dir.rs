@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::secret::split_secret;
 use super::WheelError;
-use crate::train::dataset::split::SplitSecret;
+use attune_train::dataset::split::SplitSecret;
 
 const DIR: &str = "loop";
 const TURN: &str = "turn";

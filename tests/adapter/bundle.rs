@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attune::adapter::bundle::{bundle_dir, list, read, verify, Adapter, BundleContents};
-use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
-use attune::adapter::hash::content_version;
-use attune::adapter::plan::{lora_name, user_model_name};
-use attune::adapter::publish::{copy, sweep, write};
-use attune::adapter::tensors::encode;
-use attune::adapter::AdapterError;
-use attune::ids::AdapterVersion;
-use attune::model::lora::Projection;
-use attune::user_model::soft_prompt::RowKind;
+use attune_adapter::bundle::{bundle_dir, list, read, verify, Adapter, BundleContents};
+use attune_adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
+use attune_adapter::hash::content_version;
+use attune_adapter::plan::{lora_name, user_model_name};
+use attune_adapter::publish::{copy, sweep, write};
+use attune_adapter::tensors::encode;
+use attune_adapter::AdapterError;
+use attune_ids::AdapterVersion;
+use attune_model::lora::Projection;
+use attune_model::user_model::soft_prompt::RowKind;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -1,9 +1,9 @@
 //! The demo version: whole, for the default model, and of the right people.
 
-use attune::adapter::bundle::{bundle_dir, verify};
-use attune::adapter::demo::contents;
-use attune::adapter::publish::write;
-use attune::model::hub;
+use attune_adapter::bundle::{bundle_dir, verify};
+use attune_adapter::demo::contents;
+use attune_adapter::publish::write;
+use attune_model::hub;
 use tempfile::TempDir;
 
 #[test]

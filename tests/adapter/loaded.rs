@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Barrier};
 
-use attune::adapter::bundle::{bundle_dir, Adapter};
-use attune::adapter::data_until::Reach;
-use attune::adapter::files::WEIGHTS_FILE;
-use attune::adapter::lease::{Lease, Loaded};
-use attune::adapter::loaded::{LoadError, LoadedVersions};
-use attune::adapter::publish;
-use attune::adapter::AdapterError;
-use attune::ids::AdapterVersion;
-use attune::model::lora::LoraSet;
+use attune_adapter::bundle::{bundle_dir, Adapter};
+use attune_adapter::data_until::Reach;
+use attune_adapter::files::WEIGHTS_FILE;
+use attune_adapter::lease::{Lease, Loaded};
+use attune_adapter::loaded::{LoadError, LoadedVersions};
+use attune_adapter::publish;
+use attune_adapter::AdapterError;
+use attune_ids::AdapterVersion;
+use attune_model::lora::LoraSet;
 
 use crate::support::{small_contents, tiny_llama, BASE};
 

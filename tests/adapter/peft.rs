@@ -3,20 +3,20 @@
 use std::fs;
 use std::path::Path;
 
-use attune::adapter::bundle::{bundle_dir, read, BundleContents};
-use attune::adapter::data_until::DataUntil;
-use attune::adapter::manifest::BaseModel;
-use attune::adapter::peft::{import, PeftImport};
-use attune::adapter::peft_export::export;
-use attune::adapter::plan::{lora_name, user_model_name};
-use attune::adapter::publish::write;
-use attune::adapter::tensors::encode;
-use attune::adapter::AdapterError;
-use attune::ids::UserKey;
-use attune::model::config::ModelConfig;
-use attune::model::lora::Projection;
-use attune::user_model::model::UserModelKind;
-use attune::user_model::soft_prompt::RowKind;
+use attune_adapter::bundle::{bundle_dir, read, BundleContents};
+use attune_adapter::data_until::DataUntil;
+use attune_adapter::manifest::BaseModel;
+use attune_adapter::peft::{import, PeftImport};
+use attune_adapter::peft_export::export;
+use attune_adapter::plan::{lora_name, user_model_name};
+use attune_adapter::publish::write;
+use attune_adapter::tensors::encode;
+use attune_adapter::AdapterError;
+use attune_ids::UserKey;
+use attune_model::config::ModelConfig;
+use attune_model::lora::Projection;
+use attune_model::user_model::model::UserModelKind;
+use attune_model::user_model::soft_prompt::RowKind;
 use serde_json::{json, Value};
 use tempfile::TempDir;
 

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use attune::adapter::bundle::{Adapter, BundleContents};
-use attune::adapter::lease::Lease;
-use attune::adapter::loaded::LoadedVersions;
-use attune::adapter::manifest::Manifest;
-use attune::adapter::plan::{lora_name, user_model_name};
-use attune::adapter::tensors::{TensorData, TensorFile};
-use attune::ids::{Tenant, UserId, UserKey};
-use attune::model::config::{Activation, ModelConfig, RopeScaling};
-use attune::model::lora::Projection;
+use attune_adapter::bundle::{Adapter, BundleContents};
+use attune_adapter::lease::Lease;
+use attune_adapter::loaded::LoadedVersions;
+use attune_adapter::manifest::Manifest;
+use attune_adapter::plan::{lora_name, user_model_name};
+use attune_adapter::tensors::{TensorData, TensorFile};
+use attune_ids::{Tenant, UserId, UserKey};
+use attune_model::config::{Activation, ModelConfig, RopeScaling};
+use attune_model::lora::Projection;
 
 /// The shape of the oracles' `tiny/llama`, which their checkpoints are for.
 pub fn golden_config() -> ModelConfig {

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use attune::adapter::bundle::{bundle_dir, BundleContents};
-use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
-use attune::adapter::hash::content_version;
-use attune::adapter::manifest::Manifest;
-use attune::adapter::plan::user_model_name;
-use attune::adapter::publish::{self, Offered};
-use attune::adapter::tensors::TensorData;
-use attune::ids::{AdapterVersion, UserKey};
+use attune_adapter::bundle::{bundle_dir, BundleContents};
+use attune_adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
+use attune_adapter::hash::content_version;
+use attune_adapter::manifest::Manifest;
+use attune_adapter::plan::user_model_name;
+use attune_adapter::publish::{self, Offered};
+use attune_adapter::tensors::TensorData;
+use attune_ids::{AdapterVersion, UserKey};
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
@@ -82,7 +82,7 @@ fn rows_of_others_and_all_of_lora_stay_bit_for_bit() {
     let kept = [row(0), row(3), row(4), row(5)].concat();
     assert_eq!(after[&table], (vec![8, 32], kept));
     let manifest = manifest(parent, &new);
-    let expected: Vec<attune::adapter::manifest::UserRow> = serde_json::from_value(json!([
+    let expected: Vec<attune_adapter::manifest::UserRow> = serde_json::from_value(json!([
         {"user": "dora", "row": 3, "data_until_unix_ms": 5},
         {"tenant": "acme", "user": "ann", "row": 1}
     ]))

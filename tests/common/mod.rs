@@ -7,18 +7,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use attune::engine::kv_cache::KvCache;
-use attune::model::decoder::Decoder;
-use attune::model::device::DeviceChoice;
-use attune::model::hub;
-use attune::model::input::{ForwardInput, SequenceSpan, SoftRow};
-use attune::model::kernels::packed_matmul::WeightType;
-use attune::model::kernels::paged_attention::BLOCK_SIZE;
-use attune::model::linear::LinearFormat;
-use attune::model::load::ModelFiles;
-use attune::model::lora::LoraSet;
-use attune::model::placement::Placement;
-use attune::user_model::soft_prompt::SoftPrompt;
+use attune_engine::kv_cache::KvCache;
+use attune_model::decoder::Decoder;
+use attune_model::device::DeviceChoice;
+use attune_model::hub;
+use attune_model::input::{ForwardInput, SequenceSpan, SoftRow};
+use attune_model::kernels::packed_matmul::WeightType;
+use attune_model::kernels::paged_attention::BLOCK_SIZE;
+use attune_model::linear::LinearFormat;
+use attune_model::load::ModelFiles;
+use attune_model::lora::LoraSet;
+use attune_model::placement::Placement;
+use attune_model::user_model::soft_prompt::SoftPrompt;
 use candle_core::{DType, Device, Tensor};
 
 /// Weights as they are in the file.

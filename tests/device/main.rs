@@ -10,20 +10,20 @@ mod sampling;
 
 use std::sync::{Arc, Barrier, Mutex};
 
-use attune::engine::kv_cache::KvCache;
-use attune::engine::model_runner::ModelRunner;
-use attune::engine::ranks::{Rank, RankedRunner};
-use attune::engine::request::{EngineRequest, SamplingParams};
-use attune::engine::runner::Runner;
-use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
-use attune::model::config::ModelConfig;
-use attune::model::decoder::Decoder;
-use attune::model::input::{ForwardInput, SequenceSpan};
-use attune::model::load::ModelFiles;
-use attune::model::placement::Placement;
-use attune::model::shard::{Shard, SumOverRanks};
-use attune::model::weights::config_json::read_config;
-use attune::model::weights::Weights;
+use attune_engine::kv_cache::KvCache;
+use attune_engine::model_runner::ModelRunner;
+use attune_engine::ranks::{Rank, RankedRunner};
+use attune_engine::request::{EngineRequest, SamplingParams};
+use attune_engine::runner::Runner;
+use attune_engine::thread::{Answer, EngineConfig, EngineHandle};
+use attune_model::config::ModelConfig;
+use attune_model::decoder::Decoder;
+use attune_model::input::{ForwardInput, SequenceSpan};
+use attune_model::load::ModelFiles;
+use attune_model::placement::Placement;
+use attune_model::shard::{Shard, SumOverRanks};
+use attune_model::weights::config_json::read_config;
+use attune_model::weights::Weights;
 use candle_core::{DType, Device, Tensor};
 use common::{
     ids_of, last_row, oracle_json, oracles, slack, smollm2_gguf, tokens, Row, Solo, EXACT,

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use attune::engine::chosen::ChosenTokens;
-use attune::engine::device_sampler;
-use attune::engine::host_copy::HostCopies;
-use attune::engine::sampler::Wish;
+use attune_engine::chosen::ChosenTokens;
+use attune_engine::device_sampler;
+use attune_engine::host_copy::HostCopies;
+use attune_engine::sampler::Wish;
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -99,7 +99,7 @@ fn the_kernel_run_by_threads_is_the_sampler() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("choose");
-    let kernel = here.join("src/engine/choose.cu");
+    let kernel = here.join("crates/engine/src/choose.cu");
     // A C++ compiler is there: crates that attune builds on want one.
     let compiled = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".into()))
         .args(["-std=c++20", "-O1", "-pthread", "-o"])

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use attune::adapter::bundle::{bundle_dir, BundleContents};
-use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
-use attune::adapter::publish;
-use attune::ids::AdapterVersion;
-use attune::store::AdapterSource;
+use attune_adapter::bundle::{bundle_dir, BundleContents};
+use attune_adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
+use attune_adapter::publish;
+use attune_ids::AdapterVersion;
+use attune_store::AdapterSource;
 use serde_json::{json, Value};
 
 use crate::support::bundles::{base, contents, craft, TEXTS};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use attune::adapter::publish;
 use attune::app::versions::Expected;
-use attune::ids::Alias;
+use attune_adapter::publish;
+use attune_ids::Alias;
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::future::join_all;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use attune::ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
+use attune_ids::{AdapterVersion, Alias, Tenant, UserId, UserKey};
 use serde_json::{json, Value};
 
 use crate::support::bundles::TEXTS;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use attune::ids::{AdapterVersion, Alias, RecordId, Tenant, UserId};
-use attune::store::{DecisionRecord, Store, TrainingSet, UserRecord};
+use attune_ids::{AdapterVersion, Alias, RecordId, Tenant, UserId};
+use attune_store::{DecisionRecord, Store, TrainingSet, UserRecord};
 use serde_json::{json, Value};
 
 use crate::support::TestServer;

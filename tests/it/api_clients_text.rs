@@ -80,7 +80,7 @@ async fn errors_and_records_have_none_either() {
     }
     // The snapshot is still one that can be read back.
     let snapshot = server.get("/v1/admin/snapshot").await.body;
-    attune::store::TrainingSet::read(&mut &snapshot[..]).unwrap();
+    attune_store::TrainingSet::read(&mut &snapshot[..]).unwrap();
 }
 
 fn hello(user: &str) -> Value {

@@ -1,6 +1,6 @@
 //! `POST /v1/completions`: prompts in their forms, echo, lists of log-probabilities, streams.
 
-use attune::text::tokenizer::{GgufVocabulary, Tokenizer};
+use attune_text::tokenizer::{GgufVocabulary, Tokenizer};
 use serde_json::{json, Value};
 
 use crate::support::runner::id;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use attune::app::state::Limits;
-use attune::engine::admission::Caps;
-use attune::engine::fairness::Sharing;
+use attune_engine::admission::Caps;
+use attune_engine::fairness::Sharing;
 use futures_util::FutureExt;
 use serde_json::{json, Value};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use attune::api::server::ServerConfig;
 use attune::app::state::Limits;
-use attune::engine::clock::{Clock, Hands};
+use attune_engine::clock::{Clock, Hands};
 use serde_json::{json, Value};
 
 use crate::support::http::post;

@@ -5,17 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use attune::adapter::bundle::{bundle_dir, BundleContents};
-use attune::adapter::data_until::DataUntil;
-use attune::adapter::manifest::Manifest;
-use attune::adapter::plan::user_model_name;
-use attune::adapter::publish;
-use attune::adapter::tensors::TensorData;
 use attune::app::boot::now_unix_ms;
 use attune::app::state::Limits;
 use attune::app::{commands, housekeeping};
 use attune::config::raw::{Adapter, DataDir};
-use attune::ids::{AdapterVersion, Tenant, UserId, UserKey};
+use attune_adapter::bundle::{bundle_dir, BundleContents};
+use attune_adapter::data_until::DataUntil;
+use attune_adapter::manifest::Manifest;
+use attune_adapter::plan::user_model_name;
+use attune_adapter::publish;
+use attune_adapter::tensors::TensorData;
+use attune_ids::{AdapterVersion, Tenant, UserId, UserKey};
 use serde_json::{json, Value};
 
 use crate::support::bundles::{base, TEXTS};

@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 
-use attune::adapter::data_until::DataUntil;
-use attune::adapter::publish;
-use attune::ids::AdapterVersion;
-use attune::store::TrainingSet;
+use attune_adapter::data_until::DataUntil;
+use attune_adapter::publish;
+use attune_ids::AdapterVersion;
+use attune_store::TrainingSet;
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt;

@@ -2,8 +2,8 @@
 //! entries that are read.
 
 use attune::app::housekeeping;
-use attune::ids::{RecordId, Tenant, UserId};
-use attune::store::{
+use attune_ids::{RecordId, Tenant, UserId};
+use attune_store::{
     ComparedAnswer, CompletionRecord, DecisionRecord, FeedbackRecord, KeptChoice, PreferenceRecord,
     PreferenceSource, Rating, Store, TenantQuota,
 };

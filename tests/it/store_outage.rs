@@ -10,7 +10,7 @@ use attune::app::housekeeping;
 use attune::app::state::AppState;
 use attune::app::store_health::{self, StoreState};
 use attune::app::store_threads::StoreWork;
-use attune::store::{Space, Store, StoreError};
+use attune_store::{Space, Store, StoreError};
 use serde_json::{json, Value};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

@@ -3,13 +3,13 @@
 
 use std::fs;
 
-use attune::adapter::bundle::bundle_dir;
-use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
-use attune::adapter::publish;
 use attune::app::housekeeping;
 use attune::app::versions::Expected;
-use attune::ids::{AdapterVersion, Alias};
-use attune::store::AdapterSource;
+use attune_adapter::bundle::bundle_dir;
+use attune_adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
+use attune_adapter::publish;
+use attune_ids::{AdapterVersion, Alias};
+use attune_store::AdapterSource;
 use serde_json::{json, Value};
 
 use crate::support::bundles::{base, contents, TEXTS};

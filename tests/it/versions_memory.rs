@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attune::adapter::bundle::bundle_dir;
-use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
 use attune::app::versions::Expected;
-use attune::ids::{AdapterVersion, Alias, VersionDigits};
+use attune_adapter::bundle::bundle_dir;
+use attune_adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
+use attune_ids::{AdapterVersion, Alias, VersionDigits};
 use futures_util::future::join_all;
 use serde_json::{json, Value};
 
@@ -175,11 +175,11 @@ async fn old_versions_go_but_for_the_newest_and_those_that_are_needed() {
     for n in 0..3_u64 {
         let mut contents = crate::support::bundles::contents(1, &base().sha256, 4);
         contents.manifest.name = Some(format!("idle {n}"));
-        let version = attune::adapter::publish::write(disk.adapters_dir(), &contents).unwrap();
+        let version = attune_adapter::publish::write(disk.adapters_dir(), &contents).unwrap();
         disk.record(
             &version,
             None,
-            attune::store::AdapterSource::Trained,
+            attune_store::AdapterSource::Trained,
             100 + n,
         )
         .unwrap();

@@ -1,16 +1,16 @@
 //! Gradient entanglement against the authors' functions: gradients over a LoRA, their norms and inner
 //! product, what a step does, and cosines of single tokens.
 
-use attune::base_model::BaseModel;
-use attune::train::adapter::TrainedAdapter;
-use attune::train::entangle::diagnose::pull;
-use attune::train::entangle::gradients::{PairGradients, Probe};
-use attune::train::entangle::heat_map::HeatMap;
-use attune::train::entangle::measure::{Case, Entanglement, Pull};
-use attune::train::loss::Objective;
-use attune::train::pack::Front;
-use attune::train::pairs::IdPair;
-use attune::train::policy::Activations;
+use attune_base_model::BaseModel;
+use attune_train::adapter::TrainedAdapter;
+use attune_train::entangle::diagnose::pull;
+use attune_train::entangle::gradients::{PairGradients, Probe};
+use attune_train::entangle::heat_map::HeatMap;
+use attune_train::entangle::measure::{Case, Entanglement, Pull};
+use attune_train::loss::Objective;
+use attune_train::pack::Front;
+use attune_train::pairs::IdPair;
+use attune_train::policy::Activations;
 use serde_json::Value;
 
 use crate::common::{ids_of, oracle_json, oracle_tensors};

@@ -1,8 +1,8 @@
 //! GRPO and ExP-GRPO against TRL's trainer: advantages, losses, and gradients over a LoRA.
 
-use attune::train::expo::group::{Batch, Group, GroupLearner, TokenLogps};
-use attune::train::expo::grpo::{advantages, Grpo, Weigh};
-use attune::train::policy::Activations;
+use attune_train::expo::group::{Batch, Group, GroupLearner, TokenLogps};
+use attune_train::expo::grpo::{advantages, Grpo, Weigh};
+use attune_train::policy::Activations;
 use serde_json::Value;
 
 use crate::common::{ids_of, oracle_json, oracle_tensors};

@@ -2,7 +2,7 @@
 //!
 //! `kto_pair` of the file, which needs the means of a whole batch, is not implemented.
 
-use attune::train::loss::{Objective, PairLogps};
+use attune_train::loss::{Objective, PairLogps};
 use serde_json::Value;
 
 use crate::common::oracle_json;

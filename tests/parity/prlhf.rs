@@ -1,14 +1,14 @@
 //! The authors' P-RLHF checkpoints: soft prompts and log-probabilities of policy and reference.
 
-use attune::adapter::bundle::{self, Adapter};
-use attune::adapter::data_until::DataUntil;
-use attune::adapter::manifest::BaseModel;
-use attune::adapter::peft::{self, PeftImport};
-use attune::adapter::publish;
-use attune::ids::{Tenant, UserId, UserKey};
-use attune::model::decoder::Decoder;
-use attune::model::load::ModelFiles;
-use attune::user_model::soft_prompt::SoftPrompt;
+use attune_adapter::bundle::{self, Adapter};
+use attune_adapter::data_until::DataUntil;
+use attune_adapter::manifest::BaseModel;
+use attune_adapter::peft::{self, PeftImport};
+use attune_adapter::publish;
+use attune_ids::{Tenant, UserId, UserKey};
+use attune_model::decoder::Decoder;
+use attune_model::load::ModelFiles;
+use attune_model::user_model::soft_prompt::SoftPrompt;
 use serde_json::Value;
 
 use crate::common::{

@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::common::{oracle_json as oracle, oracles, smollm2_gguf};
-use attune::base_model::gguf_vocabulary::gguf_vocabulary;
-use attune::model::weights::gguf::GgufFile;
-use attune::text::chat_template::{ChatMessage, ChatTemplate};
-use attune::text::detokenizer::Detokenizer;
-use attune::text::tokenizer::{SpecialTokens, Tokenizer};
+use attune_base_model::gguf_vocabulary::gguf_vocabulary;
+use attune_model::weights::gguf::GgufFile;
+use attune_text::chat_template::{ChatMessage, ChatTemplate};
+use attune_text::detokenizer::Detokenizer;
+use attune_text::tokenizer::{SpecialTokens, Tokenizer};
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -4,7 +4,7 @@ use crate::common::{
     argmax, floats_of, ids_of, last_row, log_prob, oracle_json, oracle_tensors, slack, soft_rows,
     tiny, tokens, Row, Solo,
 };
-use attune::model::decoder::Decoder;
+use attune_model::decoder::Decoder;
 use candle_core::Tensor;
 use serde_json::Value;
 

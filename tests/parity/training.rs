@@ -2,22 +2,22 @@
 
 use std::collections::HashMap;
 
-use attune::adapter::data_until::DataUntil;
-use attune::adapter::manifest::BaseModel as MadeFor;
-use attune::adapter::peft::{self, PeftImport};
-use attune::adapter::publish;
-use attune::base_model::{self, BaseModel};
-use attune::model::linear::LinearFormat;
-use attune::train::adapter::TrainedAdapter;
-use attune::train::learner::{Learner, Row};
-use attune::train::load::load;
-use attune::train::loss::Objective;
-use attune::train::mixture::Mixture;
-use attune::train::optimizer::{AdamW, OptimizerState, Rates};
-use attune::train::pack::Front;
-use attune::train::pairs::IdPair;
-use attune::train::parameters::Parameter;
-use attune::train::policy::Activations;
+use attune_adapter::data_until::DataUntil;
+use attune_adapter::manifest::BaseModel as MadeFor;
+use attune_adapter::peft::{self, PeftImport};
+use attune_adapter::publish;
+use attune_base_model::{self as base_model, BaseModel};
+use attune_model::linear::LinearFormat;
+use attune_train::adapter::TrainedAdapter;
+use attune_train::learner::{Learner, Row};
+use attune_train::load::load;
+use attune_train::loss::Objective;
+use attune_train::mixture::Mixture;
+use attune_train::optimizer::{AdamW, OptimizerState, Rates};
+use attune_train::pack::Front;
+use attune_train::pairs::IdPair;
+use attune_train::parameters::Parameter;
+use attune_train::policy::Activations;
 use candle_core::Tensor;
 use serde_json::Value;
 
@@ -200,7 +200,7 @@ fn check_rows(
     pairs: &[IdPair],
     batch: &Value,
     run: &Value,
-    got: &[attune::train::metrics::RowResult],
+    got: &[attune_train::metrics::RowResult],
 ) {
     for row in got {
         let fits = |i: &usize| {

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attune::adapter::bundle::{self, bundle_dir, BundleContents};
-use attune::adapter::plan::lora_name;
-use attune::adapter::publish;
-use attune::adapter::tensors::{encode, TensorData};
 use attune::app::versions::{Expected, Versions};
-use attune::ids::{AdapterVersion, Alias};
-use attune::model::config::ModelConfig;
-use attune::model::load::ModelFiles;
-use attune::model::lora::Projection;
-use attune::store::AdapterSource;
+use attune_adapter::bundle::{self, bundle_dir, BundleContents};
+use attune_adapter::plan::lora_name;
+use attune_adapter::publish;
+use attune_adapter::tensors::{encode, TensorData};
+use attune_ids::{AdapterVersion, Alias};
+use attune_model::config::ModelConfig;
+use attune_model::load::ModelFiles;
+use attune_model::lora::Projection;
+use attune_store::AdapterSource;
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -4,16 +4,16 @@
 
 use std::sync::Arc;
 
-use attune::engine::clock::Clock;
-use attune::engine::fairness::Sharing;
-use attune::engine::request::{EngineAdapter, EngineRequest};
-use attune::engine::thread::EngineConfig;
-use attune::model::decoder::Decoder;
-use attune::model::kernels::packed_matmul::WeightType;
-use attune::model::kernels::paged_attention::BLOCK_SIZE;
-use attune::model::linear::LinearFormat;
-use attune::model::load::ModelFiles;
-use attune::user_model::soft_prompt::SoftPrompt;
+use attune_engine::clock::Clock;
+use attune_engine::fairness::Sharing;
+use attune_engine::request::{EngineAdapter, EngineRequest};
+use attune_engine::thread::EngineConfig;
+use attune_model::decoder::Decoder;
+use attune_model::kernels::packed_matmul::WeightType;
+use attune_model::kernels::paged_attention::BLOCK_SIZE;
+use attune_model::linear::LinearFormat;
+use attune_model::load::ModelFiles;
+use attune_model::user_model::soft_prompt::SoftPrompt;
 use mistralrs_quant::IsqType;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

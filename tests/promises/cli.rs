@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use attune::app::versions::Versions;
-use attune::model::hub;
+use attune_model::hub;
 
 use crate::common::oracles;
 

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attune::base_model::{self, BaseModel, LoadError};
 use attune::config::raw::{Cli, Command};
 use attune::config::resolved::ServeConfig;
-use attune::model::hub;
-use attune::model::load::ModelFiles;
-use attune::text::tokenizer::SpecialTokens;
+use attune_base_model::{self as base_model, BaseModel, LoadError};
+use attune_model::hub;
+use attune_model::load::ModelFiles;
+use attune_text::tokenizer::SpecialTokens;
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use attune::adapter::bundle::{self, Adapter};
 use attune::app::commands;
 use attune::app::versions::LoadedBase;
-use attune::base_model;
 use attune::config::raw::{Cli, Command};
-use attune::ids::{AdapterVersion, Tenant, UserId, UserKey};
+use attune_adapter::bundle::{self, Adapter};
+use attune_base_model as base_model;
+use attune_ids::{AdapterVersion, Tenant, UserId, UserKey};
 use axum::body::Body;
 use axum::http::Request;
 use clap::Parser;
@@ -101,7 +101,7 @@ fn body(model: &str, user: Option<&str>) -> Value {
 
 /// What a version says to a person, without server and engine.
 fn offline(server: &Server, version: &Adapter, user: Option<&str>, n: usize) -> String {
-    use attune::text::tokenizer::SpecialTokens;
+    use attune_text::tokenizer::SpecialTokens;
     let decoder = tiny("llama");
     let key = user.map(|user| UserKey {
         tenant: Tenant::default(),

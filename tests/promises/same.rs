@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use attune::engine::request::{EngineEvent, EngineRequest};
-use attune::engine::thread::{Answer, EngineConfig};
+use attune_engine::request::{EngineEvent, EngineRequest};
+use attune_engine::thread::{Answer, EngineConfig};
 use serde_json::{json, Value};
 
 use crate::common::{ids_of, oracle_json, smollm2, tiny};

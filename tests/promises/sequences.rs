@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use attune::engine::block_hash::CacheSalt;
-use attune::engine::clock::Clock;
-use attune::engine::fairness::Sharing;
-use attune::engine::kv_cache::KvCache;
-use attune::engine::model_runner::ModelRunner;
-use attune::engine::request::{
+use attune_engine::block_hash::CacheSalt;
+use attune_engine::clock::Clock;
+use attune_engine::fairness::Sharing;
+use attune_engine::kv_cache::KvCache;
+use attune_engine::model_runner::ModelRunner;
+use attune_engine::request::{
     EngineAdapter, EngineEvent, EngineRequest, Payer, SamplingParams, TimeLimits,
 };
-use attune::engine::thread::{Answer, EngineConfig, EngineHandle};
-use attune::ids::AdapterVersion;
-use attune::model::config::ModelConfig;
-use attune::model::decoder::Decoder;
-use attune::model::lora::{LoraPair, LoraSet, Projection};
-use attune::user_model::soft_prompt::{RowKind, SoftPrompt};
+use attune_engine::thread::{Answer, EngineConfig, EngineHandle};
+use attune_ids::AdapterVersion;
+use attune_model::config::ModelConfig;
+use attune_model::decoder::Decoder;
+use attune_model::lora::{LoraPair, LoraSet, Projection};
+use attune_model::user_model::soft_prompt::{RowKind, SoftPrompt};
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use attune::engine::request::EngineRequest;
-use attune::model::decoder::Decoder;
-use attune::user_model::soft_prompt::{RowKind, SoftPrompt};
+use attune_engine::request::EngineRequest;
+use attune_model::decoder::Decoder;
+use attune_model::user_model::soft_prompt::{RowKind, SoftPrompt};
 use serde_json::{json, Value};
 
 use crate::common::{ids_of, oracle_json, smollm2, tiny};

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use attune::engine::block_hash::{BlockHash, CacheSalt, Row};
-use attune::engine::block_manager::{BlockId, BlockManager};
-use attune::engine::request::EngineRequest;
-use attune::engine::subject::Subject;
+use attune_engine::block_hash::{BlockHash, CacheSalt, Row};
+use attune_engine::block_manager::{BlockId, BlockManager};
+use attune_engine::request::EngineRequest;
+use attune_engine::subject::Subject;
 use proptest::prelude::*;
 
 use crate::driver::{config, request, soft, Driver};

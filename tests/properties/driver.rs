@@ -3,22 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use attune::engine::admission::{Admission, Bounds};
-use attune::engine::block_hash::CacheSalt;
-use attune::engine::clock::Clock;
-use attune::engine::fairness::Sharing;
-use attune::engine::intake::{Intake, Limits};
-use attune::engine::outbox::Answer;
-use attune::engine::request::{
+use attune_engine::admission::{Admission, Bounds};
+use attune_engine::block_hash::CacheSalt;
+use attune_engine::clock::Clock;
+use attune_engine::fairness::Sharing;
+use attune_engine::intake::{Intake, Limits};
+use attune_engine::outbox::Answer;
+use attune_engine::request::{
     EngineEvent, EngineRequest, FinishReason, Payer, SamplingParams, SequenceError, SubmitError,
     TimeLimits,
 };
-use attune::engine::runner::Runner;
-use attune::engine::sampler::Sampler;
-use attune::engine::step::{Engine, StepOutcome};
-use attune::engine::subject::Subject;
-use attune::engine::thread::EngineConfig;
-use attune::user_model::soft_prompt::{RowKind, SoftPrompt};
+use attune_engine::runner::Runner;
+use attune_engine::sampler::Sampler;
+use attune_engine::step::{Engine, StepOutcome};
+use attune_engine::subject::Subject;
+use attune_engine::thread::EngineConfig;
+use attune_model::user_model::soft_prompt::{RowKind, SoftPrompt};
 
 use crate::mock::{naive_logits, MockRunner, END};
 

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use attune::engine::fairness::{Sharing, DECODE_WEIGHT, PREFILL_WEIGHT};
-use attune::engine::request::{EngineRequest, Payer};
-use attune::engine::step::StepOutcome;
-use attune::engine::thread::EngineConfig;
+use attune_engine::fairness::{Sharing, DECODE_WEIGHT, PREFILL_WEIGHT};
+use attune_engine::request::{EngineRequest, Payer};
+use attune_engine::step::StepOutcome;
+use attune_engine::thread::EngineConfig;
 use proptest::prelude::*;
 
 use crate::driver::{config, naive, request, Driver, End, Reader};

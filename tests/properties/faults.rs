@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use attune::engine::clock::{Clock, Hands};
-use attune::engine::outbox::{Left, EVENT_CAPACITY};
-use attune::engine::request::{EngineRequest, SamplingParams, SubmitError, TimeLimits};
-use attune::engine::step::StepOutcome;
-use attune::engine::thread::EngineConfig;
+use attune_engine::clock::{Clock, Hands};
+use attune_engine::outbox::{Left, EVENT_CAPACITY};
+use attune_engine::request::{EngineRequest, SamplingParams, SubmitError, TimeLimits};
+use attune_engine::step::StepOutcome;
+use attune_engine::thread::EngineConfig;
 use proptest::prelude::*;
 
 use crate::driver::{config, naive, request, Driver, End, Reader};
@@ -372,7 +372,7 @@ fn the_metrics_tell_what_happened() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     metrics::with_local_recorder(&recorder, || {
-        attune::engine::metrics::describe();
+        attune_engine::metrics::describe();
         let mut driver = Driver::new(MockRunner::new(64, 4), &config());
         let _readers = [0, 1].map(|_| driver.submit_one(request(&[1; 9], 3)));
         driver.run_to_idle(20);

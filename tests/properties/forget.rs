@@ -1,7 +1,7 @@
 //! Whoever is forgotten is found in no block any more; nobody else notices.
 
-use attune::engine::request::EngineRequest;
-use attune::engine::subject::Subject;
+use attune_engine::request::EngineRequest;
+use attune_engine::subject::Subject;
 use proptest::prelude::*;
 
 use crate::driver::{config, naive, request, soft, Driver, End};

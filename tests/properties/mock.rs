@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use attune::engine::block_hash::Row;
-use attune::engine::chosen::ChosenTokens;
-use attune::engine::host_copy::HostCopy;
-use attune::engine::request::{EngineAdapter, EngineRequest};
-use attune::engine::runner::Runner;
-use attune::engine::sampler::Wish;
-use attune::ids::AdapterVersion;
-use attune::model::error::ModelError;
-use attune::model::input::{ForwardInput, SequenceSpan};
-use attune::model::lora::{LoraPair, LoraSet, Projection};
+use attune_engine::block_hash::Row;
+use attune_engine::chosen::ChosenTokens;
+use attune_engine::host_copy::HostCopy;
+use attune_engine::request::{EngineAdapter, EngineRequest};
+use attune_engine::runner::Runner;
+use attune_engine::sampler::Wish;
+use attune_ids::AdapterVersion;
+use attune_model::error::ModelError;
+use attune_model::input::{ForwardInput, SequenceSpan};
+use attune_model::lora::{LoraPair, LoraSet, Projection};
 use candle_core::{Device, Tensor};
 
 /// Width of the logits.

@@ -1,9 +1,9 @@
 //! Batching, chunking, caching, preempting and cancelling change no answer.
 
-use attune::engine::fairness::Sharing;
-use attune::engine::request::{EngineRequest, Payer, SamplingParams};
-use attune::engine::step::StepOutcome;
-use attune::engine::thread::EngineConfig;
+use attune_engine::fairness::Sharing;
+use attune_engine::request::{EngineRequest, Payer, SamplingParams};
+use attune_engine::step::StepOutcome;
+use attune_engine::thread::EngineConfig;
 use proptest::prelude::*;
 
 use crate::driver::{config, naive, request, soft, Driver, End, Reader};

@@ -1,8 +1,8 @@
 //! Who finds room, and what the engine says of it.
 
-use attune::engine::fairness::Sharing;
-use attune::engine::request::{EngineRequest, Payer};
-use attune::engine::thread::EngineConfig;
+use attune_engine::fairness::Sharing;
+use attune_engine::request::{EngineRequest, Payer};
+use attune_engine::thread::EngineConfig;
 
 use crate::driver::{config, request, Driver, End};
 use crate::mock::MockRunner;

@@ -1,7 +1,7 @@
 //! The sampler against one that sorts everything.
 
-use attune::engine::request::SamplingParams;
-use attune::engine::sampler::{Sampler, Wish};
+use attune_engine::request::SamplingParams;
+use attune_engine::sampler::{Sampler, Wish};
 use proptest::prelude::*;
 
 use crate::driver::request;

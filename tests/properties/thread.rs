@@ -5,13 +5,13 @@ use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attune::engine::clock::Clock;
-use attune::engine::request::{EngineAdapter, EngineRequest, SubmitError, TimeLimits};
-use attune::engine::runner::Runner;
-use attune::engine::subject::Subject;
-use attune::engine::thread::{EngineConfig, EngineHandle};
-use attune::model::error::ModelError;
-use attune::model::input::ForwardInput;
+use attune_engine::clock::Clock;
+use attune_engine::request::{EngineAdapter, EngineRequest, SubmitError, TimeLimits};
+use attune_engine::runner::Runner;
+use attune_engine::subject::Subject;
+use attune_engine::thread::{EngineConfig, EngineHandle};
+use attune_model::error::ModelError;
+use attune_model::input::ForwardInput;
 use candle_core::Tensor;
 
 use crate::driver::{config, naive, request, End, Reader};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use attune::train::error::ErrorKind;
+use attune_train::error::ErrorKind;
 use candle_core::Device;
 use serde_json::json;
 

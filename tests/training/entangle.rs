@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use attune::train::entangle::gradients::Probe;
-use attune::train::entangle::measure::Case;
-use attune::train::learner::{Learner, Row};
-use attune::train::mixture::Mixture;
-use attune::train::pack::Front;
-use attune::train::pairs::IdPair;
-use attune::train::policy::Activations;
-use attune::user_model::model::UserModelKind;
+use attune_model::user_model::model::UserModelKind;
+use attune_train::entangle::gradients::Probe;
+use attune_train::entangle::measure::Case;
+use attune_train::learner::{Learner, Row};
+use attune_train::mixture::Mixture;
+use attune_train::pack::Front;
+use attune_train::pairs::IdPair;
+use attune_train::policy::Activations;
 use serde_json::Value;
 
 use crate::common::oracles;
@@ -109,7 +109,7 @@ fn normalized_steps_never_move_a_side_the_wrong_way() {
 /// What the mask leaves of pairs that differ in one token is that token.
 #[test]
 fn masked_pairs_are_single_tokens() {
-    use attune::train::entangle::mask::Mask;
+    use attune_train::entangle::mask::Mask;
     for seed in 0..6 {
         let mut pair = pair(seed, 8, true);
         pair.kept = Mask::Lcs.kept(&pair.chosen, &pair.rejected);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use attune::config::train::{TrainCli, TrainCommand};
-use attune::train::run::{run, Outcome};
+use attune_train::run::{run, Outcome};
 use clap::Parser;
 use serde_json::Value;
 

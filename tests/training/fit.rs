@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 
-use attune::train::commands::FitRequest;
-use attune::train::compute::Compute;
-use attune::train::dataset::split::{split, SplitConfig};
-use attune::train::dataset::{read, Interaction};
-use attune::train::error::ErrorKind;
-use attune::train::fit_check::unchanged;
-use attune::train::fit_users::fit;
-use attune::train::settings::DataUntil;
+use attune_train::commands::FitRequest;
+use attune_train::compute::Compute;
+use attune_train::dataset::split::{split, SplitConfig};
+use attune_train::dataset::{read, Interaction};
+use attune_train::error::ErrorKind;
+use attune_train::fit_check::unchanged;
+use attune_train::fit_users::fit;
+use attune_train::settings::DataUntil;
 use serde_json::json;
 
 use crate::common::oracles;

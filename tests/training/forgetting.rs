@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use attune::adapter::bundle;
-use attune::adapter::data_until::DataUntil;
-use attune::ids::{RecordId, Tenant, UserId, UserKey};
-use attune::store::{ComparedAnswer, PreferenceRecord, PreferenceSource, Store, Turn};
-use attune::train::commands::{fit_users, FitRequest};
-use attune::train::compute::Compute;
+use attune_adapter::bundle;
+use attune_adapter::data_until::DataUntil;
+use attune_ids::{RecordId, Tenant, UserId, UserKey};
+use attune_store::{ComparedAnswer, PreferenceRecord, PreferenceSource, Store, Turn};
+use attune_train::commands::{fit_users, FitRequest};
+use attune_train::compute::Compute;
 
 use crate::common::oracles;
 use crate::{never, published, Bench};

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use attune::config::train::TrainCommand;
 use attune::config::training::TrainConfig;
-use attune::train::dataset::split::SplitSecret;
-use attune::train::evaluate::{AnswersCompared, Evaluation};
-use attune::train::judge::JudgeSettings;
-use attune::train::rival::{Rival, REFERENCE};
-use attune::train::run::{run, Outcome};
-use attune::train::settings::Settings;
+use attune_train::dataset::split::SplitSecret;
+use attune_train::evaluate::{AnswersCompared, Evaluation};
+use attune_train::judge::JudgeSettings;
+use attune_train::rival::{Rival, REFERENCE};
+use attune_train::run::{run, Outcome};
+use attune_train::settings::Settings;
 use serde_json::json;
 
 use crate::{never, parse, place, Bench};

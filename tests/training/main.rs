@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
-use attune::adapter::bundle::{self, BundleContents};
 use attune::config::train::{TrainCli, TrainCommand};
 use attune::config::training::TrainConfig;
-use attune::train::run::{run, Outcome, Place};
-use attune::train::TrainError;
+use attune_adapter::bundle::{self, BundleContents};
+use attune_train::run::{run, Outcome, Place};
+use attune_train::TrainError;
 use clap::Parser;
 use serde_json::json;
 

@@ -1,16 +1,16 @@
 //! What is personal about it.
 
-use attune::base_model::{self, BaseModel};
-use attune::model::linear::LinearFormat;
-use attune::model::lora::Projection;
-use attune::train::adapter::TrainedAdapter;
-use attune::train::init::{adapter, Init, LoraShape, UserModelShape};
-use attune::train::learner::{Learner, Row};
-use attune::train::mixture::Mixture;
-use attune::train::pack::Front;
-use attune::train::pairs::IdPair;
-use attune::train::policy::Activations;
-use attune::user_model::model::UserModelKind;
+use attune_base_model::{self as base_model, BaseModel};
+use attune_model::linear::LinearFormat;
+use attune_model::lora::Projection;
+use attune_model::user_model::model::UserModelKind;
+use attune_train::adapter::TrainedAdapter;
+use attune_train::init::{adapter, Init, LoraShape, UserModelShape};
+use attune_train::learner::{Learner, Row};
+use attune_train::mixture::Mixture;
+use attune_train::pack::Front;
+use attune_train::pairs::IdPair;
+use attune_train::policy::Activations;
 use proptest::prelude::*;
 use serde_json::Value;
 

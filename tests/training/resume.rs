@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use attune::train::run::Outcome;
+use attune_train::run::Outcome;
 
 use crate::expo::lucky_tasks;
 use crate::{never, published, stderr, Bench};

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use attune::adapter::bundle::BundleContents;
-use attune::adapter::data_until::DataUntil;
-use attune::adapter::manifest::BaseModel as MadeFor;
-use attune::adapter::peft::{self, PeftImport};
-use attune::adapter::{bundle, peft_export, publish};
-use attune::model::load::ModelFiles;
-use attune::train::commands::{eval, fit_users, EvalRequest, FitRequest};
-use attune::train::compute::Compute;
-use attune::train::sample::{sample, SampleRequest};
+use attune_adapter::bundle::BundleContents;
+use attune_adapter::data_until::DataUntil;
+use attune_adapter::manifest::BaseModel as MadeFor;
+use attune_adapter::peft::{self, PeftImport};
+use attune_adapter::{bundle, peft_export, publish};
+use attune_model::load::ModelFiles;
+use attune_train::commands::{eval, fit_users, EvalRequest, FitRequest};
+use attune_train::compute::Compute;
+use attune_train::sample::{sample, SampleRequest};
 use serde_json::{json, Value};
 
 use crate::common::oracles;

@@ -14,7 +14,7 @@ use crate::api::types::error::ErrorResponse;
 use crate::app::admin;
 use crate::app::error::AppError;
 use crate::app::state::AppState;
-use crate::ids::VersionDigits;
+use attune_ids::VersionDigits;
 
 /// Install a version
 ///

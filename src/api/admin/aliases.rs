@@ -12,7 +12,7 @@ use crate::api::types::admin_request::{CanaryRequest, PromoteRequest, RollbackRe
 use crate::api::types::error::ErrorResponse;
 use crate::app::admin;
 use crate::app::state::AppState;
-use crate::ids::Alias;
+use attune_ids::Alias;
 
 /// List the aliases
 ///

@@ -160,7 +160,7 @@ fn every_meaning_has_its_status_type_code_and_param() {
         ),
         (
             AppError::AdapterDamaged {
-                version: crate::ids::AdapterVersion::new("ab".repeat(32)).unwrap(),
+                version: attune_ids::AdapterVersion::new("ab".repeat(32)).unwrap(),
                 reason: "in /var/secret".into(),
             },
             503,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::app::admin::{
     AdapterEntry, AdapterSource, Adapters, AliasEntry, DecisionRecord, Replaced, VersionTally,
 };
-use crate::ids::{AdapterVersion, Alias};
+use attune_ids::{AdapterVersion, Alias};
 
 /// An installed adapter version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]

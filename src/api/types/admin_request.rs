@@ -8,7 +8,7 @@ use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 use crate::app::admin::DecisionRecord;
 use crate::app::versions::Expected;
-use crate::ids::{AdapterVersion, Alias, VersionDigits};
+use attune_ids::{AdapterVersion, Alias, VersionDigits};
 
 /// Characters of a name in the bundle folder: what file systems take.
 const MAX_NAME_CHARS: usize = 255;

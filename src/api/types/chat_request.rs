@@ -14,7 +14,7 @@ use crate::api::fields::{self, Fields, Parsed};
 use crate::api::json::FromBody;
 use crate::app::chat::ChatCommand;
 use crate::app::keep::KeepCommand;
-use crate::ids::UserId;
+use attune_ids::UserId;
 
 /// Characters of a model id.
 pub const MAX_MODEL_CHARS: usize = 256;

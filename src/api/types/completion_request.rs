@@ -12,7 +12,7 @@ use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 use crate::api::json::FromBody;
 use crate::app::completions::{CompletionCommand, Prompt};
-use crate::ids::UserId;
+use attune_ids::UserId;
 
 /// Tokens of an answer where the request names no number, as at OpenAI.
 const DEFAULT_MAX_TOKENS: usize = 16;

@@ -14,7 +14,7 @@ use crate::app::chat;
 use crate::app::generate::{GenerationOptions, SamplingParams, MAX_LOGIT_BIAS};
 use crate::app::state::AppState;
 use crate::app::user::UserHint;
-use crate::ids::{UserId, MAX_USER_ID_CHARS};
+use attune_ids::{UserId, MAX_USER_ID_CHARS};
 
 /// Characters of a cache salt.
 const MAX_CACHE_SALT_CHARS: usize = 256;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Parsed};
 use crate::app::preferences::{Listed, Page};
-use crate::ids::RecordId;
+use attune_ids::RecordId;
 
 /// Records of a page.
 const MAX_LIMIT: usize = 100;

@@ -16,7 +16,7 @@ use crate::app::preferences::{
     Rating, Turn,
 };
 use crate::app::user::UserHint;
-use crate::ids::UserId;
+use attune_ids::UserId;
 
 /// Characters of an answer that is sent as text.
 const MAX_ANSWER_CHARS: usize = 256 * 1024;

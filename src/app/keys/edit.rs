@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::caller::Role;
 use super::file::{parse, written, ApiKey, KeyFileError, MAX_FILE_BYTES};
-use crate::regular::{self, Links};
+use attune_files::{self as regular, Links};
 
 /// What keys begin with, so that people and scanners of leaked secrets know them.
 const MARK: &str = "attune_";

@@ -25,8 +25,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::caller::{AllowedUsers, Caller, Reach, Role};
-use crate::ids::{IdError, Tenant, UserId};
-use crate::regular::{self, Links};
+use attune_files::{self as regular, Links};
+use attune_ids::{IdError, Tenant, UserId};
 
 /// The shortest key that is accepted in clear, in bytes.
 pub const MIN_KEY_BYTES: usize = 16;

@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::adapter::bundle;
-use crate::adapter::AdapterError;
 use crate::app::error::AppError;
+use attune_adapter::bundle;
+use attune_adapter::AdapterError;
 
 /// The field that holds the name.
 const FIELD: &str = "path";

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use super::error::VersionsError;
 use super::forgetting;
-use crate::adapter::publish::Offered;
-use crate::adapter::{demo, publish};
-use crate::base_model::BaseModel;
-use crate::ids::{AdapterVersion, Alias, VersionDigits};
-use crate::model::config::ModelConfig;
-use crate::regular::Links;
-use crate::store::{AdapterRecord, AdapterSource, AliasRecord, CasError, Store, StoreError};
+use attune_adapter::publish::Offered;
+use attune_adapter::{demo, publish};
+use attune_base_model::BaseModel;
+use attune_files::Links;
+use attune_ids::{AdapterVersion, Alias, VersionDigits};
+use attune_model::config::ModelConfig;
+use attune_store::{AdapterRecord, AdapterSource, AliasRecord, CasError, Store, StoreError};
 
 /// What a version must fit: the loaded base model.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! Versions as lines for people.
 
 use super::{Versions, VersionsError};
-use crate::adapter::bundle::{self, bundle_dir};
-use crate::adapter::manifest::Manifest;
-use crate::store::CanaryRecord;
+use attune_adapter::bundle::{self, bundle_dir};
+use attune_adapter::manifest::Manifest;
+use attune_store::CanaryRecord;
 
 /// A line for each installed version.
 ///

@@ -1,10 +1,10 @@
 //! What goes wrong with versions.
 
-use crate::adapter::error::AdapterError;
-use crate::adapter::loaded::LoadError;
 use crate::app::error::AppError;
-use crate::ids::{AdapterVersion, Alias, IdError, VersionDigits};
-use crate::store::{CasError, StoreError};
+use attune_adapter::error::AdapterError;
+use attune_adapter::loaded::LoadError;
+use attune_ids::{AdapterVersion, Alias, IdError, VersionDigits};
+use attune_store::{CasError, StoreError};
 
 /// What goes wrong with the versions of a data directory.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::projection::InstalledVersion;
-use crate::adapter::lease::Lease;
 use crate::app::error::AppError;
 use crate::app::state::AppState;
+use attune_adapter::lease::Lease;
 
 /// Requests that may wait for versions to be loaded.
 const MAX_WAITING: usize = 256;

@@ -17,14 +17,14 @@ use std::path::Path;
 
 use super::data_dir::Versions;
 use super::error::VersionsError;
-use crate::adapter::bundle::{self, bundle_dir};
-use crate::adapter::data_until::DataUntil;
-use crate::adapter::error::AdapterError;
-use crate::adapter::publish::{self, Offered};
-use crate::adapter::without::people_of;
-use crate::ids::{AdapterVersion, UserKey};
-use crate::regular::Links;
-use crate::store::{AdapterRecord, Deletions};
+use attune_adapter::bundle::{self, bundle_dir};
+use attune_adapter::data_until::DataUntil;
+use attune_adapter::error::AdapterError;
+use attune_adapter::publish::{self, Offered};
+use attune_adapter::without::people_of;
+use attune_files::Links;
+use attune_ids::{AdapterVersion, UserKey};
+use attune_store::{AdapterRecord, Deletions};
 
 /// An installed version that knows people who were deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,16 +16,16 @@ use super::data_dir::{Expected, LoadedBase, Versions};
 use super::error::{no_alias, VersionsError};
 use super::first_use::FirstUse;
 use super::projection::{InstalledVersion, Projection};
-use crate::adapter::bundle::{self, bundle_dir};
-use crate::adapter::canary::SplitKey;
-use crate::adapter::error::AdapterError;
-use crate::adapter::lease::{Lease, Loaded};
-use crate::adapter::loaded::{LoadError, LoadedVersions};
-use crate::adapter::publish::{self, Offered};
 use crate::app::error::AppError;
-use crate::ids::{AdapterVersion, Alias, UserKey, VersionDigits};
-use crate::regular::Links;
-use crate::store::{AdapterRecord, AdapterSource, CanaryRecord, DecisionRecord, Store};
+use attune_adapter::bundle::{self, bundle_dir};
+use attune_adapter::canary::SplitKey;
+use attune_adapter::error::AdapterError;
+use attune_adapter::lease::{Lease, Loaded};
+use attune_adapter::loaded::{LoadError, LoadedVersions};
+use attune_adapter::publish::{self, Offered};
+use attune_files::Links;
+use attune_ids::{AdapterVersion, Alias, UserKey, VersionDigits};
+use attune_store::{AdapterRecord, AdapterSource, CanaryRecord, DecisionRecord, Store};
 
 /// The versions of a running server.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::error::VersionsError;
 use super::forgetting::{Remembering, Replaced};
 use super::live::LiveVersions;
-use crate::adapter::bundle::bundle_dir;
-use crate::adapter::lease::Loaded;
-use crate::adapter::publish;
 use crate::app::error::AppError;
-use crate::store::AdapterRecord;
+use attune_adapter::bundle::bundle_dir;
+use attune_adapter::lease::Loaded;
+use attune_adapter::publish;
+use attune_store::AdapterRecord;
 
 impl LiveVersions {
     /// [`forget_deleted`](Self::forget_deleted), once the first deletion that no run has seen yet is older than

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::error::VersionsError;
 use super::live::LiveVersions;
 use super::projection::{Held, InstalledVersion, Named, Projection};
-use crate::adapter::about::About;
-use crate::adapter::bundle::bundle_dir;
-use crate::ids::{AdapterVersion, Alias};
-use crate::store::AdapterRecord;
+use attune_adapter::about::About;
+use attune_adapter::bundle::bundle_dir;
+use attune_ids::{AdapterVersion, Alias};
+use attune_store::AdapterRecord;
 
 type Versions = BTreeMap<AdapterVersion, Arc<InstalledVersion>>;
 

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::VersionsError;
-use crate::adapter::about::About;
-use crate::adapter::canary::SplitKey;
-use crate::adapter::error::AdapterError;
-use crate::adapter::lease::{Lease, Loaded};
-use crate::ids::{AdapterVersion, Alias, UserKey, VersionDigits};
-use crate::store::{AdapterRecord, AliasRecord, CanaryRecord};
+use attune_adapter::about::About;
+use attune_adapter::canary::SplitKey;
+use attune_adapter::error::AdapterError;
+use attune_adapter::lease::{Lease, Loaded};
+use attune_ids::{AdapterVersion, Alias, UserKey, VersionDigits};
+use attune_store::{AdapterRecord, AliasRecord, CanaryRecord};
 
 /// The installed versions and the aliases of one moment.
 #[derive(Debug, Default)]

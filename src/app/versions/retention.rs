@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::live::LiveVersions;
 use crate::app::error::AppError;
-use crate::ids::AdapterVersion;
-use crate::store::{AdapterRecord, Store, StoreError};
+use attune_ids::AdapterVersion;
+use attune_store::{AdapterRecord, Store, StoreError};
 
 /// A version that was just installed is about to be promoted: how long it stays whatever happens, in
 /// milliseconds.

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attune::adapter::bundle::{bundle_dir, BundleContents};
-use attune::adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
-use attune::adapter::hash::content_version;
-use attune::adapter::publish;
 use attune::app::versions::LoadedBase;
-use attune::ids::AdapterVersion;
-use attune::model::config::{Activation, ModelConfig, RopeScaling};
+use attune_adapter::bundle::{bundle_dir, BundleContents};
+use attune_adapter::files::{MANIFEST_FILE, WEIGHTS_FILE};
+use attune_adapter::hash::content_version;
+use attune_adapter::publish;
+use attune_ids::AdapterVersion;
+use attune_model::config::{Activation, ModelConfig, RopeScaling};
 use serde_json::{json, Value};
 
 use super::contents::knowing;

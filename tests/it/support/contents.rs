@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use attune::adapter::bundle::BundleContents;
-use attune::adapter::manifest::Manifest;
-use attune::adapter::plan::user_model_name;
-use attune::adapter::tensors::TensorData;
+use attune_adapter::bundle::BundleContents;
+use attune_adapter::manifest::Manifest;
+use attune_adapter::plan::user_model_name;
+use attune_adapter::tensors::TensorData;
 use serde_json::{json, Value};
 
 /// A version that says `TEXTS[says]`, for a base of this hash and width, and knows these people.

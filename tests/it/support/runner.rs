@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use attune::engine::runner::Runner;
-use attune::model::error::ModelError;
-use attune::model::input::ForwardInput;
+use attune_engine::runner::Runner;
+use attune_model::error::ModelError;
+use attune_model::input::ForwardInput;
 use candle_core::{Device, Tensor};
 use metrics_exporter_prometheus::PrometheusRecorder;
 

@@ -1,0 +1,26 @@
+//! A base model with everything that belongs to it: weights, tokenizer, chat template, hash.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`mod@load`] | a name or path becomes a [`BaseModel`] |
+//! | [`gguf_vocabulary`] | the tokenizer part of a GGUF file |
+//!
+//! Here, and not in `model`, because `model` knows no text and `text` no tensor library.
+
+// Tests may stop at the first surprise; the server may not.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::exit
+    )
+)]
+
+pub mod gguf_vocabulary;
+pub mod load;
+
+pub use load::{load, BaseModel, LoadError};

@@ -1,0 +1,130 @@
+//! What one step computes, and the packed rows that the model sees of it.
+
+use std::ops::Range;
+
+use super::block_hash::Row;
+use super::chosen::ChosenTokens;
+use super::sequence::Sequence;
+use attune_model::input::{CarriedTokens, ForwardInput, SequenceSpan, SoftRow};
+
+/// The rows of one step, by sequence.
+#[derive(Debug, Default)]
+pub struct ScheduledBatch {
+    /// In the order of arrival.
+    pub spans: Vec<ScheduledSpan>,
+}
+
+/// The rows of one sequence in a step.
+#[derive(Debug, Clone)]
+pub struct ScheduledSpan {
+    /// Which sequence.
+    pub arrival: u64,
+    /// Positions to compute.
+    pub positions: Range<usize>,
+    /// Whether they reach the sequence's last row, whose logits give the next token.
+    pub wants_logits: bool,
+}
+
+/// A pass that was started, and whose tokens the host does not know yet.
+#[derive(Debug)]
+pub struct Launched {
+    /// What it computes.
+    pub spans: Vec<ScheduledSpan>,
+    /// One for each span that wants logits.
+    pub tokens: ChosenTokens,
+}
+
+impl ScheduledBatch {
+    /// What was scheduled of `running`.
+    pub fn of(running: &[Sequence]) -> Self {
+        let span = |s: &Sequence| {
+            let positions = s.scheduled();
+            let wants_logits = positions.end == s.n_rows();
+            (!positions.is_empty()).then_some(ScheduledSpan {
+                arrival: s.arrival(),
+                positions,
+                wants_logits,
+            })
+        };
+        Self {
+            spans: running.iter().filter_map(span).collect(),
+        }
+    }
+
+    /// Rows of all sequences.
+    pub fn n_rows(&self) -> usize {
+        self.spans.iter().map(|s| s.positions.len()).sum()
+    }
+
+    /// Sequences of which one row is computed for the next token.
+    pub fn n_decodes(&self) -> usize {
+        let decodes = |s: &&ScheduledSpan| s.wants_logits && s.positions.len() == 1;
+        self.spans.iter().filter(decodes).count()
+    }
+}
+
+/// Packs spans of `sequences`, one each, without padding; logits in the order of the spans that want them.
+/// Tokens that are in flight are carried over from `ahead`.
+pub fn forward_input(
+    spans: &[ScheduledSpan],
+    sequences: &[&Sequence],
+    ahead: Option<&Launched>,
+) -> ForwardInput {
+    let mut input = ForwardInput::default();
+    let mut carried = Vec::new();
+    let given = ahead
+        .iter()
+        .flat_map(|a| &a.spans)
+        .filter(|s| s.wants_logits);
+    let mut given = given.enumerate().peekable();
+    for (span, sequence) in spans.iter().zip(sequences) {
+        let first = input.token_ids.len();
+        let known = span.positions.start..span.positions.end.min(sequence.n_known());
+        for position in known {
+            push_row(&mut input, sequence, position);
+        }
+        if span.positions.end > sequence.n_known() {
+            // The last row and no other: a pass gives one token. Both are in the order of arrival.
+            while given.next_if(|(_, s)| s.arrival < span.arrival).is_some() {}
+            let place = given.next_if(|(_, s)| s.arrival == span.arrival);
+            debug_assert!(place.is_some(), "a token in flight that no pass gives");
+            carried.extend(place.map(|(place, _)| (input.token_ids.len(), place)));
+            input.token_ids.push(0);
+        }
+        let rows = first..input.token_ids.len();
+        if span.wants_logits {
+            input.logit_rows.push(rows.end - 1);
+        }
+        let adapter = sequence.request().adapter.as_ref();
+        input.spans.push(SequenceSpan {
+            rows,
+            past: span.positions.start,
+            block_table: sequence.block_table().clone(),
+            lora: adapter.map(|a| a.lora.clone()),
+        });
+    }
+    if let Some(ahead) = ahead.filter(|_| !carried.is_empty()) {
+        input.carried = Some(CarriedTokens {
+            ids: ahead.tokens.ids().clone(),
+            at: carried,
+        });
+    }
+    input
+}
+
+fn push_row(input: &mut ForwardInput, sequence: &Sequence, position: usize) {
+    match sequence.row(position) {
+        Row::Token(id) => input.token_ids.push(id),
+        Row::Soft(index) => {
+            let prompt = &sequence.request().soft_prompt;
+            input.soft_rows.push(SoftRow {
+                row: input.token_ids.len(),
+                embeddings: prompt.rows().clone(),
+                index: index as usize,
+                digest: Some(*prompt.digest()),
+            });
+            // The model does not look at it.
+            input.token_ids.push(0);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The only place that holds strings and token ids at once.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`tokenizer`] | text to ids and back, from `tokenizer.json` or GGUF metadata |
+//! | [`chat_template`] | messages to a prompt, without letting content forge control tokens |
+//! | [`detokenizer`] | ids to text one at a time, never half a character |
+//! | [`stop`] | stop strings that hold back partial matches |
+
+// Tests may stop at the first surprise; the server may not.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::exit
+    )
+)]
+
+pub mod chat_template;
+pub mod detokenizer;
+pub mod stop;
+pub mod tokenizer;
+pub mod user_info;

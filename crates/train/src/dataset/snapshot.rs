@@ -1,0 +1,77 @@
+//! A store's export: what people preferred while a server ran.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::error::DatasetError;
+use super::intake::Intake;
+use super::pair::{Interaction, Pair, Prompt};
+use super::read::io_error;
+use super::source::{Place, Source};
+use attune_store::{SnapshotPair, TrainingSet, Turn};
+use attune_text::chat_template::ChatMessage;
+
+/// Whether `opened`, a file of lines, is an export. It has to be opened anew after this.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn is_export(file: &Path, opened: File) -> Result<bool, DatasetError> {
+    let mut reader = BufReader::with_capacity(256, opened);
+    let start = reader.fill_buf().map_err(|e| io_error(file, e))?;
+    Ok(TrainingSet::begins(start))
+}
+
+/// Reads the pairs of the export `opened`, which is `file`.
+///
+/// # Errors
+/// An export that is not whole, was edited, or is newer than this program; what `intake` says.
+pub(super) fn read(
+    file: &Arc<Path>,
+    opened: File,
+    intake: &mut Intake,
+) -> Result<(), DatasetError> {
+    let read = TrainingSet::read(&mut BufReader::new(opened));
+    let mut set = read.map_err(|error| DatasetError::Snapshot {
+        file: file.to_path_buf(),
+        error,
+    })?;
+    for pair in std::mem::take(&mut set.pairs) {
+        let source = Source {
+            file: file.clone(),
+            place: Place::Line(pair.line),
+        };
+        intake.pair(as_read(pair, source))?;
+    }
+    intake.snapshot(file, set);
+    Ok(())
+}
+
+/// Pairs about one conversation share texts, so that they stay together.
+fn as_read(pair: SnapshotPair, source: Source) -> Pair {
+    let mut conversation = Sha256::new();
+    for turn in &pair.messages {
+        for text in [&turn.role, &turn.content] {
+            conversation.update((text.len() as u64).to_le_bytes());
+            conversation.update(text);
+        }
+    }
+    let message = |turn: Turn| ChatMessage {
+        role: turn.role,
+        content: turn.content,
+    };
+    Pair {
+        user: pair.user,
+        prompt: Prompt::Messages(pair.messages.into_iter().map(message).collect()),
+        user_info: pair.user_info,
+        chosen: pair.chosen,
+        rejected: pair.rejected,
+        interaction: Some(Interaction::Conversation(conversation.finalize().into())),
+        group: None,
+        part: None,
+        source,
+    }
+}

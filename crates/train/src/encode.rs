@@ -1,0 +1,337 @@
+//! Pairs to token ids, exactly those that serving gives.
+//!
+//! A prompt is encoded as `/v1/chat/completions` encodes the same messages (a text prompt is one
+//! user message), or, for a model without a chat template, as `/v1/completions` encodes the same
+//! text. A reply is encoded as the template writes it after that prompt, up to the token that ends
+//! the turn; special tokens that a reply spells stay text.
+//!
+//! What users say about themselves goes in front of the first user message (of the text, without a
+//! template), as the P-RLHF authors have it: [`USER_INFO`](attune_text::user_info::USER_INFO), the information, a line end, the rest.
+//! An app that serves such a model writes it there, too.
+//!
+//! Two lengths bound a pair; both count BOS and the reply's end, but no soft rows. A prompt is cut
+//! at its beginning, where the oldest turns are; a reply at its end. Every cut is counted.
+
+mod written;
+
+use std::fmt;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::dataset::{Pair, Source};
+use attune_text::chat_template::ChatTemplate;
+use attune_text::tokenizer::{SpecialTokens, TextError, Tokenizer};
+pub use written::chat_messages;
+use written::{end_of_turn, Written};
+
+/// Why pairs cannot be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// Lengths that leave no room.
+    #[error(
+        "max_prompt ({max_prompt}) must be at least 2 and below max_length ({max_length}), so \
+         that a reply has room; change one of them"
+    )]
+    Lengths {
+        /// The longest prompt that is cut.
+        max_prompt: usize,
+        /// The longest pair.
+        max_length: usize,
+    },
+    /// The model's template fails on the simplest conversation.
+    #[error("{0}; train a model whose template takes a user message and a reply")]
+    Template(TextError),
+    /// Messages, and a model that was not made for them.
+    #[error(
+        "{at}: the prompt is a list of messages, but the model has no chat template; give prompts \
+         as text, or a model with a template"
+    )]
+    NoTemplate {
+        /// The pair.
+        at: Box<Source>,
+    },
+    /// A text that the model's tokenizer or template refuses.
+    #[error("{at}: {error}; change the record, or leave it out")]
+    Text {
+        /// The pair.
+        at: Box<Source>,
+        /// What it says.
+        error: TextError,
+    },
+}
+
+/// Encodes pairs for one model.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    template: Option<&'a ChatTemplate>,
+    max_prompt: usize,
+    max_length: usize,
+    bos: Option<u32>,
+    end: u32,
+}
+
+/// A pair as token ids. What the model reads is `[BOS] [soft rows] prompt reply`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The prompt without [`Encoder::bos`].
+    pub prompt: Vec<u32>,
+    /// The better reply; ends with [`Encoder::end`] unless it was cut.
+    pub chosen: Vec<u32>,
+    /// The worse reply, likewise. It is not `chosen`.
+    pub rejected: Vec<u32>,
+    /// Whether the beginning of the prompt was cut off.
+    pub prompt_cut: bool,
+    /// Whether the end of `chosen` was cut off.
+    pub chosen_cut: bool,
+    /// Whether the end of `rejected` was cut off.
+    pub rejected_cut: bool,
+}
+
+/// Pairs as token ids, and what happened on the way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EncodedPairs {
+    /// The index of each pair that is left, and its ids.
+    pub pairs: Vec<(usize, Encoded)>,
+    /// What was cut and left out.
+    pub counts: EncodeCounts,
+}
+
+/// What was cut and left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct EncodeCounts {
+    /// Pairs that are left.
+    pub pairs: u64,
+    /// Pairs whose prompt was cut.
+    pub prompts_cut: u64,
+    /// Replies that were cut, up to two a pair.
+    pub replies_cut: u64,
+    /// Left out: both replies have the same ids, mostly because of a cut.
+    pub dropped_identical: u64,
+    /// Left out: a text that the model's tokenizer or template refuses.
+    pub dropped_refused: u64,
+    /// The longest sequence: BOS, prompt and the longer reply.
+    pub longest: usize,
+}
+
+impl<'a> Encoder<'a> {
+    /// `template`: the one that serving uses; `None` for models that were not made for chat.
+    /// `max_prompt`: what is kept of the prompt of a pair that does not fit `max_length`.
+    ///
+    /// # Errors
+    /// Lengths that leave no room, or a template that fails.
+    pub fn new(
+        tokenizer: &'a Tokenizer,
+        template: Option<&'a ChatTemplate>,
+        max_prompt: usize,
+        max_length: usize,
+    ) -> Result<Self, EncodeError> {
+        if max_prompt < 2 || max_prompt >= max_length {
+            return Err(EncodeError::Lengths {
+                max_prompt,
+                max_length,
+            });
+        }
+        Ok(Self {
+            tokenizer,
+            template,
+            max_prompt,
+            max_length,
+            bos: tokenizer.added_bos(),
+            end: end_of_turn(tokenizer, template).map_err(EncodeError::Template)?,
+        })
+    }
+
+    /// What stands before the soft rows, where the tokenizer puts it there by itself. A BOS that
+    /// only a template writes is part of the prompt and stands after them, as in serving.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// What ends a reply.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// Encodes the pairs at `indices`, in that order. One whose text is refused is left out: it may be anybody's
+    /// of a snapshot, which nobody can mend, and must not stop the others.
+    ///
+    /// # Errors
+    /// Messages without a template.
+    pub fn encode_all(
+        &self,
+        pairs: &[Pair],
+        indices: &[usize],
+    ) -> Result<EncodedPairs, EncodeError> {
+        let encode = |&i: &usize| self.encode(&pairs[i]);
+        let encoded: Vec<Result<Option<Encoded>, EncodeError>> =
+            indices.par_iter().map(encode).collect();
+        let mut all = EncodedPairs::default();
+        for (&index, encoded) in indices.iter().zip(encoded) {
+            match encoded {
+                Ok(Some(encoded)) => {
+                    all.counts.add(self.bos, &encoded);
+                    all.pairs.push((index, encoded));
+                }
+                Ok(None) => all.counts.dropped_identical += 1,
+                Err(EncodeError::Text { at, error }) => {
+                    if all.counts.dropped_refused == 0 {
+                        tracing::warn!(%at, %error, "a pair is left out; more may be, and are counted");
+                    }
+                    all.counts.dropped_refused += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Encodes one pair; `None` if its replies have the same ids, so that nothing can be learned.
+    ///
+    /// # Errors
+    /// Messages without a template; a text that is too long, or that the template refuses.
+    pub fn encode(&self, pair: &Pair) -> Result<Option<Encoded>, EncodeError> {
+        let at = || Box::new(pair.source.clone());
+        let text_error = |error| EncodeError::Text { at: at(), error };
+        let written = Written::of(pair, self.template);
+        let written = written.ok_or_else(|| EncodeError::NoTemplate { at: at() })?;
+        let prompt = written.prompt(self.tokenizer).map_err(text_error)?;
+        let reply = |text| self.reply(&written, &prompt, text).map_err(text_error);
+        let (chosen, rejected) = (reply(&pair.chosen)?, reply(&pair.rejected)?);
+        let encoded = self.cut(self.without_bos(prompt), chosen, rejected);
+        Ok((encoded.chosen != encoded.rejected).then_some(encoded))
+    }
+
+    /// A question without BOS and one reply to it, as [`Encoder::encode`] has them; nothing is cut.
+    ///
+    /// # Errors
+    /// A text that is too long, or that the template refuses.
+    pub fn question_and_reply(
+        &self,
+        question: &str,
+        reply: &str,
+    ) -> Result<[Vec<u32>; 2], TextError> {
+        let written = Written::question(question, self.template);
+        let prompt = written.prompt(self.tokenizer)?;
+        let reply = self.reply(&written, &prompt, reply)?;
+        Ok([self.without_bos(prompt), reply])
+    }
+
+    fn without_bos(&self, mut prompt: Vec<u32>) -> Vec<u32> {
+        let begins = self.bos.is_some() && prompt.first().copied() == self.bos;
+        prompt.drain(..usize::from(begins));
+        prompt
+    }
+
+    /// A reply as it continues `prompt`. Encoding both at once and taking what comes after the
+    /// prompt gives the ids that the model would write there: a vocabulary with a space before
+    /// each text has none here, and a template may have one of its own. Where that does not work
+    /// (tokens that span both, a template that puts more than the reply there), the reply is
+    /// encoded by itself.
+    fn reply(
+        &self,
+        written: &Written<'_>,
+        prompt: &[u32],
+        text: &str,
+    ) -> Result<Vec<u32>, TextError> {
+        // A template that refuses, or a length that is too much together, is no failure yet.
+        let joint = written.with_reply(self.tokenizer, text).ok();
+        let tail = joint.as_deref().and_then(|ids| ids.strip_prefix(prompt));
+        let tail = match written {
+            Written::Plain(_) => tail,
+            Written::Chat(..) => tail.and_then(|ids| {
+                let end = ids.iter().rposition(|&id| id == self.end)?;
+                Some(&ids[..end])
+            }),
+        };
+        let is_reply = |ids: &&[u32]| self.tokenizer.decode(ids, false).trim() == text.trim();
+        let mut ids = match tail.filter(is_reply) {
+            Some(ids) => ids.to_vec(),
+            None => self.tokenizer.encode(text, SpecialTokens::AsText)?,
+        };
+        ids.push(self.end);
+        Ok(ids)
+    }
+
+    fn cut(&self, mut prompt: Vec<u32>, mut chosen: Vec<u32>, mut rejected: Vec<u32>) -> Encoded {
+        let bos = usize::from(self.bos.is_some());
+        let longer = chosen.len().max(rejected.len());
+        let fits = bos + prompt.len() + longer <= self.max_length;
+        let prompt_cut = !fits && bos + prompt.len() > self.max_prompt;
+        if prompt_cut {
+            let too_many = bos + prompt.len() - self.max_prompt;
+            prompt.drain(..too_many);
+        }
+        let room = self.max_length - bos - prompt.len();
+        let (chosen_cut, rejected_cut) = (chosen.len() > room, rejected.len() > room);
+        chosen.truncate(room);
+        rejected.truncate(room);
+        Encoded {
+            prompt,
+            chosen,
+            rejected,
+            prompt_cut,
+            chosen_cut,
+            rejected_cut,
+        }
+    }
+}
+
+/// One line for people; what is zero is not said.
+impl fmt::Display for EncodeCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pairs as tokens", self.pairs)?;
+        let said = [
+            (self.prompts_cut, "prompts cut at their beginning"),
+            (self.replies_cut, "replies cut at their end"),
+            (
+                self.dropped_identical,
+                "pairs left out whose replies are the same tokens",
+            ),
+            (
+                self.dropped_refused,
+                "pairs left out that the model's tokenizer or template refuses",
+            ),
+        ];
+        for (count, what) in said.iter().filter(|(count, _)| *count > 0) {
+            write!(f, "; {count} {what}")?;
+        }
+        if self.prompts_cut + self.replies_cut > 0 {
+            f.write_str(" (--max-length and --max-prompt say how long they may be)")?;
+        }
+        Ok(())
+    }
+}
+
+impl EncodeCounts {
+    /// Says on the terminal what was cut and left out, if anything was.
+    pub(super) fn tell(&self) {
+        let cut = self.prompts_cut + self.replies_cut;
+        if cut + self.dropped_identical + self.dropped_refused > 0 {
+            tracing::warn!("{self}");
+        }
+    }
+
+    /// Counts of more pairs, added.
+    pub(super) fn join(&mut self, more: &Self) {
+        self.pairs += more.pairs;
+        self.prompts_cut += more.prompts_cut;
+        self.replies_cut += more.replies_cut;
+        self.dropped_identical += more.dropped_identical;
+        self.dropped_refused += more.dropped_refused;
+        self.longest = self.longest.max(more.longest);
+    }
+
+    fn add(&mut self, bos: Option<u32>, encoded: &Encoded) {
+        let replies = encoded.chosen.len().max(encoded.rejected.len());
+        let length = usize::from(bos.is_some()) + encoded.prompt.len() + replies;
+        self.pairs += 1;
+        self.prompts_cut += u64::from(encoded.prompt_cut);
+        self.replies_cut += u64::from(encoded.chosen_cut) + u64::from(encoded.rejected_cut);
+        self.longest = self.longest.max(length);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Answers and explanations of a policy in training.
+
+use std::collections::BTreeMap;
+
+use super::prompts;
+use super::rollout::{Asked, RolledOut, RolloutEngine, Said, Sampling};
+use super::settings::ExpoSettings;
+use super::voice::Voices;
+use crate::task::Task;
+use crate::TrainError;
+use attune_ids::UserKey;
+
+/// Seeds of explanations begin here, those of answers below.
+const EXPLANATIONS: u64 = 1 << 62;
+/// Seeds of evaluations begin here.
+const EVALUATIONS: u64 = 1 << 61;
+
+/// Asks a policy in training.
+pub struct Answers<'a> {
+    /// What runs it.
+    pub engine: RolloutEngine<'a>,
+    /// How it is asked.
+    pub expo: &'a ExpoSettings,
+    /// Whose row is whose.
+    pub rows: BTreeMap<UserKey, usize>,
+    /// Of the run.
+    pub seed: u64,
+    /// Tokens and seconds since they were taken last.
+    pub spent: Spent,
+}
+
+/// What answers took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Spent {
+    /// Tokens.
+    pub tokens: usize,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl Answers<'_> {
+    /// Ordinary answers to `tasks` at `step`.
+    ///
+    /// # Errors
+    /// A pass that fails; no question fits.
+    pub fn ordinary(
+        &mut self,
+        voices: &Voices,
+        tasks: &[&Task],
+        step: usize,
+    ) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
+        self.ask(self.asked(voices, tasks, Kind::Ordinary, step))
+    }
+
+    /// Explanations of `tasks`, each with its answer shown, at `step`.
+    ///
+    /// # Errors
+    /// A pass that fails; no question fits.
+    pub fn explanations(
+        &mut self,
+        voices: &Voices,
+        tasks: &[&Task],
+        step: usize,
+    ) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
+        self.ask(self.asked(voices, tasks, Kind::Explanation, step))
+    }
+
+    /// Both, in one batch of the engine.
+    ///
+    /// # Errors
+    /// A pass that fails; no question fits.
+    pub fn both(
+        &mut self,
+        voices: &Voices,
+        tasks: &[&Task],
+        step: usize,
+    ) -> Result<[Vec<Option<Vec<Said>>>; 2], TrainError> {
+        let mut asked = self.asked(voices, tasks, Kind::Ordinary, step);
+        asked.extend(self.asked(voices, tasks, Kind::Explanation, step));
+        let mut answers = self.ask(asked)?;
+        let explanations = answers.split_off(tasks.len());
+        Ok([answers, explanations])
+    }
+
+    /// Answers to `tasks` that the policy is judged by: those of one seed, whatever the step.
+    ///
+    /// # Errors
+    /// A pass that fails; no question fits.
+    pub fn judged(&mut self, voices: &Voices, tasks: &[&Task]) -> Result<RolledOut, TrainError> {
+        let asked = self.asked(voices, tasks, Kind::Judged, 0);
+        self.engine.roll_out(&asked, |_| {})
+    }
+
+    /// What was spent since this was asked last.
+    pub fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
+    }
+
+    fn asked(&self, voices: &Voices, tasks: &[&Task], kind: Kind, step: usize) -> Vec<Asked> {
+        let expo = self.expo;
+        let ordinary = Sampling {
+            samples: expo.samples,
+            temperature: expo.temperature,
+            max_tokens: expo.max_tokens,
+            seed: self.seed,
+        };
+        let (prompt, first_seed, sampling): (fn(&Task) -> String, _, _) = match kind {
+            Kind::Ordinary => (prompts::plain, 0, ordinary),
+            Kind::Explanation => {
+                let explanation = Sampling {
+                    samples: expo.explanations,
+                    max_tokens: expo.explanation_tokens,
+                    ..ordinary
+                };
+                (prompts::with_answer, EXPLANATIONS, explanation)
+            }
+            Kind::Judged => {
+                let judged = Sampling {
+                    samples: expo.eval_samples,
+                    temperature: expo.eval_temperature,
+                    ..ordinary
+                };
+                (prompts::plain, EVALUATIONS, judged)
+            }
+        };
+        let sampling = Sampling {
+            // Tasks of a step are numbered below it.
+            seed: self
+                .seed
+                .wrapping_add(first_seed)
+                .wrapping_add((step as u64) << 40),
+            ..sampling
+        };
+        let numbered = tasks.iter().enumerate();
+        let one = |(number, task): (usize, &&Task)| {
+            let voice = voices.of_row(self.row(task));
+            Asked::new(prompt(task), voice, number, &sampling)
+        };
+        numbered.map(one).collect()
+    }
+
+    /// The user row of who asks; 0 for who has none.
+    pub(super) fn row(&self, task: &Task) -> usize {
+        let row = task.asker().and_then(|user| self.rows.get(&user).copied());
+        row.unwrap_or(0)
+    }
+
+    fn ask(&mut self, asked: Vec<Asked>) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
+        let rolled = self.engine.roll_out(&asked, |_| {})?;
+        self.spent.tokens += rolled.tokens;
+        self.spent.seconds += rolled.seconds;
+        Ok(rolled.answers)
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Ordinary,
+    Explanation,
+    Judged,
+}

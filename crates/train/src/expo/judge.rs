@@ -1,0 +1,226 @@
+//! How good a policy in training is on tasks that it does not learn from.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::answers::Answers;
+use super::prompts;
+use super::rollout::{RolledOut, Said};
+use super::settings::ExpoSettings;
+use super::signals::{Signals, Texts};
+use super::solve::Solved;
+use super::voice::Voices;
+use crate::adapter::TrainedAdapter;
+use crate::encode::Encoder;
+use crate::metrics::line::head;
+use crate::policy::Policy;
+use crate::run::whole::Run;
+use crate::run::work::{Held, Judged, Line};
+use crate::task::Task;
+use crate::TrainError;
+
+/// Answers that an evaluation shows.
+const SHOWN: usize = 6;
+
+/// The evaluation of a version on tasks: `solved.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskEvaluation {
+    /// pass@k.
+    pub solved: Solved,
+    /// What makes positive answers good ones; `None`: not measured.
+    pub signals: Option<Signals>,
+    /// The first answers to the first tasks.
+    pub samples: Vec<Sample>,
+    /// What a person should know of the run.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// A task and an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What was asked.
+    pub question: String,
+    /// The right answer.
+    pub answer: String,
+    /// What the version said.
+    pub said: String,
+    /// Whether that is right.
+    pub right: bool,
+}
+
+/// Tasks to judge by.
+pub struct Judge<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) encoder: Encoder<'a>,
+    pub(super) tasks: Vec<Task>,
+}
+
+impl Judge<'_> {
+    /// Judges an adapter; `None`: there is nothing to judge by.
+    ///
+    /// # Errors
+    /// A pass that fails.
+    pub fn evaluate(
+        &self,
+        adapter: &TrainedAdapter,
+        answers: &mut Answers,
+    ) -> Result<Option<TaskEvaluation>, TrainError> {
+        if self.tasks.is_empty() {
+            return Ok(None);
+        }
+        let expo = answers.expo;
+        let voices = Voices::of(adapter)?;
+        let tasks: Vec<&Task> = self.tasks.iter().collect();
+        let rolled = answers.judged(&voices, &tasks)?;
+        let solved = Solved::of(
+            &self.tasks,
+            &rolled,
+            expo.eval_samples,
+            &expo.ks,
+            answers.seed,
+        );
+        Ok(Some(TaskEvaluation {
+            solved,
+            signals: self.signals(adapter, answers, &voices, &rolled, expo)?,
+            samples: samples(&self.tasks, &rolled),
+            notes: Vec::new(),
+        }))
+    }
+
+    /// An evaluation on the way, after `step` steps or `epoch` passes; `clock` does not see the time that it
+    /// takes.
+    ///
+    /// # Errors
+    /// A pass that fails.
+    pub(super) fn held(
+        &self,
+        adapter: &TrainedAdapter,
+        answers: &mut Answers,
+        (step, epoch): (usize, f64),
+        clock: &mut Instant,
+    ) -> Result<Option<Held>, TrainError> {
+        let since = Instant::now();
+        let found = self.evaluate(adapter, answers)?;
+        *clock += since.elapsed();
+        Ok(found.map(|found| found.held(step, epoch)))
+    }
+
+    /// The last evaluation.
+    ///
+    /// # Errors
+    /// A pass that fails.
+    pub(super) fn last(
+        &self,
+        adapter: &TrainedAdapter,
+        answers: &mut Answers,
+    ) -> Result<Judged, TrainError> {
+        let found = self.evaluate(adapter, answers)?;
+        Ok(found.map_or(Judged::Nothing, |found| Judged::Tasks(Box::new(found))))
+    }
+
+    fn signals(
+        &self,
+        adapter: &TrainedAdapter,
+        answers: &mut Answers,
+        voices: &Voices,
+        rolled: &RolledOut,
+        expo: &ExpoSettings,
+    ) -> Result<Option<Signals>, TrainError> {
+        if expo.signals == 0 {
+            return Ok(None);
+        }
+        let spent = answers.spent;
+        let tasks: Vec<&Task> = self.tasks.iter().take(expo.signals).collect();
+        let explained = answers.explanations(voices, &tasks, 0)?;
+        // Evaluations are no part of what training takes.
+        answers.spent = spent;
+        let explanation = |(task, said): (&&Task, &Option<Vec<Said>>)| {
+            let said = said.as_ref()?.iter();
+            said.map(|said| prompts::as_response(task, &said.text))
+                .find(Option::is_some)?
+        };
+        let explained: Vec<Option<String>> =
+            tasks.iter().zip(&explained).map(explanation).collect();
+        let texts = tasks.iter().zip(&explained).zip(&rolled.answers);
+        let texts = texts.filter_map(|((task, explanation), own)| {
+            Some(Texts {
+                task,
+                row: answers.row(task),
+                own: &own.as_ref()?.first()?.text,
+                explanation: explanation.as_ref()?,
+            })
+        });
+        let texts: Vec<Texts> = texts.collect();
+        let base = self.run.base;
+        let policy = Policy::of(&base.decoder, self.run.front.bos, adapter, None)?;
+        let rows = self.run.memory.pack_rows;
+        Signals::measure(&policy, &self.encoder, &texts, rows).map(Some)
+    }
+}
+
+impl TaskEvaluation {
+    /// As an evaluation on the way.
+    pub fn held(&self, step: usize, epoch: f64) -> Held {
+        let mut line = head(step as u64, epoch);
+        let mut put = |name: &str, value: Option<f64>| {
+            if let Some(value) = value {
+                line.insert(format!("eval_{name}"), Value::from(value));
+            }
+        };
+        for pass in &self.solved.pass {
+            put(&format!("pass@{}", pass.k), Some(pass.rate));
+        }
+        let unsolved = self.solved.unsolved as f64 / self.solved.tasks.max(1) as f64;
+        put("unsolved_share", Some(unsolved));
+        for (name, value) in self.signals.iter().flat_map(Signals::named) {
+            put(name, value);
+        }
+        let rate = |at: Option<&super::solve::PassAtK>| at.map_or(0.0, |pass| pass.rate);
+        Held {
+            line,
+            accuracy: rate(self.solved.pass.first()),
+            loss: -rate(self.solved.pass.last()),
+        }
+    }
+}
+
+fn samples(tasks: &[Task], rolled: &RolledOut) -> Vec<Sample> {
+    let sample = |(task, said): (&Task, &Option<Vec<Said>>)| {
+        let said = &said.as_ref()?.first()?.text;
+        Some(Sample {
+            question: task.question.clone(),
+            answer: task.answer.clone(),
+            right: task.is_solved_by(said),
+            said: said.clone(),
+        })
+    };
+    let both = tasks.iter().zip(&rolled.answers);
+    both.filter_map(sample).take(SHOWN).collect()
+}
+
+/// Numbers since the last line, averaged.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    sums: std::collections::BTreeMap<&'static str, (f64, f64)>,
+}
+
+impl Told {
+    /// Adds `value` with `weight` to a mean.
+    pub(super) fn add(&mut self, name: &'static str, value: f64, weight: f64) {
+        let (sum, weights) = self.sums.entry(name).or_default();
+        *sum += value * weight;
+        *weights += weight;
+    }
+
+    /// The means; forgets them.
+    pub(super) fn write(&mut self, line: &mut Line) {
+        for (name, (sum, weights)) in std::mem::take(&mut self.sums) {
+            if weights > 0.0 {
+                line.insert(name.to_owned(), Value::from(sum / weights));
+            }
+        }
+    }
+}

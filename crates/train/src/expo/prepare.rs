@@ -1,0 +1,222 @@
+//! Files of tasks become what a run works on.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::answers::{Answers, Spent};
+use super::explain::solution;
+use super::explained_work::ExplainedWork;
+use super::group_work::GroupWork;
+use super::judge::Judge;
+use super::prompts;
+use super::rollout::{self, RolloutEngine, MAX_RUNNING};
+use super::settings::{ExpoSettings, Method, Positive};
+use super::solve::{first, read};
+use crate::checkpoint::Progress;
+use crate::encode::Encoder;
+use crate::pack::Front;
+use crate::prepare::encoder;
+use crate::run::whole::Run;
+use crate::run::work::Work;
+use crate::settings::Settings;
+use crate::task::Task;
+use crate::TrainError;
+use attune_base_model::BaseModel;
+use attune_ids::UserKey;
+
+/// Tasks of a run.
+#[derive(Debug)]
+pub struct PreparedTasks {
+    /// The person of user row i + 1.
+    pub users: Vec<UserKey>,
+    /// What stands in front of prompts.
+    pub front: Front,
+    /// To learn from.
+    pub train: Vec<Task>,
+    /// To judge by.
+    pub held_out: Vec<Task>,
+    /// What was read and left out.
+    pub counts: TaskCounts,
+    /// Rows of the longest sequence of the engine.
+    longest_rows: usize,
+    /// Rows of the longest pass that cannot be cut: an answer, or a pair of them, with what stands before.
+    pub longest_pass: usize,
+    /// Answers that are sampled at once.
+    running: usize,
+}
+
+/// What happened to the tasks on the way; part of `run.json`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TaskCounts {
+    /// To learn from.
+    pub train: usize,
+    /// To judge by.
+    pub held_out: usize,
+    /// Left out: question and answer do not fit the context.
+    pub too_long: usize,
+    /// Left out: positive answers are experts', and these have none.
+    pub without_solution: usize,
+}
+
+impl TaskCounts {
+    /// Says on the terminal what was left out, if anything was.
+    fn tell(&self) {
+        if self.too_long + self.without_solution > 0 {
+            tracing::warn!(
+                "{} tasks to learn from, {} to judge by; left out: {} too long for the model with --max-tokens, {} \
+                 without a solution",
+                self.train,
+                self.held_out,
+                self.too_long,
+                self.without_solution
+            );
+        }
+    }
+}
+
+impl PreparedTasks {
+    /// Reads the tasks of a run.
+    ///
+    /// # Errors
+    /// A file that cannot be used; nothing is left to learn from.
+    pub fn read(
+        settings: &Settings,
+        expo: &ExpoSettings,
+        base: &BaseModel,
+    ) -> Result<Self, TrainError> {
+        let mut train = read(&expo.tasks, usize::MAX)?;
+        let mut held_out = match &expo.held_out[..] {
+            [] => {
+                let share = (train.len() as f64 * settings.holdout).ceil() as usize;
+                let share = share.min(expo.max_held_out).min(train.len());
+                train.split_off(train.len() - share)
+            }
+            files => read(files, usize::MAX)?,
+        };
+        first(&mut train, expo.max_tasks, "--max-tasks");
+        first(&mut held_out, expo.max_held_out, "--max-held-out");
+        let mut counts = TaskCounts::default();
+        let n_user_tokens = settings.user_model.map_or(0, |u| u.n_user_tokens);
+        let context = base.decoder.config().max_positions;
+        let (mut longest_rows, mut longest_pass) = (0, 0);
+        let encoder = encoder(base, settings.max_prompt, settings.max_length)?;
+        for tasks in [&mut train, &mut held_out] {
+            let mut fitting = Vec::with_capacity(tasks.len());
+            for task in tasks.drain(..) {
+                let prompt = rollout::encode(base, &prompts::with_answer(&task))?;
+                let rows = prompt.len() + n_user_tokens + expo.max_tokens;
+                let reply = longest_reply(expo, &encoder, &task)?;
+                if rows.max(prompt.len() + n_user_tokens + reply) > context {
+                    counts.too_long += 1;
+                    continue;
+                }
+                longest_rows = longest_rows.max(rows);
+                let replies = match expo.method {
+                    Method::Dpo { .. } => 2 * reply,
+                    Method::Grpo { .. } => reply,
+                };
+                longest_pass = longest_pass.max(prompt.len() + n_user_tokens + replies);
+                fitting.push(task);
+            }
+            *tasks = fitting;
+        }
+        if expo.positive == Positive::Expert {
+            let before = train.len();
+            train.retain(|task| task.solution.is_some());
+            counts.without_solution = before - train.len();
+        }
+        counts.train = train.len();
+        counts.held_out = held_out.len();
+        counts.tell();
+        if train.is_empty() {
+            return Err(TrainError::Data(format!(
+                "no task is left to learn from: {} are too long (a smaller --max-tokens), {} have no \
+                 solution (--positive explanation), {} are held out",
+                counts.too_long, counts.without_solution, counts.held_out
+            )));
+        }
+        let users: BTreeSet<UserKey> = train.iter().filter_map(Task::asker).collect();
+        let personal = settings.user_model.is_some();
+        if personal && users.is_empty() {
+            return Err(TrainError::Setting(
+                "--alpha wants users, and no task says who asks: give tasks a \"user\", or --alpha 0"
+                    .into(),
+            ));
+        }
+        let most = expo.eval_samples.max(expo.samples).max(expo.explanations);
+        Ok(Self {
+            users: users.into_iter().filter(|_| personal).collect(),
+            front: Front {
+                bos: base.tokenizer.added_bos(),
+                n_user_tokens,
+            },
+            running: (settings.batch_size.max(held_out.len()) * most).clamp(1, MAX_RUNNING),
+            train,
+            held_out,
+            counts,
+            longest_rows,
+            longest_pass,
+        })
+    }
+
+    /// Bytes of the engine's keys and values.
+    pub fn cache_bytes(&self, base: &BaseModel) -> usize {
+        rollout::kv_bytes(base, self.longest_rows, self.running)
+    }
+
+    /// What the loop runs.
+    ///
+    /// # Errors
+    /// A template that fails; no thread for the engine.
+    pub fn work<'a>(
+        self,
+        run: &'a Run<'a>,
+        progress: &Progress,
+    ) -> Result<Box<dyn Work + 'a>, TrainError> {
+        let settings = run.settings;
+        let expo = settings
+            .expo
+            .as_ref()
+            .ok_or_else(|| TrainError::Bug("a run on tasks without their settings".into()))?;
+        let encoder = || encoder(run.base, settings.max_prompt, settings.max_length);
+        let answers = Answers {
+            engine: RolloutEngine::new(run.base, self.longest_rows, self.running)?,
+            expo,
+            rows: run.users.iter().cloned().zip(1..).collect(),
+            seed: settings.seed,
+            spent: Spent::default(),
+        };
+        let judge = Judge {
+            run,
+            encoder: encoder()?,
+            tasks: self.held_out,
+        };
+        match expo.method {
+            Method::Dpo { regenerate_every } => {
+                let tasks = (self.train, self.longest_pass);
+                let work = ExplainedWork::new(run, answers, judge, tasks, regenerate_every);
+                Ok(Box::new(work))
+            }
+            Method::Grpo { .. } => {
+                let encoder = encoder()?;
+                let work = GroupWork::new(run, answers, judge, encoder, self.train, progress)?;
+                Ok(Box::new(work))
+            }
+        }
+    }
+}
+
+/// Tokens of the longest reply to a task that is learned from: an answer, an explanation with the answer put
+/// behind it, or the task's solution.
+fn longest_reply(expo: &ExpoSettings, encoder: &Encoder, task: &Task) -> Result<usize, TrainError> {
+    // A token has a byte at least; "The answer is" and the end of the turn are the rest.
+    let explained = expo.explanation_tokens + prompts::shown(task).len() + 8;
+    let longest = expo.max_tokens.max(explained);
+    let Some(text) = solution(task).filter(|_| expo.positive == Positive::Expert) else {
+        return Ok(longest);
+    };
+    let ids = encoder.question_and_reply(&prompts::plain(task), &text);
+    let [_, reply] = ids?;
+    Ok(longest.max(reply.len()))
+}

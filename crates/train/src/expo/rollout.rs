@@ -1,0 +1,348 @@
+//! Many answers to many prompts, through the engine that serves: continuous batching, and the rows of a
+//! prompt computed once for all its answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::{stream, StreamExt};
+use tokio::runtime::Runtime;
+
+use super::voice::Voice;
+use crate::TrainError;
+use attune_base_model::{BaseModel, LoadError};
+use attune_engine::block_hash::CacheSalt;
+use attune_engine::clock::Clock;
+use attune_engine::fairness::Sharing;
+use attune_engine::kv_cache::KvCache;
+use attune_engine::model_runner::ModelRunner;
+use attune_engine::outbox::Answer;
+use attune_engine::request::{EngineEvent, EngineRequest, Payer, SamplingParams, TimeLimits};
+use attune_engine::thread::{EngineConfig, EngineHandle};
+use attune_model::kernels::paged_attention::BLOCK_SIZE;
+use attune_text::chat_template::ChatMessage;
+use attune_text::tokenizer::SpecialTokens;
+
+/// Answers that are made at once.
+pub const MAX_RUNNING: usize = 32;
+
+/// How answers are sampled.
+#[derive(Debug, Clone, Copy)]
+pub struct Sampling {
+    /// Answers to each prompt.
+    pub samples: usize,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
+    /// Each answer's seed follows from it, the prompt's number and its own.
+    pub seed: u64,
+}
+
+/// A prompt, who answers it, and how often.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// One user message.
+    pub prompt: String,
+    /// Who answers.
+    pub voice: Voice,
+    /// Answers.
+    pub samples: usize,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
+    /// Of the first answer; those of the next ones follow.
+    pub seed: u64,
+}
+
+impl Asked {
+    /// Prompt `number` of those that are sampled in one way.
+    pub fn new(prompt: String, voice: Voice, number: usize, sampling: &Sampling) -> Self {
+        Self {
+            prompt,
+            voice,
+            samples: sampling.samples,
+            temperature: sampling.temperature,
+            max_tokens: sampling.max_tokens,
+            seed: mixed(sampling.seed.wrapping_add((number as u64) << 20)),
+        }
+    }
+}
+
+/// The finalizer of splitmix64: neighbouring seeds have nothing in common.
+fn mixed(seed: u64) -> u64 {
+    let seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    seed ^ (seed >> 31)
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct RolledOut {
+    /// By prompt; `None`: prompt and answer do not fit the context, nothing was asked.
+    pub answers: Vec<Option<Vec<Said>>>,
+    /// Tokens of all answers.
+    pub tokens: usize,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// As text.
+    pub text: String,
+    /// As the model sampled it, with the id that ended it, where one did; not empty.
+    pub ids: Vec<u32>,
+}
+
+/// The engine, with room for sequences of a given length. Adapters come with the requests, so that the
+/// policy may change from one call to the next.
+#[derive(Debug)]
+pub struct RolloutEngine<'a> {
+    base: &'a BaseModel,
+    engine: EngineHandle,
+    runtime: Runtime,
+}
+
+impl<'a> RolloutEngine<'a> {
+    /// For sequences of up to `longest` positions, `running` of them at once.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn new(base: &'a BaseModel, longest: usize, running: usize) -> Result<Self, TrainError> {
+        let running = running.clamp(1, MAX_RUNNING);
+        let (config, placement) = (base.decoder.config(), base.decoder.placement());
+        let kv = KvCache::placed(config, placement, blocks(longest) * running);
+        let kv = kv.map_err(LoadError::from)?;
+        let runner = ModelRunner::new(base.decoder.clone(), kv);
+        let config = EngineConfig {
+            max_running: running,
+            max_queued: MAX_RUNNING,
+            max_queued_tokens: longest * MAX_RUNNING,
+            sharing: Sharing::default(),
+            token_budget: 256,
+            prefix_cache: true,
+            // Every request has its own.
+            seed: 0,
+            clock: Clock::system(),
+        };
+        Ok(Self {
+            base,
+            engine: EngineHandle::spawn(Box::new(runner), config),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .map_err(failed)?,
+        })
+    }
+
+    /// Answers to each of `asked`. The same arguments give the same answers, whatever runs beside them.
+    /// `progress` is told how many answers are done.
+    ///
+    /// # Errors
+    /// A template or a pass that fails; no prompt fits the context.
+    pub fn roll_out(
+        &self,
+        asked: &[Asked],
+        mut progress: impl FnMut(usize),
+    ) -> Result<RolledOut, TrainError> {
+        let start = Instant::now();
+        let room = self.room();
+        let mut encoded: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(asked.len());
+        for one in asked {
+            let ids = encode(self.base, &one.prompt)?;
+            let rows = ids.len() + one.voice.soft_prompt.len() + one.max_tokens;
+            encoded.push((rows <= room).then_some(ids));
+        }
+        if !asked.is_empty() && encoded.iter().all(Option::is_none) {
+            let most = asked.iter().map(|one| one.max_tokens).max();
+            return Err(TrainError::Setting(format!(
+                "no prompt leaves room for {} tokens in a context of {room}: give a smaller \
+                 --max-tokens",
+                most.unwrap_or(0)
+            )));
+        }
+        let mut jobs = Vec::new();
+        for (one, prompt) in asked.iter().zip(&encoded) {
+            for prompt in prompt.iter() {
+                jobs.extend((0..one.samples as u64).map(|sample| Job {
+                    voice: &one.voice,
+                    prompt: prompt.clone(),
+                    temperature: one.temperature,
+                    max_tokens: one.max_tokens,
+                    seed: one.seed.wrapping_add(sample),
+                }));
+            }
+        }
+        let said = self.answer_all(&jobs, &mut progress)?;
+        let tokens = said.iter().map(|said| said.ids.len()).sum();
+        let mut said = said.into_iter();
+        // Answers come in the order of jobs: all of a prompt that was asked, then all of the next.
+        let answers = asked.iter().zip(&encoded).map(|(one, prompt)| {
+            prompt.as_ref()?;
+            Some(said.by_ref().take(one.samples).collect())
+        });
+        Ok(RolledOut {
+            answers: answers.collect(),
+            tokens,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// All answers, in the order of `jobs`, each of which fits.
+    ///
+    /// # Errors
+    /// A pass that fails.
+    pub fn answer_all(
+        &self,
+        jobs: &[Job],
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Said>, TrainError> {
+        let mut answers: Vec<Option<Said>> = vec![None; jobs.len()];
+        self.runtime.block_on(async {
+            // As many as run at once wait in the engine; the others here.
+            let mut done = stream::iter(jobs.iter().enumerate())
+                .map(|(number, job)| async move {
+                    let request = request(self.base, job);
+                    (number, self.ask(request).await)
+                })
+                .buffer_unordered(MAX_RUNNING);
+            let mut n = 0;
+            while let Some((number, said)) = done.next().await {
+                answers[number] = Some(said?);
+                n += 1;
+                progress(n);
+            }
+            Ok::<_, TrainError>(())
+        })?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Positions of a sequence, at most: the model's, or what the cache holds if that is less.
+    fn room(&self) -> usize {
+        let context = self.base.decoder.config().max_positions;
+        context.min(self.engine.kv_rows())
+    }
+
+    async fn ask(&self, request: EngineRequest) -> Result<Said, TrainError> {
+        let answers = self.engine.submit(vec![request]).map_err(failed)?;
+        let ended = || TrainError::Engine("the engine ended before the answer".into());
+        let mut answer: Answer = answers.into_iter().next().ok_or_else(ended)?;
+        let mut ids = Vec::new();
+        while let Some(event) = answer.events.recv().await {
+            match event {
+                EngineEvent::Token(token) => ids.push(token.id),
+                EngineEvent::Finished(finished) => {
+                    let text = self.base.tokenizer.decode(&ids, true).trim().to_owned();
+                    ids.extend(finished.end_id);
+                    return Ok(Said { text, ids });
+                }
+                EngineEvent::Failed(error) => return Err(failed(error)),
+            }
+        }
+        Err(ended())
+    }
+}
+
+/// KV blocks of a sequence of `longest` positions.
+fn blocks(longest: usize) -> usize {
+    longest.div_ceil(BLOCK_SIZE) + 1
+}
+
+/// Bytes of keys and values of `running` sequences of up to `longest` positions.
+pub fn kv_bytes(base: &BaseModel, longest: usize, running: usize) -> usize {
+    let decoder = &base.decoder;
+    let type_bytes = decoder.placement().dtype.size_in_bytes();
+    KvCache::block_bytes(decoder.config(), type_bytes) * blocks(longest) * running
+}
+
+/// One answer that is to be made.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Who answers.
+    pub voice: &'a Voice,
+    /// Prompt ids, BOS included where the tokenizer adds one.
+    pub prompt: Arc<[u32]>,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Tokens, at most.
+    pub max_tokens: usize,
+    /// Of this answer.
+    pub seed: u64,
+}
+
+impl Job<'_> {
+    /// Positions that it takes with its answer.
+    pub fn rows(&self) -> usize {
+        self.prompt.len() + self.voice.soft_prompt.len() + self.max_tokens
+    }
+}
+
+/// Positions of the longest of `asked` that fits the context, with its answer.
+///
+/// # Errors
+/// A template that fails.
+pub fn longest(base: &BaseModel, asked: &[Asked]) -> Result<usize, TrainError> {
+    let context = base.decoder.config().max_positions;
+    let mut longest = 0;
+    for one in asked {
+        let rows = encode(base, &one.prompt)?.len() + one.voice.soft_prompt.len() + one.max_tokens;
+        longest = longest.max(rows.min(context));
+    }
+    Ok(longest)
+}
+
+/// As `/v1/chat/completions` encodes a user's message, or `/v1/completions` a prompt for a model without a
+/// template.
+pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> {
+    let ids = match &base.template {
+        Some(template) => {
+            let message = ChatMessage {
+                role: "user".into(),
+                content: prompt.to_owned(),
+            };
+            template.encode(&base.tokenizer, &[message], true)
+        }
+        None => {
+            let rest = base.tokenizer.encode(prompt, SpecialTokens::AsText);
+            let bos = base.tokenizer.added_bos().into_iter();
+            rest.map(|rest| bos.chain(rest).collect())
+        }
+    };
+    let ids = ids?;
+    if ids.is_empty() {
+        return Err(TrainError::Setting(
+            "the prompt has no token: write one".into(),
+        ));
+    }
+    Ok(ids.into())
+}
+
+fn request(base: &BaseModel, job: &Job) -> EngineRequest {
+    let tokenizer = &base.tokenizer;
+    let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
+    EngineRequest {
+        prompt: job.prompt.clone().into(),
+        soft_prompt: job.voice.soft_prompt.clone(),
+        soft_at: usize::from(begins),
+        adapter: job.voice.adapter.clone(),
+        sampling: SamplingParams {
+            temperature: job.temperature,
+            seed: Some(job.seed),
+            ..SamplingParams::default()
+        },
+        max_tokens: job.max_tokens.max(1),
+        min_tokens: 0,
+        end_ids: tokenizer.end_ids().into(),
+        ignore_eos: false,
+        cache_salt: CacheSalt::default(),
+        payer: Payer::default(),
+        subject: None,
+        limits: TimeLimits::default(),
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> TrainError {
+    TrainError::Engine(error.to_string())
+}

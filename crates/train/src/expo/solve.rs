@@ -1,0 +1,226 @@
+//! `attune-train solve`: how often a model solves tasks, as pass@k.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+
+use super::prompts;
+use super::rollout::{longest, Asked, RolledOut, RolloutEngine, Said, Sampling, MAX_RUNNING};
+use super::voice::Voice;
+use crate::compute::Compute;
+use crate::evaluate::Bootstrap;
+use crate::task::{load, Task};
+use crate::TrainError;
+use attune_base_model as base_model;
+
+/// What `attune-train solve` is asked.
+#[derive(Debug, Clone)]
+pub struct SolveRequest {
+    /// The base model.
+    pub base: String,
+    /// Where it answers.
+    pub compute: Compute,
+    /// A version, as its generic user; `None`: the bare base.
+    pub bundle: Option<PathBuf>,
+    /// Files of tasks.
+    pub tasks: Vec<PathBuf>,
+    /// Only so many tasks, the first ones.
+    pub max_tasks: usize,
+    /// How answers are sampled.
+    pub sampling: Sampling,
+    /// The k of pass@k, each at most the number of samples.
+    pub ks: Vec<usize>,
+    /// One JSON object instead of a table.
+    pub json: bool,
+}
+
+/// How often tasks were solved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Solved {
+    /// Tasks that were asked.
+    pub tasks: usize,
+    /// Tasks that do not fit the context.
+    pub too_long: usize,
+    /// Tasks of which no answer was right.
+    pub unsolved: usize,
+    /// Answers that nothing could be read from.
+    #[serde(default)]
+    pub unreadable: usize,
+    /// pass@k by k.
+    pub pass: Vec<PassAtK>,
+    /// Tokens of all answers.
+    pub tokens: usize,
+    /// Tokens a second.
+    pub tokens_per_second: f64,
+}
+
+/// The chance that one of k answers is right.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PassAtK {
+    /// k.
+    pub k: usize,
+    /// Its mean over tasks.
+    pub rate: f64,
+    /// 95 % of resamples of the tasks.
+    pub interval: [f64; 2],
+}
+
+/// Asks the tasks and checks the answers.
+///
+/// # Errors
+/// Tasks or a bundle that cannot be used.
+pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
+    let base = base_model::load(&request.base, request.compute.for_answers()?)?;
+    let voice = Voice::of(request.bundle.as_deref(), &base)?;
+    let tasks = read(&request.tasks, request.max_tasks)?;
+    let sampling = request.sampling;
+    let numbered = tasks.iter().enumerate();
+    let asked: Vec<Asked> = numbered
+        .map(|(i, task)| Asked::new(prompts::plain(task), voice.clone(), i, &sampling))
+        .collect();
+    let jobs = asked.len() * sampling.samples;
+    let longest = longest(&base, &asked)?;
+    let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
+    let bar = ProgressBar::new(jobs as u64);
+    let rolled = engine.roll_out(&asked, |n| bar.set_position(n as u64))?;
+    bar.finish_and_clear();
+    let solved = Solved::of(
+        &tasks,
+        &rolled,
+        sampling.samples,
+        &request.ks,
+        sampling.seed,
+    );
+    if request.json {
+        let json = serde_json::to_string(&solved);
+        return json
+            .map(|text| text + "\n")
+            .map_err(|e| TrainError::Bug(e.to_string()));
+    }
+    Ok(table(&solved))
+}
+
+/// The tasks of all files, the first `most` of them. What is left out is said on the terminal, once a file.
+pub(super) fn read(files: &[PathBuf], most: usize) -> Result<Vec<Task>, TrainError> {
+    let mut tasks = Vec::new();
+    for file in files {
+        let loaded = load::load(file)?;
+        if loaded.is_partial() {
+            tracing::warn!("{}: {loaded}", file.display());
+        }
+        tasks.extend(loaded.tasks);
+    }
+    first(&mut tasks, most, "--max-tasks");
+    Ok(tasks)
+}
+
+/// Keeps the first `most` tasks, and says so.
+pub(super) fn first(tasks: &mut Vec<Task>, most: usize, setting: &str) {
+    if tasks.len() > most {
+        tracing::warn!(
+            "the first {most} of {} tasks are used ({setting})",
+            tasks.len()
+        );
+        tasks.truncate(most);
+    }
+}
+
+impl Solved {
+    /// Checks `samples` answers to each of `tasks`; `seed` is of the intervals.
+    pub fn of(tasks: &[Task], rolled: &RolledOut, samples: usize, ks: &[usize], seed: u64) -> Self {
+        let right = |(task, said): (&Task, &Option<Vec<Said>>)| {
+            let right = |said: &&Said| task.is_solved_by(&said.text);
+            Some(said.as_ref()?.iter().filter(right).count())
+        };
+        let unread = |(task, said): (&Task, &Option<Vec<Said>>)| {
+            let said = said.iter().flatten();
+            said.filter(|said| !task.reads(&said.text)).count()
+        };
+        let unreadable = tasks.iter().zip(&rolled.answers).map(unread).sum();
+        let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
+        let counts: Vec<usize> = right.iter().flatten().copied().collect();
+        Self {
+            tasks: counts.len(),
+            too_long: right.len() - counts.len(),
+            unsolved: counts.iter().filter(|n| **n == 0).count(),
+            unreadable,
+            pass: pass(&counts, samples, ks, seed),
+            tokens: rolled.tokens,
+            tokens_per_second: rolled.tokens as f64 / rolled.seconds,
+        }
+    }
+}
+
+fn pass(right: &[usize], samples: usize, ks: &[usize], seed: u64) -> Vec<PassAtK> {
+    let bootstrap = Bootstrap {
+        seed,
+        ..Bootstrap::default()
+    };
+    let of_k = |&k: &usize| {
+        let chances = right.iter().map(|c| chance(samples, *c, k));
+        let by_task: Vec<Vec<f64>> = chances.map(|chance| vec![chance]).collect();
+        PassAtK {
+            k,
+            rate: by_task.iter().map(|task| task[0]).sum::<f64>() / by_task.len() as f64,
+            interval: bootstrap.interval(&by_task, k as u64),
+        }
+    };
+    ks.iter().map(of_k).collect()
+}
+
+/// The chance that one of `k` answers is right, if `right` of `n` were: 1 - C(n - right, k) / C(n, k),
+/// without bias (arXiv 2107.03374, equation 1).
+pub fn chance(n: usize, right: usize, k: usize) -> f64 {
+    let wrong = n - right;
+    if wrong < k {
+        return 1.0;
+    }
+    // A product of k factors; the binomials themselves may be huge.
+    let all_wrong: f64 = (0..k)
+        .map(|i| (wrong - i) as f64 / (n - i) as f64)
+        .product();
+    1.0 - all_wrong
+}
+
+/// As people read it.
+pub fn table(solved: &Solved) -> String {
+    let mut text = format!(
+        "{} tasks, {} of them without a right answer; {} too long; {} answers that nothing could be read \
+         from\n",
+        solved.tasks, solved.unsolved, solved.too_long, solved.unreadable
+    );
+    for PassAtK { k, rate, interval } in &solved.pass {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "pass@{k:<3} {rate:.3} [{:.3}, {:.3}]",
+            interval[0], interval[1]
+        );
+    }
+    let _ = writeln!(
+        text,
+        "{} tokens, {:.0} a second",
+        solved.tokens, solved.tokens_per_second
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pass_at_k_is_that_of_drawing_without_putting_back() {
+        assert_eq!(chance(4, 0, 4), 0.0);
+        assert_eq!(chance(4, 1, 4), 1.0);
+        assert_eq!(chance(4, 1, 1), 0.25);
+        assert!((chance(4, 2, 2) - (1.0 - 1.0 / 6.0)).abs() < 1e-12);
+        assert_eq!(chance(8, 8, 1), 1.0);
+        // By trying all pairs of 5 answers of which 2 are right.
+        let pairs: Vec<(usize, usize)> = (0..5).flat_map(|i| (0..i).map(move |j| (i, j))).collect();
+        let hits = pairs.iter().filter(|(i, j)| *i < 2 || *j < 2).count();
+        assert!((chance(5, 2, 2) - hits as f64 / pairs.len() as f64).abs() < 1e-12);
+    }
+}

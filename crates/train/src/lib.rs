@@ -1,0 +1,72 @@
+//! Preference pairs become an adapter version: LoRA and user model, learned together.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`run`], [`commands`], [`sample`] | a whole run; evaluation; answers side by side |
+//! | [`fit_users`], [`fit_check`] | rows for new users; whether nothing else changed |
+//! | [`settings`], [`prepare`], [`memory`] | what is asked for; the data as ids; what a pass may have |
+//! | [`dataset`], [`encode`] | files of pairs, read, checked and split; text to token ids |
+//! | [`pairs`], [`pack`], [`order`] | pairs as ids; completions side by side; which pairs a step sees |
+//! | [`loss`], [`mixture`] | the preference losses; individual and generic rows |
+//! | [`learner`], [`policy`], [`mod@reference`] | a batch becomes gradients; log-probabilities and the way back |
+//! | [`adapter`], [`parameters`], [`init`], [`load`] | what is trained, and where it starts |
+//! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
+//! | [`entangle`] | how the gradients of chosen and rejected pull at each other |
+//! | [`task`], [`expo`] | questions whose answers a program can check; self-explanations as preferences |
+//! | [`judge`] | answers of two versions, compared by a command |
+//! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |
+//! | [`scoring`], [`rival`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
+
+// Tests may stop at the first surprise; the server may not.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::exit
+    )
+)]
+
+pub mod adapter;
+pub mod checkpoint;
+pub mod commands;
+pub mod compute;
+pub mod dataset;
+pub mod encode;
+pub mod entangle;
+pub mod error;
+pub mod evaluate;
+pub mod expo;
+pub mod files;
+pub mod fit_check;
+pub mod fit_users;
+pub mod init;
+pub mod judge;
+pub mod learner;
+pub mod load;
+pub mod loss;
+pub mod memory;
+pub mod metrics;
+pub mod mixture;
+pub mod optimizer;
+pub mod order;
+pub mod pack;
+pub mod pairs;
+pub mod parameters;
+pub mod policy;
+pub mod prepare;
+pub mod publish;
+pub mod reference;
+pub mod report;
+pub mod rival;
+pub mod run;
+pub mod sample;
+pub mod schedule;
+pub mod scoring;
+pub mod settings;
+pub mod task;
+
+pub use error::TrainError;

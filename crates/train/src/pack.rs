@@ -1,0 +1,269 @@
+//! Completions of prompts, packed without padding, each shared beginning once.
+//!
+//! A beginning is `[BOS] [T_u soft rows of a user] [prompt]`; all completions of a pack that have the
+//! same user and prompt stand behind one copy of it. So the prompt of a pair is computed once for
+//! chosen and rejected, and a prompt that many pairs share once a pack.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use attune_model::input::{ForwardInput, SequenceSpan};
+use attune_model::kernels::packed_attention::SpanContext;
+
+/// A response to a prompt, as a user row sees it. In order, those of one user and prompt are neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Completion<'a> {
+    /// The user row whose soft prompt is in front, 0 for the generic user; `None`: no soft prompt.
+    pub user: Option<usize>,
+    /// Prompt ids without BOS.
+    pub prompt: &'a [u32],
+    /// Response ids with the end-of-turn token; not empty.
+    pub response: &'a [u32],
+    /// Which of its tokens count; `None`: all.
+    pub kept: Option<&'a [bool]>,
+}
+
+/// What stands in front of every prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Front {
+    /// BOS, where the tokenizer adds one.
+    pub bos: Option<u32>,
+    /// T_u.
+    pub n_user_tokens: usize,
+}
+
+/// Packed rows, and what is scored in them.
+#[derive(Debug)]
+pub struct Pack {
+    /// Rows and spans; its `logit_rows` are the rows that predict [`Self::targets`].
+    pub input: ForwardInput,
+    /// What each span sees.
+    pub contexts: Vec<SpanContext>,
+    /// The scored tokens of all completions, one after the other.
+    pub targets: Vec<u32>,
+    /// Which of them count.
+    pub kept: Vec<bool>,
+    /// Each completion's part of [`Self::targets`].
+    pub segments: Vec<Range<usize>>,
+    /// Distinct user rows, in the order in which their soft prompts are learned rows.
+    pub users: Vec<usize>,
+    /// (packed row, row of the users' soft prompts, (users * T_u, hidden)).
+    pub shown_at: Vec<(usize, usize)>,
+}
+
+impl Front {
+    /// Rows in front of the prompt.
+    fn len(self, user: Option<usize>) -> usize {
+        usize::from(self.bos.is_some()) + user.map_or(0, |_| self.n_user_tokens)
+    }
+
+    /// Rows of a beginning.
+    pub fn beginning(self, completion: &Completion) -> usize {
+        self.len(completion.user) + completion.prompt.len()
+    }
+}
+
+/// Rows that a response adds behind its beginning: its last token predicts nothing.
+pub fn response_rows(response: &[u32]) -> usize {
+    response.len() - 1
+}
+
+impl Pack {
+    /// Packs `completions`. Each beginning has at least one row, each response one token.
+    pub fn new(completions: &[Completion], front: Front) -> Self {
+        let mut pack = Self {
+            input: ForwardInput::default(),
+            contexts: Vec::new(),
+            targets: Vec::new(),
+            kept: Vec::new(),
+            segments: Vec::new(),
+            users: Vec::new(),
+            shown_at: Vec::new(),
+        };
+        let mut beginnings: HashMap<(Option<usize>, &[u32]), Range<usize>> = HashMap::new();
+        for completion in completions {
+            let key = (completion.user, completion.prompt);
+            let beginning = beginnings
+                .entry(key)
+                .or_insert_with(|| pack.begin(completion, front))
+                .clone();
+            pack.respond(completion, beginning);
+        }
+        pack
+    }
+
+    /// Number of packed rows.
+    pub fn n_rows(&self) -> usize {
+        self.input.token_ids.len()
+    }
+
+    fn begin(&mut self, completion: &Completion, front: Front) -> Range<usize> {
+        let start = self.n_rows();
+        self.input.token_ids.extend(front.bos);
+        if let Some(user) = completion.user {
+            let known = self.users.iter().position(|u| *u == user);
+            let user = known.unwrap_or_else(|| {
+                self.users.push(user);
+                self.users.len() - 1
+            });
+            for token in 0..front.n_user_tokens {
+                let shown = user * front.n_user_tokens + token;
+                self.shown_at.push((self.n_rows(), shown));
+                // Replaced by the learned row.
+                self.input.token_ids.push(0);
+            }
+        }
+        self.input.token_ids.extend(completion.prompt);
+        self.span(start..self.n_rows(), None)
+    }
+
+    fn respond(&mut self, completion: &Completion, beginning: Range<usize>) {
+        let response = completion.response;
+        let start = self.n_rows();
+        let (rows, first_target) = (response_rows(response), self.targets.len());
+        self.input.token_ids.extend(&response[..rows]);
+        // The first token is predicted by the last row of the beginning, the others by the one before.
+        self.input.logit_rows.push(beginning.end - 1);
+        self.input.logit_rows.extend(start..start + rows);
+        self.targets.extend(response);
+        match completion.kept {
+            Some(kept) => self.kept.extend(kept),
+            None => self.kept.resize(self.targets.len(), true),
+        }
+        self.segments.push(first_target..self.targets.len());
+        if rows > 0 {
+            self.span(start..start + rows, Some(beginning));
+        }
+    }
+
+    fn span(&mut self, rows: Range<usize>, before: Option<Range<usize>>) -> Range<usize> {
+        self.input.spans.push(SequenceSpan {
+            rows: rows.clone(),
+            past: before.as_ref().map_or(0, Range::len),
+            block_table: [].into(),
+            lora: None,
+        });
+        self.contexts.push(SpanContext {
+            rows: rows.clone(),
+            before: before.into_iter().collect(),
+        });
+        rows
+    }
+}
+
+/// Cuts `items` into runs whose packs have at most `limit` rows, or one item. `completions` are
+/// those of an item; items in a good order share more.
+pub fn cut<'a, T>(
+    items: &[T],
+    limit: usize,
+    front: Front,
+    completions: impl Fn(&T) -> Vec<Completion<'a>>,
+) -> Vec<Range<usize>> {
+    let mut cuts = Vec::new();
+    let (mut start, mut rows) = (0, 0);
+    let mut seen: HashMap<(Option<usize>, &[u32]), ()> = HashMap::new();
+    for (i, item) in items.iter().enumerate() {
+        let added = |seen: &HashMap<(Option<usize>, &[u32]), ()>| {
+            let mut new: Vec<(Option<usize>, &[u32])> = Vec::new();
+            let mut rows = 0;
+            for completion in completions(item) {
+                let key = (completion.user, completion.prompt);
+                if !seen.contains_key(&key) && !new.contains(&key) {
+                    rows += front.beginning(&completion);
+                    new.push(key);
+                }
+                rows += response_rows(completion.response);
+            }
+            (rows, new)
+        };
+        let (mut more, mut new) = added(&seen);
+        if rows + more > limit && i > start {
+            cuts.push(start..i);
+            (start, rows) = (i, 0);
+            seen.clear();
+            (more, new) = added(&seen);
+        }
+        rows += more;
+        seen.extend(new.into_iter().map(|key| (key, ())));
+    }
+    if start < items.len() {
+        cuts.push(start..items.len());
+    }
+    cuts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRONT: Front = Front {
+        bos: Some(1),
+        n_user_tokens: 2,
+    };
+
+    fn completion<'a>(
+        user: Option<usize>,
+        prompt: &'a [u32],
+        response: &'a [u32],
+    ) -> Completion<'a> {
+        Completion {
+            user,
+            prompt,
+            response,
+            kept: None,
+        }
+    }
+
+    #[test]
+    fn beginnings_are_shared_and_targets_follow_their_rows() {
+        let pack = Pack::new(
+            &[
+                completion(Some(7), &[10, 11], &[20, 21, 2]),
+                completion(Some(7), &[10, 11], &[2]),
+                completion(None, &[10, 11], &[20, 2]),
+                completion(Some(7), &[10, 11], &[22, 2]),
+            ],
+            FRONT,
+        );
+        assert_eq!(
+            pack.input.token_ids,
+            [1, 0, 0, 10, 11, 20, 21, 1, 10, 11, 20, 22]
+        );
+        assert_eq!(pack.shown_at, [(1, 0), (2, 1)]);
+        assert_eq!(pack.users, [7]);
+        assert_eq!(pack.targets, [20, 21, 2, 2, 20, 2, 22, 2]);
+        assert_eq!(pack.input.logit_rows, [4, 5, 6, 4, 9, 10, 4, 11]);
+        assert_eq!(pack.segments, [0..3, 3..4, 4..6, 6..8]);
+        assert_eq!(pack.kept, [true; 8]);
+        let spans: Vec<_> = pack
+            .input
+            .spans
+            .iter()
+            .map(|s| (s.rows.clone(), s.past))
+            .collect();
+        assert_eq!(
+            spans,
+            [(0..5, 0), (5..7, 5), (7..10, 0), (10..11, 3), (11..12, 5)]
+        );
+        assert_eq!(pack.contexts[4].before, std::slice::from_ref(&(0..5)));
+    }
+
+    #[test]
+    fn packs_stay_below_their_limit_or_hold_one_item() {
+        let prompt: Vec<u32> = (0..6).collect();
+        let response = [5, 6, 7, 2];
+        let of = |user: &usize| vec![completion(Some(*user), &prompt, &response); 2];
+        // A user alone takes 9 + 3 + 3 rows, the same user again 6.
+        let cuts = |users: &[usize], limit| cut(users, limit, FRONT, of);
+        assert_eq!(cuts(&[1, 1, 1, 2], 27), [0..3, 3..4]);
+        assert_eq!(cuts(&[1, 2, 1], 30), [0..2, 2..3]);
+        assert_eq!(cuts(&[1, 2], 1), [0..1, 1..2]);
+        assert!(cuts(&[], 30).is_empty());
+        for (users, limit) in [(vec![1, 1, 2, 2, 3, 1, 1], 40), (vec![4; 9], 33)] {
+            for range in cuts(&users, limit) {
+                let completions: Vec<_> = users[range].iter().flat_map(of).collect();
+                assert!(Pack::new(&completions, FRONT).n_rows() <= limit);
+            }
+        }
+    }
+}

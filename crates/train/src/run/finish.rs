@@ -1,0 +1,98 @@
+//! The best state, evaluated and published.
+
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{json, Value};
+
+use super::start::pretty;
+use super::steps::BEST_FILE;
+use super::whole::{Outcome, Run};
+use super::work::{Judged, Work};
+use crate::adapter::TrainedAdapter;
+use crate::checkpoint;
+use crate::evaluate::Evaluation;
+use crate::files::replace;
+use crate::publish::{contents, publish_only, Description};
+use crate::report::{report, EVAL_FILE, SOLVED_FILE};
+use crate::TrainError;
+use attune_adapter::manifest;
+
+/// Where the version goes.
+pub const BUNDLE_DIR: &str = "bundle";
+
+/// Evaluates the best state with intervals, publishes it, and writes the report.
+pub(super) fn publish(
+    run: &Run,
+    (mut work, mut adapter): (Box<dyn Work + '_>, TrainedAdapter),
+) -> Result<Outcome, TrainError> {
+    let out = &run.place.out;
+    let best = out.join(BEST_FILE);
+    let best_step = if best.exists() {
+        checkpoint::load(&best, &mut adapter)?.1.step
+    } else {
+        0
+    };
+    let judged = work.judge(&adapter)?;
+    if run.place.judge.is_some() && run.place.stop.load(Ordering::Relaxed) {
+        // The judge was not asked to the end.
+        return Ok(Outcome::Stopped { step: best_step });
+    }
+    let mut training = run.description.clone();
+    training["best_step"] = json!(best_step);
+    training["evaluation"] = match &judged {
+        Judged::Nothing => Value::Null,
+        Judged::Pairs(evaluation) => {
+            write(run, EVAL_FILE, evaluation).map(|()| summary(evaluation))?
+        }
+        Judged::Tasks(evaluation) => {
+            write(run, SOLVED_FILE, evaluation)?;
+            // Texts stay out of a manifest: they may be people's.
+            json!({"solved": evaluation.solved, "signals": evaluation.signals})
+        }
+    };
+    let contents = contents(&adapter, describe(run, training));
+    let version = publish_only(&out.join(BUNDLE_DIR), &contents)?;
+    report(out)?;
+    let (evaluation, tasks) = match judged {
+        Judged::Nothing => (None, None),
+        Judged::Pairs(evaluation) => (Some(evaluation), None),
+        Judged::Tasks(evaluation) => (None, Some(evaluation)),
+    };
+    Ok(Outcome::Published {
+        version,
+        evaluation,
+        tasks,
+    })
+}
+
+fn write(run: &Run, file: &str, evaluation: &impl Serialize) -> Result<(), TrainError> {
+    let json = serde_json::to_value(evaluation).unwrap_or_default();
+    replace(&run.place.out.join(file), &pretty(&json))
+}
+
+fn describe(run: &Run, training: Value) -> Description {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Description {
+        name: run.settings.name.clone(),
+        created_unix: since.unwrap_or_default().as_secs(),
+        base: manifest::BaseModel {
+            name: run.base.id.clone(),
+            sha256: run.base.sha256.clone(),
+        },
+        lora: Some(run.settings.lora.manifest()),
+        users: run.users.iter().cloned().zip(1..).collect(),
+        reach: run.reach.clone(),
+        training,
+    }
+}
+
+/// The numbers of an evaluation that a manifest keeps: no users' names beyond its rows.
+fn summary(evaluation: &Evaluation) -> Value {
+    json!({
+        "overall": evaluation.overall,
+        "mean_user_accuracy": evaluation.mean_user_accuracy,
+        "groups": evaluation.groups,
+    })
+}

@@ -1,0 +1,106 @@
+//! A new directory, or the state to go on from.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{json, Value};
+
+use super::material::Material;
+use super::Place;
+use crate::adapter::TrainedAdapter;
+use crate::checkpoint::{self, Progress};
+use crate::entangle::diagnose::FILE_NAME as GRADIENTS;
+use crate::files::replace;
+use crate::metrics::file::FILE_NAME as METRICS;
+use crate::metrics::MetricsFile;
+use crate::optimizer::OptimizerState;
+use crate::report::RUN_FILE;
+use crate::settings::Settings;
+use crate::TrainError;
+use attune_base_model::BaseModel;
+
+/// Where the first step is.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) optimizer: OptimizerState,
+    pub(super) progress: Progress,
+    pub(super) metrics: MetricsFile,
+    /// Where measured gradients go.
+    pub(super) gradients: Option<MetricsFile>,
+}
+
+impl Start {
+    /// Refuses a directory of another run, before anything is computed.
+    pub(super) fn find(
+        place: &Place,
+        description: &Value,
+        adapter: &mut TrainedAdapter,
+        diagnosed: bool,
+    ) -> Result<Self, TrainError> {
+        let run_file = place.out.join(RUN_FILE);
+        let checkpoint = place.out.join(checkpoint::FILE_NAME);
+        if !place.resume {
+            let metrics = MetricsFile::create(&place.out, METRICS)?;
+            let gradients = || MetricsFile::create(&place.out, GRADIENTS);
+            let gradients = diagnosed.then(gradients).transpose()?;
+            replace(&run_file, &pretty(description))?;
+            return Ok(Self {
+                optimizer: OptimizerState::new(&adapter.parameters),
+                progress: Progress::default(),
+                metrics,
+                gradients,
+            });
+        }
+        same_run(&run_file, description)?;
+        let (optimizer, progress, at) = if checkpoint.exists() {
+            let (optimizer, progress) = checkpoint::load(&checkpoint, adapter)?;
+            let at = progress.step as u64;
+            (optimizer, progress, Some(at))
+        } else {
+            let optimizer = OptimizerState::new(&adapter.parameters);
+            (optimizer, Progress::default(), None)
+        };
+        let resume = |name| MetricsFile::resume(&place.out, name, at);
+        Ok(Self {
+            metrics: resume(METRICS)?,
+            gradients: diagnosed.then(|| resume(GRADIENTS)).transpose()?,
+            optimizer,
+            progress,
+        })
+    }
+}
+
+/// What `run.json` says, and the manifest under `training`.
+pub(super) fn describe(settings: &Settings, material: &Material, base: &BaseModel) -> Value {
+    json!({
+        "program": concat!("attune-train ", env!("CARGO_PKG_VERSION")),
+        "settings": settings,
+        "base": {"id": base.id, "sha256": base.sha256},
+        "data": material.counts(),
+        "users": material.users().len(),
+    })
+}
+
+/// A run goes on with the settings, data and base that it began with.
+fn same_run(run_file: &Path, description: &Value) -> Result<(), TrainError> {
+    let bytes = fs::read(run_file).map_err(TrainError::io(run_file))?;
+    let began: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let names = ["settings", "base", "data"];
+    let differs = names
+        .into_iter()
+        .find(|name| began[*name] != description[*name]);
+    match differs {
+        None => Ok(()),
+        Some(name) => Err(TrainError::Setting(format!(
+            "{} began with other {name}: resume with the same ones, or train into another directory",
+            run_file.display()
+        ))),
+    }
+}
+
+/// JSON for people.
+pub(super) fn pretty(value: &Value) -> Vec<u8> {
+    let mut text = format!("{value:#}").into_bytes();
+    text.push(b'\n');
+    text
+}
