@@ -67,11 +67,11 @@ for line in sys.stdin:
 step_build() {
     local json="--message-format=json-render-diagnostics"
     local target="${CARGO_TARGET_DIR:-target}"
-    cargo build --release --features "$FEATURES" --bins
+    cargo build --release -p attune --features "$FEATURES" --bins
     cp "$target/release/attune" "$target/release/attune-train" "$BIN/"
-    cargo bench --features "$FEATURES" --bench gpu --no-run $json | collect bench gpu
-    cargo test --release --features "$FEATURES" --test parity --no-run $json | collect test parity
-    cargo test --release --features "$FEATURES" --test device --no-run $json | collect test device
+    cargo bench -p attune --features "$FEATURES" --bench gpu --no-run $json | collect bench gpu
+    cargo test --release -p attune --features "$FEATURES" --test parity --no-run $json | collect test parity
+    cargo test --release -p attune --features "$FEATURES" --test device --no-run $json | collect test device
     (cd "$BIN" && strip attune attune-train gpu parity device && ls -l)
     git log -1 --format='commit %h of %cs' >"$BIN/commit"
 }
