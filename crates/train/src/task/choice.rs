@@ -50,11 +50,11 @@ pub(super) fn letter(answer: &str) -> Option<char> {
     }
     let (letter, rest) = alone(text)?;
     let more = rest.trim_start_matches(|c: char| {
-        c.is_whitespace() || ")].:,}*\"-\u{2013}\u{2014}".contains(c)
+        c.is_whitespace() || "()].:,}*\"-\u{2013}\u{2014}".contains(c)
     });
-    let closed = rest
-        .trim_start_matches(' ')
-        .starts_with([')', ']', '.', ':', ',', '}', '-', '\u{2013}', '\u{2014}']);
+    let closed = rest.trim_start_matches(' ').starts_with([
+        '(', ')', ']', '.', ':', ',', '}', '-', '\u{2013}', '\u{2014}',
+    ]);
     let explained = AFTER.iter().any(|word| after_word(more, word).is_some());
     let nothing = !more.contains(char::is_alphanumeric);
     if !(nothing || closed && !is_between(more) && !is_letter(more) || explained) {

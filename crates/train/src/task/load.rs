@@ -317,6 +317,19 @@ mod tests {
     }
 
     #[test]
+    fn parquet_as_the_hub_has_it() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let loaded = load(&root.join("tests/fixtures/maths/tasks.parquet")).unwrap();
+        assert_eq!(answers(&loaded), ["5", "\\frac12"]);
+        assert_eq!(loaded.tasks[1].level, Some(5));
+        assert_eq!(
+            loaded.to_string(),
+            "2 tasks; 1 records left out: row 3: the solution has no \\boxed answer; columns that nobody reads: \
+             score in 2 records"
+        );
+    }
+
+    #[test]
     fn arrays_and_tables_are_files_of_tasks_too() {
         let array = "\u{feff}[{\"problem\": \"p\", \"answer\": 5, \"x\": NaN}]";
         let lines = "{\"problem\": \"p\", \"answer\": 5}\n{\"problem\": \"q\", \"answer\": 5}";

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::choice::{chosen, letter};
 use super::expression::Goal;
 use super::final_answer::marked;
-use super::maths::{prose, surface::plain, Answer};
+use super::maths::surface::{plain, surface};
+use super::maths::{prose, Answer};
 
 /// Bytes that a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -52,7 +53,10 @@ impl Verifier {
                 pattern(right).is_some_and(|pattern| pattern.is_match(said(text).trim()))
             }
             Self::Expression => {
-                Goal::parse(right).is_some_and(|goal| goal.is_reached_by(said(text)))
+                let said = surface(said(text));
+                let goal = Goal::parse(right);
+                goal.zip(said)
+                    .is_some_and(|(goal, said)| goal.is_reached_by(&said))
             }
             Self::Json => {
                 let right: Option<Value> = serde_json::from_str(right).ok();
@@ -109,6 +113,10 @@ fn numbers_in(text: &str) -> Option<Answer> {
 fn is_same_mathematics(text: &str, right: &str) -> bool {
     let said = said(text);
     let (a, b) = (plain(right), plain(said));
+    let (a, b) = (
+        a.as_deref().map(without_article),
+        b.as_deref().map(without_article),
+    );
     if a == b && a.is_some_and(|text| !text.is_empty()) {
         return true;
     }
@@ -125,6 +133,17 @@ fn is_same_mathematics(text: &str, right: &str) -> bool {
         };
         said.is_some_and(|said| right.accepts(&said))
     })
+}
+
+/// "a circle" is a circle; a letter alone is no article.
+fn without_article(text: &str) -> &str {
+    let articles = ["a ", "an ", "the "];
+    let after = articles
+        .iter()
+        .find_map(|article| text.strip_prefix(article));
+    after
+        .filter(|rest| rest.starts_with(char::is_alphabetic))
+        .unwrap_or(text)
 }
 
 /// Whether a text is the right one but for what LaTeX decorates with, or for the text of a choice.
@@ -206,7 +225,7 @@ mod tests {
 
     #[test]
     fn answers_are_checked_by_kind() {
-        use Verifier::{Choice, Exact, Json, Number, Regex};
+        use Verifier::{Choice, Exact, Expression, Json, Number, Regex};
         for (verifier, text, right, accepted) in [
             (Number, "48+24 = 72\n#### 72", "72", true),
             (Number, "so 3 + 4 = 7 apples.", "7", true),
@@ -228,6 +247,13 @@ mod tests {
             (Choice, "Because it is B", "B", false),
             (Choice, "I think so", "I", false),
             (Choice, "Hm.\nB.", "b", true),
+            (Expression, "\\boxed{(9 - 1) \\times 3}", "24 = 1 3 9", true),
+            (
+                Expression,
+                "The answer is $9 \\times 3 - 1$.",
+                "24 = 1 3 9",
+                false,
+            ),
             (Regex, "answer: ab12", "[a-c]+\\d+", true),
             (Regex, "answer: ab12x", "[a-c]+\\d+", false),
             (Json, "So: {\"a\": [1, 2]} it is", "{\"a\":[1,2]}", true),

@@ -135,10 +135,12 @@ fn same_item(right: &Item, said: &Item) -> bool {
 fn same_measure(right: &Expr, said: &Expr, unit: Option<&Unit>, other: Option<&Unit>) -> bool {
     match (unit, other) {
         (Some(a), Some(b)) if !a.agrees(b) => false,
-        // 50% is 50, as golds of percentages are written, and 0.5; 0.5 is not 50%.
+        // 50% is 0.5, and 50 where the gold is a number of percents: a gold below 1 is none.
         (None, Some(b)) if b.is_percent() => {
             let share = Expr::Quotient(Box::new(said.clone()), Box::new(Expr::from(100)));
-            same_expr(right, said) || same_expr(right, &share)
+            let percents = |value: f64| value.abs() >= 1.0 && same_expr(right, said);
+            let value = right.value(&Point::new()).and_then(|value| value.real());
+            same_expr(right, &share) || value.is_some_and(percents)
         }
         _ => same_expr(right, said),
     }

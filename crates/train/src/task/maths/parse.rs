@@ -94,6 +94,7 @@ impl<'a> Parser<'a> {
 
     fn item(&mut self) -> Option<Item> {
         self.currency = None;
+        self.takes(ABOUT);
         let start = self.at;
         let mut name = self.name();
         let (mut parts, mut signs) = (vec![self.expr()?], Vec::new());

@@ -5,7 +5,7 @@ use super::token::{lex, Kind, Token};
 use super::{parse, Answer};
 
 /// Words before an answer that say nothing of what it is.
-const BEFORE: [&str; 52] = [
+const BEFORE: [&str; 51] = [
     "the",
     "a",
     "an",
@@ -47,7 +47,6 @@ const BEFORE: [&str; 52] = [
     "so",
     "value",
     "total",
-    "of",
     "rs",
     "usd",
     "answer",
@@ -109,6 +108,9 @@ fn without_words(mut text: &str) -> &str {
             return text;
         }
         text = text[end..].trim_start_matches(['.', ':']);
+        if word == "total" {
+            text = text.strip_prefix(" of ").unwrap_or(text);
+        }
     }
 }
 

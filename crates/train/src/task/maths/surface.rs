@@ -164,7 +164,16 @@ impl Writer {
             | "mathrm" | "mathbf" | "mathit" | "mathsf" | "mbox" | "hbox" | "emph"
             | "operatorname" | "boldsymbol" => self.inside(" ", rest),
             "boxed" | "fbox" => self.boxed(rest),
-            "ensuremath" => self.inside("", rest),
+            "ensuremath" | "underline" => self.inside("", rest),
+            "textcolor" | "color" => {
+                let rest = argument(rest).map_or(rest, |(_, after)| after);
+                match name {
+                    "color" => rest,
+                    _ => self.inside(" ", rest),
+                }
+            }
+            // What was cut off behind a space of LaTeX.
+            "" => rest,
             "begin" | "end" => self.environment(name, rest),
             _ => match sign(name) {
                 Some(sign) => self.put(sign, rest),
@@ -392,6 +401,9 @@ mod tests {
             ),
             ("\\textbf{(B)}\\ 5", "(B)  5"),
             ("\\frac", "\\frac{}{}"),
+            ("12\\", "12"),
+            ("\\textcolor{red}{12}", "12"),
+            ("\\color{red}12", "12"),
         ] {
             assert_eq!(surface(text).as_deref(), Some(written), "{text:?}");
         }

@@ -89,6 +89,16 @@ pub(super) fn lex(surface: &str) -> Option<Vec<Token>> {
             _ => {}
         }
         let text = chars[at..end].iter().collect();
+        // "negative 7"
+        let number = matches!(kind, Kind::Number(_));
+        if let Some(word) = tokens.last_mut().filter(|_| number) {
+            if word
+                .letters()
+                .is_some_and(|w| w == "negative" || w == "minus")
+            {
+                word.kind = Kind::Sign('-');
+            }
+        }
         tokens.push(Token { kind, spaced, text });
         (at, spaced) = (end, false);
         if tokens.len() > MAX_TOKENS {

@@ -92,7 +92,7 @@ const FILLERS: [&str; 12] = [
 ];
 
 /// Words that make another number of the one before them, or that are no unit.
-const NO_UNITS: [&str; 41] = [
+const NO_UNITS: [&str; 61] = [
     "not",
     "and",
     "or",
@@ -134,6 +134,26 @@ const NO_UNITS: [&str; 41] = [
     "choose",
     "remainder",
     "wrong",
+    "sixth",
+    "sixths",
+    "seventh",
+    "sevenths",
+    "eighth",
+    "eighths",
+    "ninth",
+    "ninths",
+    "tenth",
+    "tenths",
+    "hundredth",
+    "hundredths",
+    "thousandth",
+    "thousandths",
+    "below",
+    "under",
+    "owed",
+    "debt",
+    "mod",
+    "zero",
 ];
 
 /// What multiplies the number before it.
@@ -276,6 +296,8 @@ mod tests {
             ("million", false),
             ("or", false),
             ("seven", false),
+            ("tenths", false),
+            ("below", false),
         ] {
             assert_eq!(may_be_one(word), may, "{word}");
         }
