@@ -1,5 +1,6 @@
 //! Versions in memory: a budget, leases, and who leaves when room is needed.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use attune_adapter::bundle::{bundle_dir, Adapter};
@@ -150,32 +151,33 @@ fn a_bundle_is_verified_before_it_is_used_and_read_once() {
 fn threads_never_take_more_than_there_is() {
     const THREADS: usize = 4;
     let loaded = LoadedVersions::new(10);
-    let start = Barrier::new(THREADS);
+    let (start, taken) = (Barrier::new(THREADS), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (loaded, start) = (&loaded, &start);
+            let (loaded, start, taken) = (&loaded, &start, &taken);
             scope.spawn(move || {
                 start.wait();
-                let mut refused = 0;
                 for step in 0..2000 {
                     let n = (thread * 7 + step * 3) % 8;
                     match loaded.insert(adapter(n), 2 + n % 3) {
                         Ok(held) => {
+                            taken.fetch_add(1, Ordering::Relaxed);
                             let lease = Lease::of(&held);
                             assert_eq!(lease.adapter().version, version(n));
                             if step % 5 == 0 {
                                 loaded.forget(&version(n));
                             }
                         }
-                        Err(LoadError::NoRoom { .. }) => refused += 1,
+                        Err(LoadError::NoRoom { .. }) => {}
                         Err(error) => panic!("{error}"),
                     }
                     assert!(loaded.used_bytes() <= 10);
                 }
-                assert!(refused < 2000, "nothing was ever loaded");
             });
         }
     });
+    // Not by each thread: others may sleep with all of it in their hands while one runs through.
+    assert!(taken.into_inner() > 0, "nothing was ever loaded");
     for n in 0..8 {
         loaded.forget(&version(n));
     }

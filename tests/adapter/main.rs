@@ -3,6 +3,7 @@
 mod bundle;
 mod demo;
 mod loaded;
+mod malformed;
 mod peft;
 mod support;
 mod without;

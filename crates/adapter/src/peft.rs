@@ -66,6 +66,10 @@ pub fn import(dir: &Path, import: PeftImport) -> Result<BundleContents, AdapterE
     let lora = lora(&found, &config, &base)?;
     let NamedTensors { tensors, .. } = found;
     let user_model = user_model(&tensors, &import)?;
+    if lora.is_none() && user_model.is_none() {
+        let reason = "it has neither a LoRA nor a user model, so there is nothing to adapt";
+        return Err(AdapterError::PeftFile(reason.into()));
+    }
     let manifest = Manifest {
         format: FORMAT,
         lora,

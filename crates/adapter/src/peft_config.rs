@@ -54,7 +54,10 @@ struct Pattern<T> {
 
 /// PEFT writes some lists of one as the one.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it is neither one value of its type nor a list of them"
+)]
 pub(super) enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),

@@ -14,6 +14,9 @@ const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 const PICKLE_FILE: &str = "adapter_model.bin";
 
+/// How a clone begins that did not fetch its large files.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
 /// How deep below a directory checkpoints are looked for, to name them: `snapshots/REVISION` of the hub's cache.
 const DEPTH: usize = 2;
 /// How many of them are named.
@@ -68,6 +71,11 @@ impl<'a> Folder<'a> {
             });
         }
         let bytes = read_file(&path, MAX_WEIGHTS_BYTES, Links::Follow)?;
+        if bytes.starts_with(LFS_POINTER) {
+            return Err(AdapterError::PeftFile(
+                "it is a pointer of Git LFS, not the file; `git lfs pull` fetches that".into(),
+            ));
+        }
         TensorFile::parse(WEIGHTS_FILE, &bytes)?.values()
     }
 }
