@@ -104,7 +104,7 @@ fn start(dir: &Path, first: u64, room: Option<u64>) -> Child {
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "store::tests::crash::child",
+            "tests::crash::child",
             "--nocapture",
             "--test-threads=1",
         ])

@@ -69,7 +69,7 @@ fn a_full_disk_is_an_error_and_earlier_records_are_intact() {
     let exe = std::env::current_exe().unwrap();
     // 4 MiB: some segments of sled's log. In units of 512 bytes.
     let script = "trap '' XFSZ; ulimit -S -f 8192; exec \"$0\" \
-                  --exact store::tests::full_disk::child --nocapture --test-threads=1";
+                  --exact tests::full_disk::child --nocapture --test-threads=1";
     let output = Command::new("sh")
         .args(["-c", script])
         .arg(exe)
