@@ -6,7 +6,7 @@
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
 //! | [`serve`] | a server from its configuration to its last byte |
-//! | [`wheel`] | one turn after the other: export, train, compare, promote |
+//! | [`learning_loop`] | one turn after the other: export, train, compare, promote |
 //!
 //! Dependencies run one way, from the bottom of this table to the top; ARCHITECTURE.md says how,
 //! and `tests/tidy.rs` checks it.
@@ -27,6 +27,6 @@
 pub mod api;
 pub mod app;
 pub mod config;
+pub mod learning_loop;
 pub mod serve;
 pub mod telemetry;
-pub mod wheel;

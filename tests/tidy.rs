@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["telemetry", "app", "attune_ids", "attune_json"]),
     ("serve", &["telemetry", "config", "app", "api"]),
     (
-        "wheel",
+        "learning_loop",
         &[
             "config",
             "app",
@@ -101,7 +101,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         "std::thread::Builder",
         &[
             "crates/engine/src/thread.rs",
-            "crates/engine/src/ranks.rs",
+            "crates/engine/src/device/ranks.rs",
             "src/app/store_threads.rs",
         ],
         "one thread owns a device; some work on the store",
@@ -113,8 +113,8 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
             "crates/adapter/src/files.rs",
             "crates/model/src/kernels/avx512.rs",
             "crates/model/src/cuda_device.rs",
-            "crates/engine/src/device_sampler.rs",
-            "crates/engine/src/host_copy.rs",
+            "crates/engine/src/device/sampler.rs",
+            "crates/engine/src/device/host_copy.rs",
         ],
         "unsafe is for mapped files, kernels and the driver of a GPU",
     ),

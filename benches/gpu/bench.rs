@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 use attune_base_model as base_model;
 use attune_engine::block_hash::CacheSalt;
-use attune_engine::chosen::ChosenTokens;
 use attune_engine::clock::Clock;
-use attune_engine::device_memory;
+use attune_engine::device::chosen::ChosenTokens;
+use attune_engine::device::memory;
 use attune_engine::fairness::Sharing;
 use attune_engine::kv_cache::KvCache;
 use attune_engine::model_runner::ModelRunner;
 use attune_engine::request::{EngineEvent, EngineRequest, Payer, SamplingParams, TimeLimits};
 use attune_engine::runner::Runner;
-use attune_engine::sampler::Wish;
+use attune_engine::sampler::SamplingPlan;
 use attune_engine::thread::{Answer, EngineConfig, EngineHandle};
 use attune_model::config::ModelConfig;
 use attune_model::decoder::Decoder;
@@ -255,7 +255,7 @@ fn steps(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<Duration> {
         block_table: tables[user].clone(),
         lora: None,
     };
-    let wish = Wish {
+    let plan = SamplingPlan {
         temperature: 0.0,
         top_k: 0,
         top_p: 1.0,
@@ -279,7 +279,7 @@ fn steps(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<Duration> {
             ..ForwardInput::default()
         };
         let logits = runner.forward(&input)?;
-        ids.extend(known(runner.choose(&logits, &[wish])?)?);
+        ids.extend(known(runner.choose(&logits, &[plan])?)?);
     }
     // As the engine does it: a pass takes its tokens from where the one in front of it left them, and that
     // one's are waited for when this one has been started.
@@ -299,7 +299,7 @@ fn steps(cli: &Cli, decoder: &Arc<Decoder>, n: usize) -> Result<Duration> {
             ..ForwardInput::default()
         };
         let logits = runner.forward(&input)?;
-        let tokens = runner.choose(&logits, &vec![wish; n])?;
+        let tokens = runner.choose(&logits, &vec![plan; n])?;
         if let Some(before) = ahead.replace(tokens) {
             ids = known(before)?;
         }
@@ -324,7 +324,7 @@ fn engine(decoder: &Arc<Decoder>, max_running: usize, queue: usize) -> Result<En
         seed: 0,
         clock: Clock::system(),
     };
-    let kv = device_memory::kv_cache(decoder, None, config.token_budget)?;
+    let kv = memory::kv_cache(decoder, None, config.token_budget)?;
     let runner = ModelRunner::new(decoder.clone(), kv);
     Ok(EngineHandle::spawn(Box::new(runner), config))
 }

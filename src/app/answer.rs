@@ -95,7 +95,7 @@ pub struct AnswerReader {
     /// Characters that the tokens so far stand for, and how many of them were given out.
     produced: usize,
     shown: usize,
-    course: Course,
+    progress: Progress,
     timeout: Duration,
     failed: Arc<AtomicBool>,
     counts_cache: bool,
@@ -119,7 +119,7 @@ impl AnswerReader {
             pending: settings.logprobs.then(Vec::new),
             produced: 0,
             shown: 0,
-            course: Course::start(),
+            progress: Progress::start(),
             timeout: settings.timeout,
             failed: settings.failed,
             counts_cache: settings.counts_cache,
@@ -167,7 +167,7 @@ impl AnswerReader {
     }
 
     async fn event(&mut self) -> Option<Result<EngineEvent, AppError>> {
-        let deadline = self.course.submitted + self.timeout;
+        let deadline = self.progress.submitted + self.timeout;
         let receive = self.answer.as_mut()?.events.recv();
         Some(
             match tokio::time::timeout_at(deadline.into(), receive).await {
@@ -179,7 +179,7 @@ impl AnswerReader {
     }
 
     fn token(&mut self, token: TokenOutput) -> Option<AnswerPiece> {
-        self.course.tokens += 1;
+        self.progress.tokens += 1;
         let described = self.pending.is_some().then(|| self.token_piece(&token));
         if let (Some(pending), Some(piece)) = (&mut self.pending, described) {
             pending.push(piece);
@@ -217,7 +217,7 @@ impl AnswerReader {
         whole: bool,
     ) -> AnswerPiece {
         self.answer = None;
-        self.course.outcome = match reason {
+        self.progress.outcome = match reason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
         };
@@ -227,7 +227,7 @@ impl AnswerReader {
         }
         piece.end = Some(AnswerEnd {
             reason,
-            completion_tokens: self.course.tokens,
+            completion_tokens: self.progress.tokens,
             cached_tokens: if self.counts_cache { cached_tokens } else { 0 },
         });
         piece
@@ -240,7 +240,7 @@ impl AnswerReader {
         };
         self.leave(why);
         self.failed.store(true, Ordering::Relaxed);
-        self.course.outcome = "error";
+        self.progress.outcome = "error";
         error
     }
 
@@ -297,19 +297,19 @@ impl Drop for AnswerReader {
         if self.failed.load(Ordering::Relaxed) {
             self.leave(Left::GivenUp);
         }
-        self.state.metrics.record(|| self.course.record());
+        self.state.metrics.record(|| self.progress.record());
     }
 }
 
 /// When an answer was submitted, and what became of it.
 #[derive(Debug)]
-struct Course {
+struct Progress {
     submitted: Instant,
     tokens: usize,
     outcome: &'static str,
 }
 
-impl Course {
+impl Progress {
     fn start() -> Self {
         Self {
             submitted: Instant::now(),

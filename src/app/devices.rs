@@ -3,7 +3,7 @@
 use super::boot::{BootError, Loaded};
 use crate::config::resolved::ServeConfig;
 use attune_base_model as base_model;
-use attune_engine::device_memory;
+use attune_engine::device::memory;
 use attune_engine::model_runner::ModelRunner;
 
 /// Loads the base model, and makes what the engine runs of it.
@@ -19,7 +19,7 @@ pub fn load(config: &ServeConfig) -> Result<Loaded, BootError> {
     tracing::info!(device = ?placement.device.location(), dtype = ?placement.dtype, "computing");
     let base = base_model::load(config.model().name(), placement)?;
     let rows = config.engine().token_budget;
-    let kv = device_memory::kv_cache(&base.decoder, config.kv_bytes(), rows)?;
+    let kv = memory::kv_cache(&base.decoder, config.kv_bytes(), rows)?;
     let runner = ModelRunner::new(base.decoder.clone(), kv);
     Ok((base, Box::new(runner)))
 }
@@ -30,8 +30,8 @@ fn over_several(config: &ServeConfig) -> Result<Loaded, BootError> {
     use std::sync::mpsc::channel;
     use std::sync::Arc;
 
+    use attune_engine::device::ranks::{Rank, RankedRunner};
     use attune_engine::kv_cache::KvCache;
-    use attune_engine::ranks::{Rank, RankedRunner};
     use attune_engine::runner::Runner as _;
     use attune_model::device::DeviceChoice;
     use attune_model::error::ModelError;
@@ -66,7 +66,7 @@ fn over_several(config: &ServeConfig) -> Result<Loaded, BootError> {
     tracing::info!(devices = n_ranks, dtype = ?placement.dtype, "computing");
     let base = base_model::load(config.model().name(), placement)?;
     let rows = config.engine().token_budget;
-    let kv = device_memory::kv_cache(&base.decoder, config.kv_bytes(), rows)?;
+    let kv = memory::kv_cache(&base.decoder, config.kv_bytes(), rows)?;
     let first = ModelRunner::new(base.decoder.clone(), kv);
     for rank in waiting {
         if rank.send(first.n_blocks()).is_err() {

@@ -10,9 +10,9 @@ use attune::api::openapi;
 use attune::app::{commands, devices};
 use attune::config::raw::{Cli, Command, Loop, Serve};
 use attune::config::resolved::ServeConfig;
+use attune::learning_loop::repeat::Repeat;
 use attune::serve;
 use attune::telemetry::{init_logs, LogFormat};
-use attune::wheel::repeat::Repeat;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -49,9 +49,9 @@ fn serve_until_told(raw: &Serve) -> Result<()> {
 }
 
 fn turn_wheel(raw: &Loop) -> Result<()> {
-    let wheel = Repeat::new(raw)?;
+    let turns = Repeat::new(raw)?;
     rayon::ThreadPoolBuilder::new()
-        .num_threads(wheel.threads)
+        .num_threads(turns.threads)
         .build_global()?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -59,7 +59,7 @@ fn turn_wheel(raw: &Loop) -> Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
-    wheel.all(&stop, |line| {
+    turns.all(&stop, |line| {
         // A closed pipe is no reason to stop learning.
         let _ = print(&format!("{line}\n"));
     })?;

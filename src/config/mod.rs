@@ -6,10 +6,11 @@
 //! | [`train`], [`training`], `compute` | `attune-train`, with its TOML files |
 //! | [`train_expo`] | its commands on tasks |
 //! | [`moment`] | moments in time |
-//! | [`wheel`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
+//! | [`learning_loop`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
 
 mod compute;
 pub mod http;
+pub mod learning_loop;
 pub mod moment;
 pub mod raw;
 pub mod resolved;
@@ -17,4 +18,3 @@ mod sharing;
 pub mod train;
 pub mod train_expo;
 pub mod training;
-pub mod wheel;

@@ -10,9 +10,9 @@ mod sampling;
 
 use std::sync::{Arc, Barrier, Mutex};
 
+use attune_engine::device::ranks::{Rank, RankedRunner};
 use attune_engine::kv_cache::KvCache;
 use attune_engine::model_runner::ModelRunner;
-use attune_engine::ranks::{Rank, RankedRunner};
 use attune_engine::request::{EngineRequest, SamplingParams};
 use attune_engine::runner::Runner;
 use attune_engine::thread::{Answer, EngineConfig, EngineHandle};

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use attune_engine::chosen::ChosenTokens;
-use attune_engine::device_sampler;
-use attune_engine::host_copy::HostCopies;
-use attune_engine::sampler::Wish;
+use attune_engine::device::chosen::ChosenTokens;
+use attune_engine::device::host_copy::HostCopies;
+use attune_engine::device::sampler;
+use attune_engine::sampler::SamplingPlan;
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +17,7 @@ use crate::elsewhere;
 #[derive(Debug)]
 struct Case {
     rows: Vec<Vec<f32>>,
-    wishes: Vec<Wish>,
+    plans: Vec<SamplingPlan>,
 }
 
 /// Rows with and without equal logits, impossible tokens, and broken numbers.
@@ -42,28 +42,28 @@ fn case(random: &mut ChaCha8Rng, vocab: usize) -> Case {
         rows[2].fill(f32::NEG_INFINITY);
     }
     let top_k = [0.0, 1.0, 5.0, 50.0, vocab as f32];
-    let wish = |_| Wish {
+    let plan = |_| SamplingPlan {
         temperature: one_of(random, &[0.0, 0.3, 1.0, 1.7]),
         top_k: one_of(random, &top_k) as usize,
         top_p: one_of(random, &[0.0, 0.1, 0.5, 0.9, 1.0, 1.0]),
         min_p: one_of(random, &[0.0, 0.0, 0.05, 1.0]),
         u: random.random(),
     };
-    let wishes = (0..rows.len()).map(wish).collect();
-    Case { rows, wishes }
+    let plans = (0..rows.len()).map(plan).collect();
+    Case { rows, plans }
 }
 
 /// The host's token; `None` where it would refuse the row.
-fn expected(row: &[f32], wish: &Wish) -> Option<u32> {
+fn expected(row: &[f32], plan: &SamplingPlan) -> Option<u32> {
     let broken = row.iter().any(|l| l.is_nan() || *l == f32::INFINITY);
     let possible = row.iter().any(|l| *l > f32::NEG_INFINITY);
-    (!broken && possible).then(|| wish.choose(row))
+    (!broken && possible).then(|| plan.choose(row))
 }
 
 /// Rows that got another token.
 fn differing(case: &Case, got: &[Option<u32>]) -> usize {
-    let rows = case.rows.iter().zip(&case.wishes).zip(got);
-    let differs = rows.filter(|((row, wish), got)| expected(row, wish) != **got);
+    let rows = case.rows.iter().zip(&case.plans).zip(got);
+    let differs = rows.filter(|((row, plan), got)| expected(row, plan) != **got);
     differs.count()
 }
 
@@ -72,11 +72,11 @@ fn by_threads(program: &Path, case: &Case, n_threads: u32) -> Vec<Option<u32>> {
     let mut input = Vec::new();
     let sizes = [case.rows.len() as u32, case.rows[0].len() as u32, n_threads];
     input.extend(sizes.iter().flat_map(|n| n.to_le_bytes()));
-    let numbers = |w: &Wish| {
+    let numbers = |w: &SamplingPlan| {
         let floats = [w.temperature, w.top_k as f32, w.top_p, w.min_p].map(f64::from);
         floats.into_iter().chain([w.u])
     };
-    let numbers = case.wishes.iter().flat_map(numbers);
+    let numbers = case.plans.iter().flat_map(numbers);
     input.extend(numbers.flat_map(f64::to_le_bytes));
     input.extend(case.rows.iter().flatten().flat_map(|l| l.to_le_bytes()));
     let mut run = Command::new(program);
@@ -99,7 +99,7 @@ fn the_kernel_run_by_threads_is_the_sampler() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("choose");
-    let kernel = here.join("crates/engine/src/choose.cu");
+    let kernel = here.join("crates/engine/src/device/choose.cu");
     // A C++ compiler is there: crates that attune builds on want one.
     let compiled = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".into()))
         .args(["-std=c++20", "-O1", "-pthread", "-o"])
@@ -130,7 +130,7 @@ fn the_device_chooses_as_the_sampler() {
         for _ in 0..8 {
             let case = case(&mut random, vocab);
             let logits = Tensor::new(case.rows.clone(), &device).unwrap();
-            let choice = device_sampler::choose(&logits, &case.wishes).unwrap();
+            let choice = sampler::choose(&logits, &case.plans).unwrap();
             let ids = choice.ids.to_vec1::<u32>().unwrap();
             let report = copies.start(&choice.report).unwrap();
             let got = ChosenTokens::new(choice.ids, report).wait().unwrap();

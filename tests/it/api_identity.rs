@@ -6,8 +6,8 @@ use std::path::Path;
 
 use attune::api::server::ServerConfig;
 use attune::app::address::{self, Identity};
-use attune::wheel::target::Target;
-use attune::wheel::WheelError;
+use attune::learning_loop::target::Target;
+use attune::learning_loop::LoopError;
 use serde_json::json;
 
 use crate::support::socket::Listening;
@@ -25,7 +25,7 @@ async fn start() -> Listening {
 }
 
 /// A snapshot, as a turn of the loop takes one of the server that has `data_dir`.
-async fn snapshot(data_dir: &Path) -> Result<usize, WheelError> {
+async fn snapshot(data_dir: &Path) -> Result<usize, LoopError> {
     let target = Target {
         data_dir: data_dir.to_owned(),
         bundles: data_dir.join("bundles"),
@@ -50,7 +50,7 @@ async fn the_server_of_the_data_directory_proves_it_and_gets_the_key() {
     // The word of a server before it, on the same port.
     address::publish(data_dir, listening.address, &Identity::new()).unwrap();
     let error = snapshot(data_dir).await.unwrap_err();
-    assert!(matches!(error, WheelError::Stranger { .. }), "{error}");
+    assert!(matches!(error, LoopError::Stranger { .. }), "{error}");
     assert!(error.to_string().contains("--url"), "{error}");
     let metrics = listening.server.get_as(ADMIN, "/metrics").await;
     let snapshots = r#"route="/v1/admin/snapshot",method="GET",status="200",outcome="complete"} 1"#;
@@ -77,7 +77,7 @@ async fn who_has_the_port_of_a_server_that_ended_learns_nothing() {
         String::from_utf8(heard).unwrap()
     });
     let error = snapshot(data_dir).await.unwrap_err();
-    assert!(matches!(error, WheelError::Stranger { .. }), "{error}");
+    assert!(matches!(error, LoopError::Stranger { .. }), "{error}");
     let heard = heard.join().unwrap();
     assert!(heard.starts_with("GET /v1/identity?challenge="), "{heard}");
     assert!(!heard.contains(ADMIN), "{heard}");
@@ -89,7 +89,7 @@ async fn a_server_that_left_no_word_is_not_waited_for() {
     let error = snapshot(listening.server.data_dir.path())
         .await
         .unwrap_err();
-    assert!(matches!(error, WheelError::Unreachable { .. }), "{error}");
+    assert!(matches!(error, LoopError::Unreachable { .. }), "{error}");
 }
 
 #[tokio::test]

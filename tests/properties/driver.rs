@@ -98,7 +98,7 @@ impl Driver {
     /// One step, and a look at the books.
     pub fn step(&mut self) -> StepOutcome {
         let outcome = self.engine.step();
-        self.engine.let_go();
+        self.engine.release();
         self.engine.scheduler().check_integrity().unwrap();
         self.check_sharing();
         outcome

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use attune_engine::block_hash::Row;
-use attune_engine::chosen::ChosenTokens;
-use attune_engine::host_copy::HostCopy;
+use attune_engine::device::chosen::ChosenTokens;
+use attune_engine::device::host_copy::HostCopy;
 use attune_engine::request::{EngineAdapter, EngineRequest};
 use attune_engine::runner::Runner;
-use attune_engine::sampler::Wish;
+use attune_engine::sampler::SamplingPlan;
 use attune_ids::AdapterVersion;
 use attune_model::error::ModelError;
 use attune_model::input::{ForwardInput, SequenceSpan};
@@ -135,14 +135,18 @@ impl Runner for MockRunner {
         self.ahead
     }
 
-    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
+    fn choose(
+        &mut self,
+        logits: &Tensor,
+        plans: &[SamplingPlan],
+    ) -> Result<ChosenTokens, ModelError> {
         let rows = logits.to_vec2::<f32>()?;
-        assert_eq!(rows.len(), wishes.len());
-        let choose = |(row, wish): (&Vec<f32>, &Wish)| match row[0].is_nan() {
+        assert_eq!(rows.len(), plans.len());
+        let choose = |(row, plan): (&Vec<f32>, &SamplingPlan)| match row[0].is_nan() {
             true => (0, f32::NAN),
-            false => (wish.choose(row), 0.0),
+            false => (plan.choose(row), 0.0),
         };
-        let chosen = rows.iter().zip(wishes).map(choose);
+        let chosen = rows.iter().zip(plans).map(choose);
         let (ids, checks): (Vec<u32>, Vec<f32>) = chosen.unzip();
         let tokens = ids.iter().map(|id| *id as f32);
         let report: Vec<f32> = tokens.chain(checks).collect();

@@ -1,13 +1,13 @@
 //! The sampler against one that sorts everything.
 
 use attune_engine::request::SamplingParams;
-use attune_engine::sampler::{Sampler, Wish};
+use attune_engine::sampler::{Sampler, SamplingPlan};
 use proptest::prelude::*;
 
 use crate::driver::request;
 
 fn draw(params: &SamplingParams, logits: &[f32], u: f64) -> u32 {
-    Wish::of(params, u).choose(logits)
+    SamplingPlan::of(params, u).choose(logits)
 }
 
 /// Top-k, top-p, min-p and the draw by their definitions.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::block_hash::Row;
-use super::chosen::ChosenTokens;
+use super::device::chosen::ChosenTokens;
 use super::sequence::Sequence;
 use attune_model::input::{CarriedTokens, ForwardInput, SequenceSpan, SoftRow};
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::device_kv::DeviceKv;
+use super::device::kv::DeviceKv;
 use attune_model::attention::Attention;
 use attune_model::config::ModelConfig;
 use attune_model::error::ModelError;

@@ -17,21 +17,12 @@
 )]
 
 pub mod admission;
-pub mod attention_metadata;
 pub mod batch;
 pub mod block_hash;
 pub mod block_manager;
-pub mod byte_lru;
-pub mod chosen;
 pub mod clock;
-#[cfg(feature = "cuda")]
-mod cuda_kv;
-pub mod device_kv;
-pub mod device_memory;
-pub mod device_sampler;
-pub mod device_side;
+pub mod device;
 pub mod fairness;
-pub mod host_copy;
 pub mod intake;
 pub mod kv_cache;
 pub mod logits;
@@ -43,7 +34,6 @@ mod pass;
 pub mod penalties;
 pub mod prompt;
 pub mod queue;
-pub mod ranks;
 pub mod request;
 pub mod runner;
 pub mod sampler;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::chosen::ChosenTokens;
-use super::device_sampler;
-use super::device_side::DeviceSide;
-use super::host_copy::HostCopies;
+use super::device::chosen::ChosenTokens;
+use super::device::host_copy::HostCopies;
+use super::device::resident::DeviceSide;
+use super::device::sampler as device_sampler;
 use super::kv_cache::KvCache;
 use super::runner::Runner;
-use super::sampler::Wish;
+use super::sampler::SamplingPlan;
 use attune_model::decoder::Decoder;
 use attune_model::error::ModelError;
 use attune_model::input::ForwardInput;
@@ -86,12 +86,16 @@ impl Runner for ModelRunner {
         self.elsewhere.is_some()
     }
 
-    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
+    fn choose(
+        &mut self,
+        logits: &Tensor,
+        plans: &[SamplingPlan],
+    ) -> Result<ChosenTokens, ModelError> {
         let Some(Elsewhere { copies, .. }) = &mut self.elsewhere else {
             let bug = "logits on the host are not chosen from here: a bug";
             return Err(candle_core::Error::msg(bug).into());
         };
-        let choice = device_sampler::choose(logits, wishes)?;
+        let choice = device_sampler::choose(logits, plans)?;
         let report = copies.start(&choice.report)?;
         Ok(ChosenTokens::new(choice.ids, report))
     }

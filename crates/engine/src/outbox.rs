@@ -14,7 +14,7 @@ pub const EVENT_CAPACITY: usize = 64;
 pub struct Answer {
     /// Events in order.
     pub events: mpsc::Receiver<EngineEvent>,
-    told: Arc<Told>,
+    shared: Arc<Shared>,
 }
 
 /// Why a reader leaves before the last event. One that says nothing has lost its client.
@@ -30,7 +30,7 @@ pub enum Left {
 
 /// What the ends tell each other beside the events.
 #[derive(Debug, Default)]
-struct Told {
+struct Shared {
     cached_tokens: OnceLock<usize>,
     left: OnceLock<Left>,
 }
@@ -38,12 +38,12 @@ struct Told {
 impl Answer {
     /// Prompt ids whose keys and values came from the prefix cache; 0 until the sequence has run.
     pub fn cached_tokens(&self) -> usize {
-        self.told.cached_tokens.get().copied().unwrap_or(0)
+        self.shared.cached_tokens.get().copied().unwrap_or(0)
     }
 
     /// Drops it, and says why. The first one to say so is heard.
     pub fn leave(self, why: Left) {
-        self.told.left.get_or_init(|| why);
+        self.shared.left.get_or_init(|| why);
     }
 }
 
@@ -52,7 +52,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct Outbox {
     tokens: mpsc::Sender<EngineEvent>,
-    told: Arc<Told>,
+    shared: Arc<Shared>,
     place: Option<mpsc::OwnedPermit<EngineEvent>>,
     last: Option<EngineEvent>,
 }
@@ -63,19 +63,19 @@ impl Outbox {
         let (tokens, events) = mpsc::channel(EVENT_CAPACITY + 1);
         // A new channel has room.
         let place = tokens.clone().try_reserve_owned().ok();
-        let told = Arc::<Told>::default();
+        let shared = Arc::<Shared>::default();
         let outbox = Self {
             tokens,
-            told: Arc::clone(&told),
+            shared: Arc::clone(&shared),
             place,
             last: None,
         };
-        (outbox, Answer { events, told })
+        (outbox, Answer { events, shared })
     }
 
     /// Tells the reader how many prompt ids came from the prefix cache; the first call does.
     pub fn tell_cached(&self, tokens: usize) {
-        self.told.cached_tokens.get_or_init(|| tokens);
+        self.shared.cached_tokens.get_or_init(|| tokens);
     }
 
     /// Sends a token; the caller saw that [`Self::has_room`] for it.
@@ -105,7 +105,7 @@ impl Outbox {
 
     /// Why it is closed, if the reader said so.
     pub fn left(&self) -> Option<Left> {
-        self.told.left.get().copied()
+        self.shared.left.get().copied()
     }
 
     /// Waits for room, or until nobody listens.

@@ -4,10 +4,10 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use candle_core::Tensor;
 
-use super::chosen::ChosenTokens;
+use super::device::chosen::ChosenTokens;
 use super::logits::{LogitRow, LogitTable};
 use super::runner::Runner;
-use super::sampler::Wish;
+use super::sampler::SamplingPlan;
 use attune_model::input::ForwardInput;
 
 /// What a started pass gives.
@@ -26,7 +26,7 @@ pub enum Last {
     Token(Option<u32>),
 }
 
-/// Starts a pass; a panic inside it is an error of the pass. `wishes` has an entry for each wanted row:
+/// Starts a pass; a panic inside it is an error of the pass. `plans` has an entry for each wanted row:
 /// `None` where the token has to be chosen on the host.
 ///
 /// # Errors
@@ -35,11 +35,11 @@ pub enum Last {
 pub fn start(
     runner: &mut dyn Runner,
     input: &ForwardInput,
-    wishes: &[Option<Wish>],
+    plans: &[Option<SamplingPlan>],
 ) -> Result<Started, String> {
     let run = AssertUnwindSafe(|| {
         let logits = runner.forward(input).map_err(|e| e.to_string())?;
-        last_rows(runner, &logits, wishes)
+        last_rows(runner, &logits, plans)
     });
     catch_unwind(run).unwrap_or_else(|_| Err("it panicked".into()))
 }
@@ -49,15 +49,15 @@ pub fn start(
 fn last_rows(
     runner: &mut dyn Runner,
     logits: &Tensor,
-    wishes: &[Option<Wish>],
+    plans: &[Option<SamplingPlan>],
 ) -> Result<Started, String> {
     let vocab_size = runner.vocab_size();
-    if !runner.chooses() || wishes.iter().all(Option::is_none) {
-        let table = LogitTable::new(logits, wishes.len(), vocab_size)?;
+    if !runner.chooses() || plans.iter().all(Option::is_none) {
+        let table = LogitTable::new(logits, plans.len(), vocab_size)?;
         return Ok(Started::Here(table.rows().map(Last::Logits).collect()));
     }
-    let asked: Vec<Wish> = wishes.iter().flatten().copied().collect();
-    let (chosen, others) = (rows_where(wishes, true), rows_where(wishes, false));
+    let asked: Vec<SamplingPlan> = plans.iter().flatten().copied().collect();
+    let (chosen, others) = (rows_where(plans, true), rows_where(plans, false));
     if others.is_empty() {
         let tokens = runner.choose(logits, &asked).map_err(|e| e.to_string())?;
         if runner.runs_ahead() {
@@ -74,11 +74,11 @@ fn last_rows(
     let here = LogitTable::new(&select(others)?, n, vocab_size)?;
     let tokens = arrived(tokens.map_err(|e| e.to_string())?, asked.len())?;
     let (mut here, mut tokens) = (here.rows().map(Last::Logits), tokens.into_iter());
-    let last = |wish: &Option<Wish>| match wish {
+    let last = |plan: &Option<SamplingPlan>| match plan {
         Some(_) => tokens.next(),
         None => here.next(),
     };
-    let last: Option<Vec<Last>> = wishes.iter().map(last).collect();
+    let last: Option<Vec<Last>> = plans.iter().map(last).collect();
     let last = last.ok_or("a row without a result: a bug")?;
     Ok(Started::Here(last))
 }
@@ -95,8 +95,8 @@ pub fn arrived(tokens: ChosenTokens, wanted: usize) -> Result<Vec<Last>, String>
     Ok(tokens.into_iter().map(Last::Token).collect())
 }
 
-fn rows_where(wishes: &[Option<Wish>], chosen: bool) -> Vec<u32> {
-    let rows = (0u32..).zip(wishes);
-    let rows = rows.filter(|(_, wish)| wish.is_some() == chosen);
+fn rows_where(plans: &[Option<SamplingPlan>], chosen: bool) -> Vec<u32> {
+    let rows = (0u32..).zip(plans);
+    let rows = rows.filter(|(_, plan)| plan.is_some() == chosen);
     rows.map(|(row, _)| row).collect()
 }

@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::chosen::ChosenTokens;
-use super::sampler::Wish;
+use super::device::chosen::ChosenTokens;
+use super::sampler::SamplingPlan;
 use attune_model::error::ModelError;
 use attune_model::input::ForwardInput;
 
@@ -28,12 +28,16 @@ pub trait Runner: Send {
     }
 
     /// Starts to choose a token for each row of `logits`, which [`Self::forward`] made, (rows, vocab).
-    /// `wishes` has one entry a row.
+    /// `plans` has one entry a row.
     ///
     /// # Errors
     /// A failure of the whole step.
-    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
-        let _ = (logits, wishes);
+    fn choose(
+        &mut self,
+        logits: &Tensor,
+        plans: &[SamplingPlan],
+    ) -> Result<ChosenTokens, ModelError> {
+        let _ = (logits, plans);
         Err(ModelError::Tensor(candle_core::Error::msg(
             "this runner chooses no tokens: a bug",
         )))

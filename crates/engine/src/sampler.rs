@@ -34,7 +34,7 @@ pub struct Sampler {
 
 /// How a token is to be chosen from logits as they are.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Wish {
+pub struct SamplingPlan {
     /// 0 takes the greatest.
     pub temperature: f32,
     /// 0 keeps all.
@@ -47,7 +47,7 @@ pub struct Wish {
     pub u: f64,
 }
 
-impl Wish {
+impl SamplingPlan {
     /// By `params`; `u` in 0..1 decides.
     pub fn of(params: &SamplingParams, u: f64) -> Self {
         Self {
@@ -118,21 +118,21 @@ impl Sampler {
     /// What to choose by, if the token after the next `ahead` ones can be chosen without a look at the
     /// logits here: nobody asked for log-probabilities, and nothing changes the logits. [`Self::take`] takes
     /// the tokens in, in order.
-    pub fn wish(&self, ahead: usize) -> Option<Wish> {
+    pub fn plan(&self, ahead: usize) -> Option<SamplingPlan> {
         let plain = self.penalties.are_off() && self.made + ahead >= self.min_tokens;
         (plain && self.params.logprobs.is_none()).then(|| {
             let mut rng = self.rng.clone();
             for _ in 0..ahead {
                 let _: f64 = rng.random();
             }
-            Wish::of(&self.params, rng.random())
+            SamplingPlan::of(&self.params, rng.random())
         })
     }
 
-    /// Takes a token in that was chosen by [`Self::wish`].
+    /// Takes a token in that was chosen by [`Self::plan`].
     pub fn take(&mut self, id: u32) -> TokenOutput {
         if self.params.temperature != 0.0 {
-            // The number that the wish named.
+            // The number that the plan named.
             let _: f64 = self.rng.random();
         }
         self.penalties.record(id);
@@ -150,7 +150,7 @@ impl Sampler {
             true => 0.0,
             false => self.rng.random(),
         };
-        Wish::of(&self.params, u).choose(logits)
+        SamplingPlan::of(&self.params, u).choose(logits)
     }
 
     fn mask_end_ids(&self, logits: &mut [f32]) {
@@ -190,17 +190,17 @@ fn greedy(logits: &[f32]) -> u32 {
 /// A token by temperature (not 0), top-k, top-p and min-p; `u` decides. `logits` passed `check`.
 ///
 /// The tokens that stay are laid side by side in order of id, each as wide as its probability.
-fn draw(wish: &Wish, logits: &[f32]) -> u32 {
-    let mut weights = top_k(wish, logits);
-    if wish.top_p < 1.0 {
-        top_p(&mut weights, f64::from(wish.top_p));
+fn draw(plan: &SamplingPlan, logits: &[f32]) -> u32 {
+    let mut weights = top_k(plan, logits);
+    if plan.top_p < 1.0 {
+        top_p(&mut weights, f64::from(plan.top_p));
     }
-    if wish.min_p > 0.0 {
+    if plan.min_p > 0.0 {
         // The best token's weight is 1.
-        drop_where(&mut weights, |_, weight| weight < wish.min_p);
+        drop_where(&mut weights, |_, weight| weight < plan.min_p);
     }
     let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-    let mut rest = wish.u * total;
+    let mut rest = plan.u * total;
     let mut chosen = 0;
     for (id, weight) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
         chosen = id as u32;
@@ -213,14 +213,14 @@ fn draw(wish: &Wish, logits: &[f32]) -> u32 {
 }
 
 /// Probabilities in units of the best one's; 0 for tokens that top-k drops.
-fn top_k(wish: &Wish, logits: &[f32]) -> Vec<f32> {
+fn top_k(plan: &SamplingPlan, logits: &[f32]) -> Vec<f32> {
     let max = greatest(logits);
-    let weight = |logit: f32| ((logit - max) / wish.temperature).exp();
-    if wish.top_k == 0 || wish.top_k >= logits.len() {
+    let weight = |logit: f32| ((logit - max) / plan.temperature).exp();
+    if plan.top_k == 0 || plan.top_k >= logits.len() {
         return logits.iter().map(|l| weight(*l)).collect();
     }
     let mut keys = keys(logits);
-    let (_, least, _) = keys.select_nth_unstable_by(wish.top_k - 1, |a, b| b.cmp(a));
+    let (_, least, _) = keys.select_nth_unstable_by(plan.top_k - 1, |a, b| b.cmp(a));
     let least = *least;
     let weight_or_0 = |(id, logit): (usize, &f32)| {
         let stays = key(id as u32, *logit) >= least;

@@ -128,7 +128,7 @@ impl Scheduler {
     }
 
     /// Sends the last events of what was reaped, and drops it.
-    pub fn let_go(&mut self) {
+    pub fn release(&mut self) {
         self.ended.clear();
     }
 

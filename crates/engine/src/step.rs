@@ -21,7 +21,7 @@ use super::clock::Clock;
 use super::pass::{self, Last, Started};
 use super::request::{SequenceError, TokenOutput};
 use super::runner::Runner;
-use super::sampler::{Sampler, Wish};
+use super::sampler::{Sampler, SamplingPlan};
 use super::scheduler::Scheduler;
 use super::sequence::Sequence;
 use super::subject::Subject;
@@ -87,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Starts a pass, and hands out the tokens of the one before it, or its own; [`Self::let_go`] says who
+    /// Starts a pass, and hands out the tokens of the one before it, or its own; [`Self::release`] says who
     /// has ended.
     pub fn step(&mut self) -> StepOutcome {
         let batch = self.scheduler.schedule(self.clock.now());
@@ -124,8 +124,8 @@ impl Engine {
 
     /// Sends the last events of the sequences that the step ended: apart from it, so that their
     /// readers find the books in order.
-    pub fn let_go(&mut self) {
-        self.scheduler.let_go();
+    pub fn release(&mut self) {
+        self.scheduler.release();
     }
 
     /// Ends the sequences of these that arrived before the number beside them, and drops what is kept of them:
@@ -197,10 +197,10 @@ impl Engine {
         };
         let input = forward_input(spans, &sequences, ahead);
         let chooses = self.runner.chooses();
-        let wish = |s: &Sequence| chooses.then(|| s.sampler().wish(s.in_flight()));
+        let plan = |s: &Sequence| chooses.then(|| s.sampler().plan(s.in_flight()));
         let wanted = spans.iter().zip(&sequences).filter(|(s, _)| s.wants_logits);
-        let wishes: Vec<Option<Wish>> = wanted.map(|(_, s)| wish(s).flatten()).collect();
-        pass::start(&mut *self.runner, &input, &wishes).map_err(SequenceError::Step)
+        let plans: Vec<Option<SamplingPlan>> = wanted.map(|(_, s)| plan(s).flatten()).collect();
+        pass::start(&mut *self.runner, &input, &plans).map_err(SequenceError::Step)
     }
 
     /// What to do about a pass that failed: each sequence runs alone, so that only those fail that cannot

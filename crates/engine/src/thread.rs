@@ -242,7 +242,7 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
         let began = shared.clock.now();
         let outcome = engine.step();
         shared.publish(&engine);
-        engine.let_go();
+        engine.release();
         match outcome {
             StepOutcome::Ran { rows, decodes } => {
                 let pass = Pass {
@@ -272,7 +272,7 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
     receive(&mut engine, &mut commands);
     engine.fail_all(&SequenceError::ShuttingDown);
     shared.publish(&engine);
-    engine.let_go();
+    engine.release();
 }
 
 /// Takes in what was submitted; `false` once all handles are gone.

@@ -8,7 +8,7 @@ use crate::trees::{Edit, Trees};
 use crate::{keys, AliasRecord, CasError, Store, StoreError};
 use attune_ids::{AdapterVersion, Alias, RecordId};
 
-/// What became of a turn of the wheel. Key: (id).
+/// What became of a turn of the loop. Key: (id).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionRecord {

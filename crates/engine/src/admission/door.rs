@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::books::{Books, Place, Work};
+use super::admitted::{Admitted, Reservation, Work};
 use super::forecast::{self, Load, Waiting};
 use super::rates::Pass;
 use super::{Bounds, Counts, Progress};
@@ -14,7 +14,7 @@ use crate::request::{EngineRequest, Payer, SubmitError, Whose};
 #[derive(Debug)]
 pub struct Admission {
     bounds: Bounds,
-    books: Mutex<Books>,
+    admitted: Mutex<Admitted>,
 }
 
 /// A place of one sequence; dropping it gives the place back.
@@ -31,7 +31,7 @@ impl Admission {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            books: Mutex::default(),
+            admitted: Mutex::default(),
         }
     }
 
@@ -45,10 +45,10 @@ impl Admission {
         answers: usize,
     ) -> Result<Vec<Ticket>, SubmitError> {
         self.could_ever_hold(payer, answers)?;
-        let mut books = self.lock();
-        if let Some((whose, cap, count)) = self.cap_in_the_way(&books, payer, answers) {
-            let seconds = books.seconds_of_an_answer() / count.max(1) as f64;
-            let retry_after = books.retry(seconds);
+        let mut admitted = self.lock();
+        if let Some((whose, cap, count)) = self.cap_in_the_way(&admitted, payer, answers) {
+            let seconds = admitted.seconds_of_an_answer() / count.max(1) as f64;
+            let retry_after = admitted.retry(seconds);
             metrics::refused(whose.as_str());
             return Err(SubmitError::Capped {
                 whose,
@@ -56,12 +56,12 @@ impl Admission {
                 retry_after,
             });
         }
-        if books.running + books.waiting.len() + answers > self.places() {
-            return Err(self.full(&mut books, "places"));
+        if admitted.running + admitted.waiting.len() + answers > self.places() {
+            return Err(self.full(&mut admitted, "places"));
         }
         let ticket = |_| Ticket {
             admission: Arc::clone(self),
-            number: books.add(payer),
+            number: admitted.add(payer),
             payer: *payer,
             runs: false,
         };
@@ -77,22 +77,22 @@ impl Admission {
     /// # Errors
     /// `Full`, or `Late`. The places go back with the tickets.
     pub fn enter(&self, tickets: &[Ticket], requests: &[EngineRequest]) -> Result<(), SubmitError> {
-        let mut books = self.lock();
-        let work: Vec<Work> = requests.iter().map(|r| books.work_of(r)).collect();
-        if self.too_many_rows(&books, &work) {
-            return Err(self.full(&mut books, "tokens"));
+        let mut admitted = self.lock();
+        let work: Vec<Work> = requests.iter().map(|r| admitted.work_of(r)).collect();
+        if self.too_many_rows(&admitted, &work) {
+            return Err(self.full(&mut admitted, "tokens"));
         }
         let limit = requests.iter().filter_map(|r| r.limits.answer).min();
         if let (Some(limit), Some(first)) = (limit, tickets.first()) {
-            let late_by = self.late_by(&books, &first.payer, &work, limit.as_secs_f64());
+            let late_by = self.late_by(&admitted, &first.payer, &work, limit.as_secs_f64());
             if let Some(seconds) = late_by {
                 metrics::refused("deadline");
-                let retry_after = books.retry(seconds);
+                let retry_after = admitted.retry(seconds);
                 return Err(SubmitError::Late { retry_after });
             }
         }
         for (ticket, work) in tickets.iter().zip(work) {
-            if let Some(place) = books.waiting.get_mut(&ticket.number) {
+            if let Some(place) = admitted.waiting.get_mut(&ticket.number) {
                 place.work = Some(work);
             }
         }
@@ -107,28 +107,28 @@ impl Admission {
         under_way: impl Iterator<Item = Progress<'a>>,
         fits: Option<usize>,
     ) {
-        let mut books = self.lock();
-        books.rates.record(pass);
-        books.fits = fits.filter(|_| pass.prefill_rows + pass.decodes > 0);
+        let mut admitted = self.lock();
+        admitted.rates.record(pass);
+        admitted.fits = fits.filter(|_| pass.prefill_rows + pass.decodes > 0);
         let mut left = Work::default();
         for each in under_way {
             // The last of these rows gives a token.
             left.rows += each.pending.saturating_sub(1);
-            left.tokens += books.lengths.left(each.request, each.made);
+            left.tokens += admitted.lengths.left(each.request, each.made);
         }
-        books.left = left;
+        admitted.left = left;
     }
 
     /// What is taken in now.
     pub fn counts(&self) -> Counts {
-        let books = self.lock();
-        let known = books.waiting.values().filter_map(|place| place.work);
+        let admitted = self.lock();
+        let known = admitted.waiting.values().filter_map(|place| place.work);
         let rows: Vec<usize> = known.map(|work| work.rows).collect();
         Counts {
-            waiting: books.waiting.len(),
-            held: books.waiting.len() - rows.len(),
+            waiting: admitted.waiting.len(),
+            held: admitted.waiting.len() - rows.len(),
             waiting_rows: rows.iter().sum(),
-            running: books.running,
+            running: admitted.running,
         }
     }
 
@@ -163,14 +163,14 @@ impl Admission {
     /// The cap that `answers` more would break, and how many its payer has.
     fn cap_in_the_way(
         &self,
-        books: &Books,
+        admitted: &Admitted,
         payer: &Payer,
         answers: usize,
     ) -> Option<(Whose, usize, usize)> {
         let caps = self.bounds.caps;
         let has = |count: Option<&usize>| count.copied().unwrap_or(0);
-        let of_key = payer.key.map(|key| has(books.by_key.get(&key)));
-        let of_member = payer.named().map(|m| has(books.by_member.get(&m)));
+        let of_key = payer.key.map(|key| has(admitted.by_key.get(&key)));
+        let of_member = payer.named().map(|m| has(admitted.by_member.get(&m)));
         let broken = |whose, cap: Option<usize>, count: Option<usize>| {
             let (cap, count) = (cap?, count?);
             (count + answers > cap).then_some((whose, cap, count))
@@ -179,18 +179,19 @@ impl Admission {
             .or_else(|| broken(Whose::Key, caps.per_key, of_key))
     }
 
-    fn full(&self, books: &mut Books, reason: &'static str) -> SubmitError {
+    fn full(&self, admitted: &mut Admitted, reason: &'static str) -> SubmitError {
         metrics::refused(reason);
-        let together = self.together(books);
-        let empty = forecast::until_empty(&self.load(books, 0), &books.waiting_seconds(together));
+        let together = self.together(admitted);
+        let empty =
+            forecast::until_empty(&self.load(admitted, 0), &admitted.waiting_seconds(together));
         // Half of them: whoever comes when the queue is empty has let the engine idle.
-        let retry_after = books.retry(empty / 2.0);
+        let retry_after = admitted.retry(empty / 2.0);
         SubmitError::Full { retry_after }
     }
 
-    fn too_many_rows(&self, books: &Books, new: &[Work]) -> bool {
-        let open = self.bounds.max_running.saturating_sub(books.running);
-        let known = || books.waiting.values().filter_map(|place| place.work);
+    fn too_many_rows(&self, admitted: &Admitted, new: &[Work]) -> bool {
+        let open = self.bounds.max_running.saturating_sub(admitted.running);
+        let known = || admitted.waiting.values().filter_map(|place| place.work);
         let behind = known().chain(new.iter().copied()).skip(open);
         let someone_waits = known().count() > open;
         let rows = behind.fold(0usize, |sum, work| sum.saturating_add(work.rows));
@@ -199,48 +200,58 @@ impl Admission {
 
     /// By how many seconds answers of `work` would miss a deadline in `limit` seconds. `None` if they
     /// would not, or if nothing is in front of them.
-    fn late_by(&self, books: &Books, payer: &Payer, work: &[Work], limit: f64) -> Option<f64> {
-        let together = self.together(books).max(work.len());
-        let waiting = books.waiting_seconds(together);
-        let all = books.seconds(&Work::sum(work), together);
+    fn late_by(
+        &self,
+        admitted: &Admitted,
+        payer: &Payer,
+        work: &[Work],
+        limit: f64,
+    ) -> Option<f64> {
+        let together = self.together(admitted).max(work.len());
+        let waiting = admitted.waiting_seconds(together);
+        let all = admitted.seconds(&Work::sum(work), together);
         let own = Waiting {
             payer: *payer,
             prefill: all.0,
             decode: all.1,
         };
-        let start = forecast::until_start(&self.load(books, work.len()), &waiting, &own);
+        let start = forecast::until_start(&self.load(admitted, work.len()), &waiting, &own);
         let longest = work.iter().map(|w| w.tokens).max().unwrap_or(0);
-        let end = start + own.prefill + longest as f64 * books.rates.step(together);
+        let end = start + own.prefill + longest as f64 * admitted.rates.step(together);
         (start > 0.0 && end > limit).then_some(end - limit)
     }
 
     /// The engine's state when `more` sequences have joined those that wait.
-    fn load(&self, books: &Books, more: usize) -> Load {
-        let slots = self.slots(books);
-        let (prefill, decode) = books.seconds(&books.left, self.together(books));
-        let known = books.waiting.values().filter(|p| p.work.is_some()).count();
+    fn load(&self, admitted: &Admitted, more: usize) -> Load {
+        let slots = self.slots(admitted);
+        let (prefill, decode) = admitted.seconds(&admitted.left, self.together(admitted));
+        let known = admitted
+            .waiting
+            .values()
+            .filter(|p| p.work.is_some())
+            .count();
         Load {
             running: prefill + decode,
             slots,
-            has_open_slot: books.running + known + more <= slots,
+            has_open_slot: admitted.running + known + more <= slots,
         }
     }
 
     /// How many sequences can run side by side.
-    fn slots(&self, books: &Books) -> usize {
+    fn slots(&self, admitted: &Admitted) -> usize {
         let most = self.bounds.max_running.max(1);
-        books.fits.map_or(most, |fits| fits.clamp(1, most))
+        admitted.fits.map_or(most, |fits| fits.clamp(1, most))
     }
 
     /// How many run side by side while what is there is worked off.
-    fn together(&self, books: &Books) -> usize {
-        let there = books.running + books.waiting.len();
-        there.clamp(1, self.slots(books))
+    fn together(&self, admitted: &Admitted) -> usize {
+        let there = admitted.running + admitted.waiting.len();
+        there.clamp(1, self.slots(admitted))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn lock(&self) -> MutexGuard<'_, Admitted> {
         // No code panics under this lock; a poisoned count is as good as any.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -249,10 +260,10 @@ impl Ticket {
     pub fn run(&mut self, rows: usize, cached: usize) {
         if !self.runs {
             self.runs = true;
-            let mut books = self.admission.lock();
-            books.waiting.remove(&self.number);
-            books.running += 1;
-            books.rates.record_prompt(rows, cached);
+            let mut admitted = self.admission.lock();
+            admitted.waiting.remove(&self.number);
+            admitted.running += 1;
+            admitted.rates.record_prompt(rows, cached);
         }
     }
 
@@ -260,14 +271,14 @@ impl Ticket {
     pub fn wait_again(&mut self, request: &EngineRequest, rows: usize, made: usize) {
         if self.runs {
             self.runs = false;
-            let mut books = self.admission.lock();
-            let tokens = books.lengths.left(request, made);
-            let place = Place {
+            let mut admitted = self.admission.lock();
+            let tokens = admitted.lengths.left(request, made);
+            let place = Reservation {
                 payer: self.payer,
                 work: Some(Work { rows, tokens }),
             };
-            books.waiting.insert(self.number, place);
-            books.running -= 1;
+            admitted.waiting.insert(self.number, place);
+            admitted.running -= 1;
         }
     }
 
@@ -279,13 +290,13 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut books = self.admission.lock();
+        let mut admitted = self.admission.lock();
         if self.runs {
-            books.running -= 1;
+            admitted.running -= 1;
         } else {
-            books.waiting.remove(&self.number);
+            admitted.waiting.remove(&self.number);
         }
-        books.give_back(&self.payer);
+        admitted.give_back(&self.payer);
     }
 }
 

@@ -3,7 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `door` | places, caps and deadlines; who gets a [`Ticket`] and who is told to come again |
-//! | `books` | what it knows, under one lock; when to come again |
+//! | `admitted` | what it knows, under one lock; when to come again |
 //! | `rates` | how long a prompt row and a step take, measured |
 //! | `lengths` | how long answers are, measured |
 //! | `forecast` | when a newcomer would be through |
@@ -12,7 +12,7 @@
 //! once where there are none; [`Admission::enter`] comes when its prompt is known, and says no if the answer
 //! cannot be complete by its deadline. What was refused once has cost nothing but these two looks.
 
-mod books;
+mod admitted;
 mod door;
 mod forecast;
 mod lengths;

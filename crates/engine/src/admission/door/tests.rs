@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::books::MAX_RETRY;
+use super::super::admitted::MAX_RETRY;
 use super::*;
 use crate::admission::Caps;
 use crate::block_hash::CacheSalt;
@@ -181,8 +181,8 @@ fn one_key_and_one_user_have_caps_and_nobody_has_none() {
     let never = hold(bob, 5).unwrap_err();
     assert!(matches!(&never, SubmitError::Invalid(why) if why.contains("4 of one user")));
     drop(_again);
-    let books = admission.lock();
-    assert!(books.by_key.is_empty() && books.by_member.is_empty());
+    let admitted = admission.lock();
+    assert!(admitted.by_key.is_empty() && admitted.by_member.is_empty());
 }
 
 #[test]

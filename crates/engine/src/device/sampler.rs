@@ -6,9 +6,9 @@
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
-use super::sampler::{is_choosable, Wish};
+use crate::sampler::{is_choosable, SamplingPlan};
 
-/// Numbers of a wish.
+/// Numbers of a plan.
 const NUMBERS: usize = 5;
 
 /// What was chosen, on the device.
@@ -20,33 +20,33 @@ pub struct Choice {
     pub report: Tensor,
 }
 
-/// A token for each row of `logits`, (rows, vocab), f32. `wishes` has one entry a row.
+/// A token for each row of `logits`, (rows, vocab), f32. `plans` has one entry a row.
 ///
 /// # Errors
 /// A failure of the tensor library.
-pub fn choose(logits: &Tensor, wishes: &[Wish]) -> Result<Choice> {
-    let numbers = wishes.iter().flat_map(numbers).collect::<Vec<f64>>();
-    let wishes = Tensor::from_vec(numbers, (wishes.len(), NUMBERS), logits.device())?;
+pub fn choose(logits: &Tensor, plans: &[SamplingPlan]) -> Result<Choice> {
+    let numbers = plans.iter().flat_map(numbers).collect::<Vec<f64>>();
+    let plans = Tensor::from_vec(numbers, (plans.len(), NUMBERS), logits.device())?;
     let report = logits
         .contiguous()?
-        .apply_op2_no_bwd(&wishes, &ChooseTokens)?;
+        .apply_op2_no_bwd(&plans, &ChooseTokens)?;
     // Ids below 2^24 are exact in f32; so there is one copy to the host.
     let ids = report.narrow(0, 0, 1)?.squeeze(0)?.to_dtype(DType::U32)?;
     Ok(Choice { ids, report })
 }
 
-fn numbers(wish: &Wish) -> [f64; NUMBERS] {
+fn numbers(plan: &SamplingPlan) -> [f64; NUMBERS] {
     [
-        f64::from(wish.temperature),
-        wish.top_k as f64,
-        f64::from(wish.top_p),
-        f64::from(wish.min_p),
-        wish.u,
+        f64::from(plan.temperature),
+        plan.top_k as f64,
+        f64::from(plan.top_p),
+        f64::from(plan.min_p),
+        plan.u,
     ]
 }
 
-fn wish(numbers: &[f64]) -> Wish {
-    Wish {
+fn plan(numbers: &[f64]) -> SamplingPlan {
+    SamplingPlan {
         temperature: numbers[0] as f32,
         top_k: numbers[1] as usize,
         top_p: numbers[2] as f32,
@@ -66,17 +66,17 @@ impl CustomOp2 for ChooseTokens {
         &self,
         logits: &CpuStorage,
         layout: &Layout,
-        wishes: &CpuStorage,
+        plans: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (rows, vocab) = layout.shape().dims2()?;
         let first = layout.start_offset();
         let logits = &logits.as_slice::<f32>()?[first..first + rows * vocab];
         let mut report = vec![0.0; 2 * rows];
-        let wishes = wishes.as_slice::<f64>()?.chunks_exact(NUMBERS);
-        for (row, (logits, numbers)) in logits.chunks_exact(vocab).zip(wishes).enumerate() {
+        let plans = plans.as_slice::<f64>()?.chunks_exact(NUMBERS);
+        for (row, (logits, numbers)) in logits.chunks_exact(vocab).zip(plans).enumerate() {
             match is_choosable(logits) {
-                true => report[row] = wish(numbers).choose(logits) as f32,
+                true => report[row] = plan(numbers).choose(logits) as f32,
                 false => report[rows + row] = f32::NAN,
             }
         }
@@ -88,11 +88,11 @@ impl CustomOp2 for ChooseTokens {
         &self,
         logits: &candle_core::CudaStorage,
         layout: &Layout,
-        wishes: &candle_core::CudaStorage,
+        plans: &candle_core::CudaStorage,
         _: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
         let (rows, vocab) = layout.shape().dims2()?;
-        let report = gpu::choose(logits, layout.start_offset(), wishes, [rows, vocab])?;
+        let report = gpu::choose(logits, layout.start_offset(), plans, [rows, vocab])?;
         Ok((report, Shape::from((2, rows))))
     }
 }
@@ -127,14 +127,14 @@ mod gpu {
     pub fn choose(
         logits: &CudaStorage,
         first: usize,
-        wishes: &CudaStorage,
+        plans: &CudaStorage,
         [rows, vocab]: [usize; 2],
     ) -> Result<CudaStorage> {
         let device = &logits.device;
         let function = device.get_or_load_custom_func("choose", "attune-choose", ptx()?)?;
         let values = logits.as_cuda_slice::<f32>()?;
         let values = values.slice(first..first + rows * vocab);
-        let wishes = wishes.as_cuda_slice::<f64>()?;
+        let plans = plans.as_cuda_slice::<f64>()?;
         let vocab = vocab as u32;
         // SAFETY: the kernel writes each of its elements.
         let report = unsafe { device.alloc::<f32>(2 * rows)? };
@@ -144,7 +144,7 @@ mod gpu {
             shared_mem_bytes: 0,
         };
         let mut launch = function.builder();
-        launch.arg(&values).arg(wishes).arg(&vocab).arg(&report);
+        launch.arg(&values).arg(plans).arg(&vocab).arg(&report);
         // SAFETY: the arguments are those of `choose` in choose.cu, in order and type; it reads `vocab`
         // logits and five numbers for each of the grid's rows, which both slices hold, and writes two floats.
         unsafe { launch.launch(config) }.map_err(Error::wrap)?;
@@ -158,8 +158,8 @@ mod tests {
 
     use super::super::chosen::ChosenTokens;
     use super::super::host_copy::HostCopy;
-    use super::super::request::SamplingParams;
     use super::*;
+    use crate::request::SamplingParams;
 
     #[test]
     fn what_the_next_pass_would_take_is_what_the_host_is_told() {
@@ -180,7 +180,7 @@ mod tests {
             (SamplingParams::greedy(), 0.0, 0),
             (SamplingParams::default(), 0.8, 3),
         ] {
-            let choice = choose(&logits, &[Wish::of(&params, u); 5]).unwrap();
+            let choice = choose(&logits, &[SamplingPlan::of(&params, u); 5]).unwrap();
             let ids = choice.ids.to_vec1::<u32>().unwrap();
             assert_eq!(ids, [2, 0, 0, 0, last]);
             let tokens = ChosenTokens::new(choice.ids, HostCopy::of(choice.report));

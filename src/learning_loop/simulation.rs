@@ -200,7 +200,7 @@ fn smallest(people: usize, turned: impl Fn(usize) -> bool) -> Option<usize> {
 }
 
 #[test]
-#[ignore = "minutes; prints docs/experiments.md's table: cargo test --lib wheel::simulation::table -- --ignored --nocapture"]
+#[ignore = "minutes; prints docs/experiments.md's table: cargo test --lib learning_loop::simulation::table -- --ignored --nocapture"]
 fn table() {
     let percent = |bought: Option<usize>, people: usize| match bought {
         Some(bought) => format!("{:.0} %", 100.0 * bought as f64 / people as f64),

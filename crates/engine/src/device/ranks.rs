@@ -11,9 +11,9 @@ use std::thread::JoinHandle;
 use candle_core::Tensor;
 
 use super::chosen::ChosenTokens;
-use super::model_runner::ModelRunner;
-use super::runner::Runner;
-use super::sampler::Wish;
+use crate::model_runner::ModelRunner;
+use crate::runner::Runner;
+use crate::sampler::SamplingPlan;
 use attune_model::error::ModelError;
 use attune_model::input::ForwardInput;
 
@@ -164,8 +164,12 @@ impl Runner for RankedRunner {
         self.first.chooses()
     }
 
-    fn choose(&mut self, logits: &Tensor, wishes: &[Wish]) -> Result<ChosenTokens, ModelError> {
-        self.first.choose(logits, wishes)
+    fn choose(
+        &mut self,
+        logits: &Tensor,
+        plans: &[SamplingPlan],
+    ) -> Result<ChosenTokens, ModelError> {
+        self.first.choose(logits, plans)
     }
 
     fn forget(&mut self) {

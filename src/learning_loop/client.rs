@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
-use super::WheelError;
+use super::LoopError;
 use crate::app::address::{self, LastServer};
 use attune_ids::AdapterVersion;
 use attune_store::DecisionRecord;
@@ -47,7 +47,7 @@ enum Server {
 
 /// An attempt that failed.
 struct Failed {
-    error: WheelError,
+    error: LoopError,
     /// Whether it had no effect, and may have one later. A request that broke off half-way may have had its
     /// effect.
     may_pass: bool,
@@ -84,19 +84,19 @@ impl Client {
     ///
     /// # Errors
     /// A server that cannot be reached or refuses; a disk that fails.
-    pub fn snapshot(&self, out: &Path) -> Result<(), WheelError> {
+    pub fn snapshot(&self, out: &Path) -> Result<(), LoopError> {
         let answer = self.ask("GET", "/v1/admin/snapshot", None)?;
-        let mut file = BufWriter::new(File::create(out).map_err(WheelError::io(out))?);
+        let mut file = BufWriter::new(File::create(out).map_err(LoopError::io(out))?);
         io::copy(&mut answer.into_reader(), &mut file)
             .and_then(|_| file.flush())
-            .map_err(WheelError::io(out))
+            .map_err(LoopError::io(out))
     }
 
     /// Installs the bundle of that name in the server's bundle folder.
     ///
     /// # Errors
     /// As above; a bundle that the server cannot use.
-    pub fn install(&self, name: &str) -> Result<(), WheelError> {
+    pub fn install(&self, name: &str) -> Result<(), LoopError> {
         self.ask("POST", "/v1/admin/adapters", Some(&json!({"path": name})))?;
         Ok(())
     }
@@ -104,8 +104,8 @@ impl Client {
     /// Records a decision, and carries it out.
     ///
     /// # Errors
-    /// [`WheelError::Conflict`]; as above.
-    pub fn decide(&self, decision: &DecisionRecord) -> Result<(), WheelError> {
+    /// [`LoopError::Conflict`]; as above.
+    pub fn decide(&self, decision: &DecisionRecord) -> Result<(), LoopError> {
         let version = |version: &Option<AdapterVersion>| {
             version.as_ref().map(|version| version.as_str().to_owned())
         };
@@ -122,11 +122,11 @@ impl Client {
         });
         match self.ask("POST", "/v1/admin/decisions", Some(&body)) {
             Ok(_) => Ok(()),
-            Err(WheelError::Refused {
+            Err(LoopError::Refused {
                 status: 409,
                 message,
                 ..
-            }) => Err(WheelError::Conflict(message)),
+            }) => Err(LoopError::Conflict(message)),
             Err(error) => Err(error),
         }
     }
@@ -136,7 +136,7 @@ impl Client {
         method: &str,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<ureq::Response, WheelError> {
+    ) -> Result<ureq::Response, LoopError> {
         let mut patience = self.patience;
         for attempt in 1.. {
             let failed = match self.attempt(method, path, body) {
@@ -180,7 +180,7 @@ impl Client {
     /// The URL of the server that left word in `data_dir`, once it has proved that it did.
     fn verified(&self, data_dir: &Path) -> Result<String, Box<Failed>> {
         let no_word = |source| Failed {
-            error: WheelError::Unreachable {
+            error: LoopError::Unreachable {
                 data_dir: data_dir.to_owned(),
                 source,
             },
@@ -199,7 +199,7 @@ impl Client {
         match proof.is_some_and(|proof| left.has_proved(&challenge, &proof)) {
             true => Ok(left.url),
             false => Err(Box::new(Failed {
-                error: WheelError::Stranger {
+                error: LoopError::Stranger {
                     url: left.url,
                     data_dir: data_dir.to_owned(),
                 },
@@ -224,7 +224,7 @@ fn accepted(
 ) -> Result<ureq::Response, Box<Failed>> {
     let refused = |status, answer| Failed {
         may_pass: status == 503,
-        error: WheelError::Refused {
+        error: LoopError::Refused {
             url: url.clone(),
             status,
             message: message(answer),
@@ -239,7 +239,7 @@ fn accepted(
                 transport.kind(),
                 ureq::ErrorKind::ConnectionFailed | ureq::ErrorKind::Dns
             ),
-            error: WheelError::Http {
+            error: LoopError::Http {
                 url,
                 reason: transport.to_string(),
             },
@@ -374,7 +374,7 @@ mod tests {
             let mut client = Client::of_data_dir(dir.path(), Some("secret".into()));
             client.patience = Duration::from_millis(1);
             let error = client.decide(&decision()).unwrap_err();
-            assert!(matches!(error, WheelError::Stranger { .. }), "{error}");
+            assert!(matches!(error, LoopError::Stranger { .. }), "{error}");
             let requests = serving.join().unwrap();
             assert_eq!(requests.len(), 1);
             assert!(
@@ -396,7 +396,7 @@ mod tests {
         ]);
         let conflict = client.decide(&decision()).unwrap_err();
         assert!(
-            matches!(&conflict, WheelError::Conflict(m) if m.contains("1234")),
+            matches!(&conflict, LoopError::Conflict(m) if m.contains("1234")),
             "{conflict}"
         );
         let refused = client.install("x").unwrap_err().to_string();
@@ -421,7 +421,7 @@ mod tests {
         let mut client = Client::new(&url, None);
         client.patience = Duration::from_millis(1);
         let error = client.install("x").unwrap_err();
-        assert!(matches!(error, WheelError::Http { .. }), "{error}");
+        assert!(matches!(error, LoopError::Http { .. }), "{error}");
         assert!(error.to_string().starts_with(&url), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! `attune loop`: what people preferred becomes a version, and the version answers if it is better.
 //!
-//! One turn of the wheel: export, train, evaluate on pairs that were set aside, install, promote or keep,
+//! One turn: export, train, evaluate on pairs that were set aside, install, promote or keep,
 //! record why.
 //!
 //! | file | subject |
@@ -31,5 +31,5 @@ pub mod work_dir;
 #[cfg(test)]
 mod simulation;
 
-pub use error::WheelError;
+pub use error::LoopError;
 pub use turn::{turn, Turn, TurnOutcome};

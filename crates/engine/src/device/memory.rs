@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::Device;
 
 use super::attention_metadata::GATHERED_BYTES;
-use super::kv_cache::KvCache;
-use super::model_runner::{ModelRunner, PROMPT_BYTES};
-use super::runner::Runner;
+use crate::kv_cache::KvCache;
+use crate::model_runner::{ModelRunner, PROMPT_BYTES};
+use crate::runner::Runner;
 use attune_model::decoder::Decoder;
 use attune_model::device;
 use attune_model::error::ModelError;

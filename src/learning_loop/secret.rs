@@ -11,7 +11,7 @@ use std::path::Path;
 use rand::rngs::OsRng;
 use rand::TryRngCore;
 
-use super::WheelError;
+use super::LoopError;
 use attune_train::dataset::split::SplitSecret;
 
 const FILE: &str = "split-secret";
@@ -20,26 +20,26 @@ const FILE: &str = "split-secret";
 ///
 /// # Errors
 /// A disk that fails; a file that holds something else.
-pub fn split_secret(dir: &Path) -> Result<SplitSecret, WheelError> {
+pub fn split_secret(dir: &Path) -> Result<SplitSecret, LoopError> {
     let path = dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
             let mut secret = [0; 32];
             match hex::decode_to_slice(text.trim(), &mut secret) {
                 Ok(()) => Ok(SplitSecret(secret)),
-                Err(_) => Err(WheelError::NoSecret(path)),
+                Err(_) => Err(LoopError::NoSecret(path)),
             }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => make(dir, &path),
-        Err(error) => Err(WheelError::io(&path)(error)),
+        Err(error) => Err(LoopError::io(&path)(error)),
     }
 }
 
-fn make(dir: &Path, path: &Path) -> Result<SplitSecret, WheelError> {
+fn make(dir: &Path, path: &Path) -> Result<SplitSecret, LoopError> {
     let mut secret = [0; 32];
     OsRng
         .try_fill_bytes(&mut secret)
-        .map_err(|error| WheelError::io(path)(io::Error::other(error)))?;
+        .map_err(|error| LoopError::io(path)(io::Error::other(error)))?;
     // Whole or not at all: half a secret would stop every turn.
     let begun = dir.join(".split-secret");
     let write = || {
@@ -55,7 +55,7 @@ fn make(dir: &Path, path: &Path) -> Result<SplitSecret, WheelError> {
         fs::rename(&begun, path)?;
         File::open(dir)?.sync_all()
     };
-    write().map_err(WheelError::io(path))?;
+    write().map_err(LoopError::io(path))?;
     Ok(SplitSecret(secret))
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::client::Client;
-use super::WheelError;
+use super::LoopError;
 use crate::app::address;
 use crate::app::boot::now_unix_ms;
 use crate::app::versions::{Versions, VersionsError};
@@ -35,10 +35,10 @@ impl Target {
     /// Looks whether there is something to turn, before anything is written.
     ///
     /// # Errors
-    /// [`WheelError::NoStore`].
-    pub fn check(&self) -> Result<(), WheelError> {
+    /// [`LoopError::NoStore`].
+    pub fn check(&self) -> Result<(), LoopError> {
         if self.url.is_none() && !self.data_dir.join("store").is_dir() {
-            return Err(WheelError::NoStore(self.data_dir.clone()));
+            return Err(LoopError::NoStore(self.data_dir.clone()));
         }
         Ok(())
     }
@@ -47,14 +47,14 @@ impl Target {
     ///
     /// # Errors
     /// A server or a store that cannot be used; a disk that fails.
-    pub fn snapshot(&self, out: &Path) -> Result<(), WheelError> {
+    pub fn snapshot(&self, out: &Path) -> Result<(), LoopError> {
         match self.holder()? {
             Holder::Server(client) => client.snapshot(out),
             Holder::Nobody(versions) => {
-                let file = File::create(out).map_err(WheelError::io(out))?;
+                let file = File::create(out).map_err(LoopError::io(out))?;
                 let mut file = BufWriter::new(file);
                 versions.store().export(&mut file)?;
-                file.flush().map_err(WheelError::io(out))
+                file.flush().map_err(LoopError::io(out))
             }
         }
     }
@@ -63,10 +63,10 @@ impl Target {
     ///
     /// # Errors
     /// As [`snapshot`](Self::snapshot); a bundle that cannot be used.
-    pub fn install(&self, dir: &Path) -> Result<(), WheelError> {
+    pub fn install(&self, dir: &Path) -> Result<(), LoopError> {
         match self.holder()? {
             Holder::Server(client) => {
-                fs::create_dir_all(&self.bundles).map_err(WheelError::io(&self.bundles))?;
+                fs::create_dir_all(&self.bundles).map_err(LoopError::io(&self.bundles))?;
                 let version = publish::copy(dir, &self.bundles)?;
                 let installed = client.install(version.as_str());
                 // The server has a copy of its own, or refused this one.
@@ -87,14 +87,14 @@ impl Target {
     /// own.
     ///
     /// # Errors
-    /// [`WheelError::Conflict`]: the alias is not where the decision says; as above.
-    pub fn decide(&self, decision: &DecisionRecord) -> Result<(), WheelError> {
+    /// [`LoopError::Conflict`]: the alias is not where the decision says; as above.
+    pub fn decide(&self, decision: &DecisionRecord) -> Result<(), LoopError> {
         match self.holder()? {
             Holder::Server(client) => client.decide(decision),
             Holder::Nobody(versions) => match versions.store().decide(decision) {
                 Ok(_) => Ok(()),
                 Err(error @ CasError::Conflict { .. }) => {
-                    Err(WheelError::Conflict(error.to_string()))
+                    Err(LoopError::Conflict(error.to_string()))
                 }
                 Err(error) => Err(VersionsError::from(error).into()),
             },
@@ -102,13 +102,13 @@ impl Target {
     }
 
     /// A server that does not find what was just put into the folder looks into another one.
-    fn elsewhere(&self, error: WheelError) -> WheelError {
+    fn elsewhere(&self, error: LoopError) -> LoopError {
         match error {
-            WheelError::Refused {
+            LoopError::Refused {
                 url,
                 status: 404,
                 message,
-            } => WheelError::Refused {
+            } => LoopError::Refused {
                 url,
                 status: 404,
                 message: format!(
@@ -120,7 +120,7 @@ impl Target {
         }
     }
 
-    fn holder(&self) -> Result<Holder, WheelError> {
+    fn holder(&self) -> Result<Holder, LoopError> {
         if let Some(url) = &self.url {
             return Ok(Holder::Server(Client::new(url, self.key.clone())));
         }
@@ -129,7 +129,7 @@ impl Target {
             Ok(versions) => Ok(Holder::Nobody(Box::new(versions))),
             Err(StoreError::Locked { .. }) => {
                 // One that never left word is not waited for, unlike one that is just starting again.
-                address::last(&self.data_dir).map_err(|source| WheelError::Unreachable {
+                address::last(&self.data_dir).map_err(|source| LoopError::Unreachable {
                     data_dir: self.data_dir.clone(),
                     source,
                 })?;

@@ -15,9 +15,9 @@ pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Who waits, what runs, and what was measured.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct Admitted {
     /// The sequences that wait, in the order in which they came.
-    pub(super) waiting: BTreeMap<u64, Place>,
+    pub(super) waiting: BTreeMap<u64, Reservation>,
     pub(super) next: u64,
     pub(super) running: usize,
     /// Sequences of each key and of each named member.
@@ -35,7 +35,7 @@ pub(super) struct Books {
 
 /// That of a sequence that waits.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Reservation {
     pub(super) payer: Payer,
     /// `None` until the prompt is known.
     pub(super) work: Option<Work>,
@@ -61,15 +61,15 @@ impl Work {
     }
 }
 
-impl Books {
-    /// Keeps a place; returns its number.
+impl Admitted {
+    /// Keeps a reservation; returns its number.
     pub(super) fn add(&mut self, payer: &Payer) -> u64 {
         self.next += 1;
-        let place = Place {
+        let reservation = Reservation {
             payer: *payer,
             work: None,
         };
-        self.waiting.insert(self.next, place);
+        self.waiting.insert(self.next, reservation);
         if let Some(key) = payer.key {
             *self.by_key.entry(key).or_default() += 1;
         }
@@ -79,7 +79,7 @@ impl Books {
         self.next
     }
 
-    /// A sequence of `payer` has given its place back.
+    /// A sequence of `payer` has given its reservation back.
     pub(super) fn give_back(&mut self, payer: &Payer) {
         if let Some(key) = payer.key {
             take_one(&mut self.by_key, key);
@@ -106,7 +106,7 @@ impl Books {
     /// What each sequence that waits takes, if `together` run side by side.
     pub(super) fn waiting_seconds(&self, together: usize) -> Vec<Waiting> {
         let known = self.waiting.values();
-        let known = known.filter_map(|place| Some((place.payer, place.work?)));
+        let known = known.filter_map(|reservation| Some((reservation.payer, reservation.work?)));
         let seconds = known.map(|(payer, work)| {
             let (prefill, decode) = self.seconds(&work, together);
             Waiting {

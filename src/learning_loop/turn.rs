@@ -14,7 +14,7 @@ use super::spending::next_test;
 use super::target::Target;
 use super::verdict::{verdict, Verdict};
 use super::work_dir::WorkDir;
-use super::WheelError;
+use super::LoopError;
 use crate::app::boot::now_unix_ms;
 use attune_adapter::bundle::{self, bundle_dir};
 use attune_base_model::load::locate;
@@ -104,11 +104,11 @@ impl fmt::Display for TurnOutcome {
     }
 }
 
-/// Turns the wheel once.
+/// Makes one turn.
 ///
 /// # Errors
 /// What stopped it before a decision; the alias is where it was.
-pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
+pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, LoopError> {
     turn.target.check()?;
     let work = WorkDir::take(&turn.target.data_dir)?;
     let learned_from = LearnedFrom::take(turn)?;
@@ -158,12 +158,12 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, WheelError> {
 
 /// What answers now: a version, or the bare model. (A version for another base model is promoted, but cannot
 /// answer.)
-pub(super) fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Rival, WheelError> {
+pub(super) fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Rival, LoopError> {
     let Some(version) = current else {
         return Ok(Rival::Reference);
     };
     let dir = bundle_dir(&turn.target.data_dir.join("adapters"), version);
-    let broken = |error| WheelError::Current {
+    let broken = |error| LoopError::Current {
         version: version.clone(),
         error,
     };
@@ -208,10 +208,10 @@ impl Pairs {
 }
 
 impl LearnedFrom {
-    fn take(turn: &Turn) -> Result<Self, WheelError> {
+    fn take(turn: &Turn) -> Result<Self, LoopError> {
         let path = WorkDir::snapshot_in(&turn.target.data_dir);
         turn.target.snapshot(&path)?;
-        let file = File::open(&path).map_err(WheelError::io(&path))?;
+        let file = File::open(&path).map_err(LoopError::io(&path))?;
         let set = TrainingSet::read(&mut BufReader::new(file))?;
         let of_alias = set.decisions.iter().rev().filter(|d| d.alias == turn.alias);
         let known = of_alias.into_iter().find_map(|decision| {
@@ -233,7 +233,7 @@ impl LearnedFrom {
         version: AdapterVersion,
         verdict: Verdict,
         learned: bool,
-    ) -> Result<TurnOutcome, WheelError> {
+    ) -> Result<TurnOutcome, LoopError> {
         let reason = verdict.reason;
         let mut decision = self.decision(turn, reason.clone(), verdict.numbers, learned);
         decision.candidate = Some(version.clone());
@@ -251,7 +251,7 @@ impl LearnedFrom {
         decision.promoted = true;
         match turn.target.decide(&decision) {
             Ok(()) => Ok(TurnOutcome::Promoted { version, reason }),
-            Err(WheelError::Conflict(why)) => {
+            Err(LoopError::Conflict(why)) => {
                 let reason =
                     format!("kept, as somebody moved the alias meanwhile ({why}); {reason}");
                 decision.promoted = false;
@@ -264,7 +264,7 @@ impl LearnedFrom {
     }
 
     /// Records that nothing was made.
-    fn nothing(self, turn: &Turn, why: String) -> Result<TurnOutcome, WheelError> {
+    fn nothing(self, turn: &Turn, why: String) -> Result<TurnOutcome, LoopError> {
         let decision = self.decision(turn, why.clone(), json!({}), false);
         turn.target.decide(&decision)?;
         Ok(TurnOutcome::Kept {

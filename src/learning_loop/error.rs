@@ -12,7 +12,7 @@ use attune_train::TrainError;
 
 /// Why a turn ended before its decision.
 #[derive(Debug, thiserror::Error)]
-pub enum WheelError {
+pub enum LoopError {
     /// Another loop works on this data directory.
     #[error("another `attune loop` is turning {}; one at a time", .0.display())]
     Busy(PathBuf),
@@ -105,7 +105,7 @@ pub enum WheelError {
     },
 }
 
-impl WheelError {
+impl LoopError {
     /// For `map_err`.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Io {

@@ -7,10 +7,10 @@ use super::gate::Rule;
 use super::target::Target;
 use super::turn::{turn, Turn};
 use super::work_dir::WorkDir;
-use super::WheelError;
+use super::LoopError;
+use crate::config::learning_loop::LoopConfig;
 use crate::config::raw::Loop;
 use crate::config::resolved::{data_dir, ConfigError};
-use crate::config::wheel::LoopConfig;
 
 /// How often a loop that waits looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(200);
@@ -71,7 +71,7 @@ impl Repeat {
     ///
     /// # Errors
     /// What stopped the turn, if there is one only.
-    pub fn all(&self, stop: &AtomicBool, mut say: impl FnMut(&str)) -> Result<(), WheelError> {
+    pub fn all(&self, stop: &AtomicBool, mut say: impl FnMut(&str)) -> Result<(), LoopError> {
         loop {
             match (turn(&self.turn, stop), self.every) {
                 (Ok(outcome), _) => say(&outcome.to_string()),

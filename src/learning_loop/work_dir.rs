@@ -7,7 +7,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::secret::split_secret;
-use super::WheelError;
+use super::LoopError;
 use attune_train::dataset::split::SplitSecret;
 
 const DIR: &str = "loop";
@@ -26,20 +26,20 @@ impl WorkDir {
     /// Takes the directory of `data_dir`, and empties it.
     ///
     /// # Errors
-    /// [`WheelError::Busy`]; a disk that fails.
-    pub fn take(data_dir: &Path) -> Result<Self, WheelError> {
+    /// [`LoopError::Busy`]; a disk that fails.
+    pub fn take(data_dir: &Path) -> Result<Self, LoopError> {
         let dir = data_dir.join(DIR);
-        fs::create_dir_all(&dir).map_err(WheelError::io(&dir))?;
+        fs::create_dir_all(&dir).map_err(LoopError::io(&dir))?;
         let path = dir.join("lock");
-        let lock = File::create(&path).map_err(WheelError::io(&path))?;
+        let lock = File::create(&path).map_err(LoopError::io(&path))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(WheelError::Busy(data_dir.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(WheelError::Io { path, source }),
+            Err(TryLockError::WouldBlock) => return Err(LoopError::Busy(data_dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(LoopError::Io { path, source }),
         }
         let turn = dir.join(TURN);
         remove(&turn)?;
-        fs::create_dir(&turn).map_err(WheelError::io(&turn))?;
+        fs::create_dir(&turn).map_err(LoopError::io(&turn))?;
         Ok(Self {
             dir,
             turn,
@@ -51,7 +51,7 @@ impl WorkDir {
     ///
     /// # Errors
     /// A disk that fails; a file that holds something else.
-    pub fn split_secret(&self) -> Result<SplitSecret, WheelError> {
+    pub fn split_secret(&self) -> Result<SplitSecret, LoopError> {
         split_secret(&self.dir)
     }
 
@@ -69,9 +69,9 @@ impl WorkDir {
     ///
     /// # Errors
     /// A disk that fails.
-    pub fn keep_run(&self, kept: &Path, name: &str) -> Result<(), WheelError> {
+    pub fn keep_run(&self, kept: &Path, name: &str) -> Result<(), LoopError> {
         let to = kept.join(name);
-        fs::create_dir_all(kept).map_err(WheelError::io(kept))?;
+        fs::create_dir_all(kept).map_err(LoopError::io(kept))?;
         remove(&to)?;
         let run = self.turn.join("run");
         if fs::rename(&run, &to).is_ok() {
@@ -90,24 +90,24 @@ impl Drop for WorkDir {
     }
 }
 
-fn remove(dir: &Path) -> Result<(), WheelError> {
+fn remove(dir: &Path) -> Result<(), LoopError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(WheelError::io(dir)(error))
+            Err(LoopError::io(dir)(error))
         }
         _ => Ok(()),
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), WheelError> {
-    fs::create_dir_all(to).map_err(WheelError::io(to))?;
-    for entry in fs::read_dir(from).map_err(WheelError::io(from))? {
-        let entry = entry.map_err(WheelError::io(from))?;
+fn copy_tree(from: &Path, to: &Path) -> Result<(), LoopError> {
+    fs::create_dir_all(to).map_err(LoopError::io(to))?;
+    for entry in fs::read_dir(from).map_err(LoopError::io(from))? {
+        let entry = entry.map_err(LoopError::io(from))?;
         let (path, to) = (entry.path(), to.join(entry.file_name()));
         if path.is_dir() {
             copy_tree(&path, &to)?;
         } else {
-            fs::copy(&path, &to).map_err(WheelError::io(&to))?;
+            fs::copy(&path, &to).map_err(LoopError::io(&to))?;
         }
     }
     Ok(())
@@ -127,7 +127,7 @@ mod tests {
         fs::create_dir_all(run.join("bundle")).unwrap();
         fs::write(run.join("bundle").join("x"), "1").unwrap();
         let second = WorkDir::take(data.path()).unwrap_err();
-        assert!(matches!(second, WheelError::Busy(_)), "{second}");
+        assert!(matches!(second, LoopError::Busy(_)), "{second}");
         let kept = data.path().join("kept");
         first.keep_run(&kept, "abc").unwrap();
         assert!(kept.join("abc").join("bundle").join("x").is_file());

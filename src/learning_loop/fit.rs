@@ -10,7 +10,7 @@ use serde_json::json;
 use super::turn::{rival, LearnedFrom, Turn, TurnOutcome};
 use super::verdict::Verdict;
 use super::work_dir::WorkDir;
-use super::WheelError;
+use super::LoopError;
 use attune_adapter::bundle::bundle_dir;
 use attune_train::error::ErrorKind;
 use attune_train::fit_check::unchanged;
@@ -25,7 +25,7 @@ pub(super) fn fit(
     turn: &Turn,
     settings: &Settings,
     from: LearnedFrom,
-) -> Result<TurnOutcome, WheelError> {
+) -> Result<TurnOutcome, LoopError> {
     let Rival::Bundle(current) = rival(turn, from.current.as_ref())? else {
         let text = "the bare model answers, which knows nobody: a whole turn comes first";
         return Ok(TurnOutcome::NobodyFitted(text.into()));
