@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn parquet_as_the_hub_has_it() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let loaded = load(&root.join("tests/fixtures/maths/tasks.parquet")).unwrap();
+        let loaded = load(&root.join("../../tests/fixtures/maths/tasks.parquet")).unwrap();
         assert_eq!(answers(&loaded), ["5", "\\frac12"]);
         assert_eq!(loaded.tasks[1].level, Some(5));
         assert_eq!(
