@@ -4,12 +4,19 @@ use super::{TextError, Tokenizer};
 
 impl Tokenizer {
     /// The tokenizer of a model with `n` embeddings. Tokens that were added behind them stay, as nothing needs them:
-    /// a text that has one is refused.
+    /// a text that has one is refused, and none ends an answer, as the model cannot write it.
     ///
     /// # Errors
-    /// The name of a token without an embedding that texts are made of, or begin or end with: the tokenizer is
-    /// another model's.
+    /// The name of a token without an embedding that texts are made of or begin with, or of the first that ends them
+    /// if none that does has one: the tokenizer is another model's.
     pub fn with_embeddings(mut self, n: usize) -> Result<Self, String> {
+        let ends = self.roles.ends.iter().copied();
+        let written: Vec<u32> = ends.filter(|id| (*id as usize) < n).collect();
+        if !written.is_empty() {
+            self.roles.eos = self.roles.eos.filter(|id| written.contains(id));
+            self.roles.eos = self.roles.eos.or(written.first().copied());
+            self.roles.ends = written;
+        }
         let beyond =
             u32::try_from(n).unwrap_or(u32::MAX)..u32::try_from(self.len()).unwrap_or(u32::MAX);
         let added = self.plain.added_ids();

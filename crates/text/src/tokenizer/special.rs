@@ -18,18 +18,29 @@ pub(super) const END_NAMES: [&str; 10] = [
     "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
 ];
 
-/// Whether a token that its file does not mark as control is one all the same, by its name:
-/// `<|word|>` or the turn markers of Gemma. Some converted models lost the mark.
+/// Other names that are control tokens wherever a vocabulary has them.
+const CONTROL_NAMES: [&str; 6] = [
+    "<start_of_turn>",
+    "<pad>",
+    "[PAD]",
+    "<mask>",
+    "<2mass>",
+    "[@BOS@]",
+];
+
+/// What control tokens have around a word: two kinds of bars (DeepSeek's are full-width), and the
+/// places that Gemma keeps free.
+const AROUND: [(&str, &str); 3] = [("<|", "|>"), ("<\u{ff5c}", "\u{ff5c}>"), ("<unused", ">")];
+
+/// Whether a token that its file does not mark as control is one all the same, by its name, as
+/// llama.cpp's converter has it. DeepSeek marks none of the tokens that begin turns, and some converted
+/// models lost the mark.
 pub(super) fn is_control_name(name: &str) -> bool {
-    let word = name
-        .strip_prefix("<|")
-        .and_then(|rest| rest.strip_suffix("|>"));
-    let is_word = |w: &str| {
-        !w.is_empty()
-            && w.chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    let has_word = |(start, end): &(&str, &str)| {
+        let word = name.strip_prefix(start).and_then(|w| w.strip_suffix(end));
+        word.is_some_and(|w| w.contains(char::is_alphanumeric))
     };
-    word.is_some_and(is_word) || name == "<start_of_turn>" || END_NAMES.contains(&name)
+    AROUND.iter().any(has_word) || CONTROL_NAMES.contains(&name) || END_NAMES.contains(&name)
 }
 
 /// A part of a text.
@@ -96,7 +107,7 @@ impl SpecialStrings {
         }
     }
 
-    pub(super) fn id(&self, name: &str) -> Option<u32> {
+    pub(crate) fn id(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).map(|special| special.id)
     }
 
@@ -228,10 +239,19 @@ mod tests {
 
     #[test]
     fn names_with_bars_are_control_tokens() {
-        for name in ["<|im_start|>", "<|fim-pad|>", "<end_of_turn>"] {
+        let bars = [
+            "<|im_start|>",
+            "<|fim-pad|>",
+            "<|a b|>",
+            "<\u{ff5c}User\u{ff5c}>",
+            "<\u{ff5c}tool\u{2581}calls\u{2581}begin\u{ff5c}>",
+        ];
+        let others = ["<end_of_turn>", "<unused7>", "<pad>", "[PAD]", "<mask>"];
+        for name in bars.into_iter().chain(others) {
             assert!(is_control_name(name), "{name}");
         }
-        for name in ["<||>", "<|>", "<|a b|>", "<think>", "</s>", "|>", ""] {
+        let no_bars = ["<think>", "</s>", "|>", "<unused>", "<User\u{ff5c}>", ""];
+        for name in ["<||>", "<|>", "<|||>"].into_iter().chain(no_bars) {
             assert!(!is_control_name(name), "{name}");
         }
     }

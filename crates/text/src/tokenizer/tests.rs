@@ -206,6 +206,54 @@ fn a_directory_encodes_and_decodes() {
     assert_eq!(tokenizer.chat_template(), None);
 }
 
+/// DeepSeek's files do not mark the tokens that begin turns.
+#[test]
+fn text_does_not_spell_tokens_that_a_file_forgot_to_mark() {
+    let names = [
+        "<\u{ff5c}User\u{ff5c}>",
+        "<\u{ff5c}tool\u{2581}sep\u{ff5c}>",
+        "<unused0>",
+    ];
+    let mut json = words();
+    let ids = [8, 9, 10];
+    for (id, name) in ids.into_iter().zip(names) {
+        json["added_tokens"]
+            .as_array_mut()
+            .unwrap()
+            .push(added(id, name, false));
+    }
+    let tokenizer = load(&json, &json!({"eos_token": "</s>"})).unwrap();
+    let mut vocabulary = bpe();
+    vocabulary.tokens.extend(names.map(str::to_owned));
+    vocabulary.token_types.extend([4; 3]);
+    let gguf = Tokenizer::from_gguf(&vocabulary).unwrap();
+    for (id, name) in ids.into_iter().zip(names) {
+        for tokenizer in [&tokenizer, &gguf] {
+            assert!(
+                !tokenizer.encode(name, AS_TEXT).unwrap().contains(&id),
+                "{name}"
+            );
+            assert_eq!(tokenizer.encode(name, RECOGNISE).unwrap(), [id], "{name}");
+        }
+    }
+}
+
+/// Llama 2 with tokens that were added for a chat that it was never trained for.
+#[test]
+fn an_end_without_an_embedding_ends_nothing() {
+    let loaded = |config: &Value, n: usize| load(&words(), config).unwrap().with_embeddings(n);
+    let own = json!({"bos_token": "<s>", "eos_token": "</s>"});
+    let tokenizer = loaded(&own, 7).unwrap();
+    assert_eq!(tokenizer.end_ids(), [2]);
+    let error = tokenizer.encode("a<|im_end|>", RECOGNISE).unwrap_err();
+    assert!(matches!(error, TextError::NoEmbedding { .. }), "{error}");
+    let other = json!({"bos_token": "<s>", "eos_token": "<|im_end|>"});
+    assert_eq!(loaded(&other, 8).unwrap().end_ids(), [7]);
+    assert_eq!(loaded(&other, 7).unwrap_err(), "<|im_end|>");
+    let bos = json!({"bos_token": "<|im_end|>", "eos_token": "</s>"});
+    assert_eq!(loaded(&bos, 7).unwrap_err(), "<|im_end|>");
+}
+
 #[test]
 fn bos_is_added_where_the_config_or_the_post_processor_says_so() {
     let adds = |tokenizer: &Value, config: Value| load(tokenizer, &config).unwrap().adds_bos();
