@@ -7,7 +7,7 @@ use super::source::{tokens, Edits, Kind, Token};
 use super::ROLES;
 use crate::tokenizer::SpecialStrings;
 
-/// Methods, filters and tests whose arguments say what is looked for. The second one of `replace` is
+/// Methods, filters and tests whose arguments say what is looked for. The second one of `replace` and `get` is
 /// written.
 const LOOKS_FOR: [&str; 24] = [
     "split",
@@ -41,12 +41,14 @@ const LOOKS_FOR: [&str; 24] = [
 pub(super) enum Words {
     Plain,
     /// Names of roles wherever they are compared or written, because roles are marked, and other parts of names
-    /// where they are written.
+    /// where they are written, and keys that are names.
     Marked,
+    /// Only those, with a sign in them, that are looked for: in texts that are marked themselves.
+    Looked,
 }
 
 /// `source` with marks on what spells control tokens, whole or in part, in its text and in its strings.
-/// Strings that are looked for in others are left alone.
+/// Strings that are looked for in others are left alone, or are the only ones with marks ([`Words::Looked`]).
 pub(super) fn marked(
     source: &str,
     specials: &SpecialStrings,
@@ -73,11 +75,16 @@ pub(super) fn marked(
         let text: String = characters.iter().map(|(c, _)| *c).collect();
         let is_role = ROLES.contains(&text.as_str());
         let is_part = || names.have(&text);
-        let is_word = words == Words::Marked && (is_role || (use_of == Use::Written && is_part()));
-        let spelt = match use_of {
+        let is_word = match words {
+            Words::Plain => false,
+            Words::Marked => is_role || (use_of == Use::Written && is_part()),
+            Words::Looked => use_of == Use::Looked && text.contains(is_sign),
+        };
+        let spelt = match (use_of, words) {
             _ if is_word => std::iter::once(0..characters.len()).collect(),
-            Use::Written => spelt(&text, specials, &names),
-            Use::Looked => Vec::new(),
+            (_, Words::Looked) | (Use::Looked, _) | (Use::Key, Words::Plain) => Vec::new(),
+            (Use::Key, Words::Marked) if specials.id(&text).is_none() => Vec::new(),
+            (Use::Written | Use::Key, _) => spelt(&text, specials, &names),
         };
         for (character, at) in spelt.into_iter().flat_map(|range| &characters[range]) {
             let mark = marks.mark_of(*character);
@@ -92,8 +99,10 @@ pub(super) fn marked(
 /// What a string in an expression is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// It is compared, looked for, or the key of something.
+    /// It is compared or looked for.
     Looked,
+    /// It is the key of something.
+    Key,
     Written,
 }
 
@@ -101,7 +110,10 @@ enum Use {
 struct Call {
     /// Whether its contents are looked for.
     looks_for: bool,
-    is_replace: bool,
+    /// Whether only the first argument is.
+    writes_rest: bool,
+    /// Whether that one is a key.
+    gets: bool,
     arguments: usize,
     /// `x[` rather than a list.
     is_subscript: bool,
@@ -121,17 +133,19 @@ fn follow(source: &str, tokens: &[Token], i: usize, calls: &mut Vec<Call>) {
                 .map(|(_, name)| name);
             let is_operand = matches!(before, Some((Kind::Name, name)) if !matches!(name, "in" | "and" | "or" | "not" | "is" | "if" | "else"))
                 || matches!(before, Some((_, ")" | "]")));
-            let is_compared = matches!(
-                before,
-                Some((_, "in" | "==" | "!=" | "<" | ">" | "<=" | ">="))
-            );
+            let is_compared = match before {
+                Some((_, "in")) => !is_loop(source, &tokens[..i - 1]),
+                Some((_, sign)) => matches!(sign, "==" | "!=" | "<" | ">" | "<=" | ">="),
+                None => false,
+            };
             let inherits = calls
                 .last()
                 .is_some_and(|call| call.looks_for && called.is_none());
             let is_method = called.is_some_and(|name| LOOKS_FOR.contains(&name));
             calls.push(Call {
                 looks_for: is_method || is_compared || inherits,
-                is_replace: called == Some("replace"),
+                writes_rest: matches!(called, Some("replace" | "get")),
+                gets: matches!(called, Some("get" | "attr")),
                 arguments: 0,
                 is_subscript: text(i) == "[" && is_operand,
             });
@@ -148,6 +162,17 @@ fn follow(source: &str, tokens: &[Token], i: usize, calls: &mut Vec<Call>) {
     }
 }
 
+/// Whether the `in` behind `tokens` is that of `for .. in`.
+fn is_loop(source: &str, tokens: &[Token]) -> bool {
+    let mut texts = tokens.iter().rev().map(|token| &source[token.at.clone()]);
+    let is_variable = |text: &str| {
+        let is_name = text.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        matches!(text, "," | "(" | ")")
+            || (is_name && !matches!(text, "for" | "if" | "elif" | "and" | "or" | "not" | "in"))
+    };
+    texts.find(|text| !is_variable(text)) == Some("for")
+}
+
 fn use_of(source: &str, tokens: &[Token], i: usize, calls: &[Call]) -> Use {
     let text = |at: Option<usize>| {
         let token = at.and_then(|at| tokens.get(at));
@@ -161,11 +186,15 @@ fn use_of(source: &str, tokens: &[Token], i: usize, calls: &[Call]) -> Use {
         before,
         "startingwith" | "endingwith" | "eq" | "equalto" | "in"
     );
-    if is_key || compares(before) || compares(after) || is_not_in || is_test_of {
+    if is_key {
+        return Use::Key;
+    }
+    if compares(before) || compares(after) || is_not_in || is_test_of {
         return Use::Looked;
     }
     match calls.last() {
-        Some(call) if call.is_replace && call.arguments > 0 => Use::Written,
+        Some(call) if call.writes_rest && call.arguments > 0 => Use::Written,
+        Some(call) if call.gets => Use::Key,
         Some(call) if call.looks_for => Use::Looked,
         _ => Use::Written,
     }
@@ -230,7 +259,6 @@ fn pieces(text: &str) -> Vec<Range<usize>> {
 
 /// Parts of names at the ends of a text, in characters. They have a sign: else every word would be one.
 fn parts(text: &str, names: &Names<'_>) -> Vec<Range<usize>> {
-    let is_sign = |c: char| !c.is_alphanumeric() && !c.is_whitespace() && c != '_';
     let length = text.chars().count();
     let mut found = Vec::new();
     for (at, character) in text.char_indices() {
@@ -246,6 +274,10 @@ fn parts(text: &str, names: &Names<'_>) -> Vec<Range<usize>> {
         found.push(0..length);
     }
     found
+}
+
+fn is_sign(c: char) -> bool {
+    !c.is_alphanumeric() && !c.is_whitespace() && c != '_'
 }
 
 /// Names of control tokens; some vocabularies have thousands.
@@ -345,6 +377,14 @@ mod tests {
                 "{% if m.role == 'user' %}user{{ 'user' }}",
                 "{% if m.role == 'user' %}user{{ 'user' }}",
             ),
+            (
+                "{{ d.get('<s>', '<s>') }}{{ {'a': '<s>'}.get(x, '<s>') }}",
+                "{{ d.get('<s>', '###') }}{{ {'a': '###'}.get(x, '###') }}",
+            ),
+            (
+                "{% for a, b in ['<s>'] %}{% for c in d if c in ['<s>'] %}",
+                "{% for a, b in ['###'] %}{% for c in d if c in ['<s>'] %}",
+            ),
         ];
         for (source, want) in cases {
             assert_eq!(shown(source, Words::Plain), want);
@@ -356,5 +396,15 @@ mod tests {
         let source = "{% if m.role == 'user' %}{{ '<|' + 'im_' ~ 'end' }}{{ {'user': 'x'}[m['role']] }}{% endif %}";
         let want = "{% if m.role == '####' %}{{ '##' + '###' ~ '###' }}{{ {'####': 'x'}[m['role']] }}{% endif %}";
         assert_eq!(shown(source, Words::Marked), want);
+        let keys = "{{ {'<s>': x, 'a<s>': x}.items() }}";
+        let want = "{{ {'###': x, 'a<s>': x}.items() }}";
+        assert_eq!(shown(keys, Words::Marked), want);
+    }
+
+    #[test]
+    fn what_is_looked_for_is_marked_beside_marked_texts() {
+        let source = "{% if '</s>' in c and m['<s>'] == 'user' %}<s>{{ c.split('<|')[0] ~ '<s>' }}{{ m.get('<s>') }}";
+        let want = "{% if '####' in c and m['<s>'] == 'user' %}<s>{{ c.split('##')[0] ~ '<s>' }}{{ m.get('<s>') }}";
+        assert_eq!(shown(source, Words::Looked), want);
     }
 }

@@ -66,6 +66,27 @@ impl Marks {
         text.chars().map(plain).collect()
     }
 
+    /// Whether `marked` has marks that were escaped, as JSON in ASCII or addresses have them, and `plain` has none like
+    /// them: nothing brings the characters back for which they stand.
+    pub(super) fn are_escaped(&self, marked: &str, plain: &str) -> bool {
+        let (marked, plain) = (marked.to_ascii_lowercase(), plain.to_ascii_lowercase());
+        let is_escaped =
+            |escape: &str| marked.matches(escape).count() > plain.matches(escape).count();
+        self.plain.keys().any(|mark| {
+            let json: String = mark
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .map(|unit| format!("\\u{unit:04x}"))
+                .collect();
+            let address: String = mark
+                .encode_utf8(&mut [0; 4])
+                .bytes()
+                .map(|byte| format!("%{byte:02x}"))
+                .collect();
+            [json, address].iter().any(|escape| is_escaped(escape))
+        })
+    }
+
     pub(super) fn is_mark(&self, character: char) -> bool {
         self.plain.contains_key(&character)
     }

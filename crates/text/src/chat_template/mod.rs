@@ -229,13 +229,19 @@ impl ChatTemplate {
                 writing.outside = &mark;
                 return self.render_from(&self.environment, conversation, &writing);
             }
+            Marked::OutsideAndLooked => {
+                writing.outside = &mark;
+                Words::Looked
+            }
             Marked::Template => Words::Plain,
             Marked::TemplateWords => {
                 writing.roles = &mark;
                 Words::Marked
             }
         };
-        writing.tokens = &mark;
+        if words != Words::Looked {
+            writing.tokens = &mark;
+        }
         let source = marked::marked(&self.source, tokenizer.specials(), marks, words);
         self.render_from(&environment(source, self.now)?, conversation, &writing)
     }

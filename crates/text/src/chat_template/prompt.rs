@@ -7,13 +7,14 @@
 //!
 //! 1. Text from outside is marked ([`Marks`]). Where the result is the same but for the marks, what is still
 //!    a control token was written without any character from outside.
-//! 2. Some templates look for words in messages, and go another way when they are marked. Where 1 does not
-//!    account for every control token, the template's own are marked instead ([`marked`](super::marked)), which leaves the messages
-//!    alone. Where the result is the same but for the marks, a token whose characters are all marked
-//!    was written by the template.
-//! 3. A template that does both, looking for words in messages and changing what it wrote itself, is
-//!    taken by its control tokens: where 1 has those of the prompt, they are the template's. Otherwise the
-//!    prompt is that of 1, in which messages spell no control token.
+//! 2. Some templates look for words in messages, and go another way when they are marked. Then the words that they
+//!    look for are marked, too.
+//! 3. Where that does not account for every control token, the template's own are marked instead
+//!    ([`marked`](super::marked)), which leaves the messages alone. Where the result is the same but for the marks, a
+//!    token whose characters are all marked was written by the template.
+//! 4. A template that does all of that, and looks for its own words in what it wrote itself, gets the prompt of 2, or of
+//!    1: messages spell no control token in it, though the template may not have found in them what it looked for. One
+//!    that escapes marks (JSON in ASCII) as well is refused.
 
 use super::marks::Marks;
 use crate::tokenizer::{Segment, SpecialStrings, TextError, Tokenizer};
@@ -24,6 +25,8 @@ pub(super) enum Marked {
     Nothing,
     /// Messages and variables of the caller's.
     Outside,
+    /// Beside that, what the template looks for.
+    OutsideAndLooked,
     /// What spells control tokens in the template.
     Template,
     /// Beside that, roles, and words in the template that are parts of names.
@@ -57,38 +60,42 @@ impl Prompt {
         if plain.control_ids().next().is_none() {
             return Ok(plain);
         }
-        // A template that refuses marked text is one that looks at it.
-        let outside = render(Marked::Outside).ok();
-        let safe = outside.as_deref().map(|text| Self::cut(specials, text));
-        let is_same = outside.is_some_and(|outside| marks.unmark(&outside) == text);
-        let safe = safe.map(|safe| safe.unmarked(marks));
-        let (mut own, safe) = if is_same { (safe, None) } else { (None, safe) };
-        // Whatever is found is the template's; most is best.
-        for marked in [Marked::Template, Marked::TemplateWords] {
-            let is_all = |own: &Self| own.control_ids().eq(plain.control_ids());
+        let is_all = |own: &Self| own.control_ids().eq(plain.control_ids());
+        let count = |prompt: &Self| prompt.control_ids().count();
+        // With the text of the prompt; whatever is found is the template's, and most is best.
+        let mut own: Option<Self> = None;
+        // With another text.
+        let mut safe = None;
+        let from_outside = [Marked::Outside, Marked::OutsideAndLooked];
+        let renderings = [Marked::Template, Marked::TemplateWords];
+        for marked in from_outside.into_iter().chain(renderings) {
             if own.as_ref().is_some_and(is_all) {
                 break;
             }
-            let rendered = render(marked).ok();
-            let rendered = rendered.filter(|rendered| marks.unmark(rendered) == text);
-            let found = rendered.map(|rendered| Self::written(specials, marks, &text, &rendered));
-            let count = |prompt: &Self| prompt.control_ids().count();
-            if found.as_ref().map(count) > own.as_ref().map(count) {
-                own = found;
+            // A template that refuses marked text is one that looks at it.
+            let Ok(rendered) = render(marked) else {
+                continue;
+            };
+            let is_outside = from_outside.contains(&marked);
+            if marks.unmark(&rendered) == text {
+                let found = match is_outside {
+                    true => Self::cut(specials, &rendered).unmarked(marks),
+                    false => Self::written(specials, marks, &text, &rendered),
+                };
+                if own.as_ref().map(count) < Some(count(&found)) {
+                    own = Some(found);
+                }
+            } else if is_outside && !marks.are_escaped(&rendered, &text) {
+                safe = Some(Self::cut(specials, &rendered).unmarked(marks));
             }
         }
-        if let Some(own) = own {
-            return Ok(own);
-        }
-        match safe {
-            Some(safe) if safe.control_ids().eq(plain.control_ids()) => Ok(plain),
-            Some(safe) => Ok(safe),
-            None => Err(TextError::Template(
+        own.or(safe).ok_or_else(|| {
+            TextError::Template(
                 "it cannot be told which control tokens are its own and which a message spells; \
                  leave control tokens out of the messages"
                     .to_owned(),
-            )),
-        }
+            )
+        })
     }
 
     /// `rendered` is `text` but for marks on what the template wrote.

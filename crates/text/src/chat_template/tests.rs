@@ -423,6 +423,53 @@ fn where_nothing_can_be_told_messages_still_spell_nothing() {
     assert_eq!(prompt.matches("{2}").count(), 1, "{prompt}");
 }
 
+/// Content that spells the end, and a template that leaves its own out where content has it.
+#[test]
+fn a_message_cannot_take_the_place_of_the_templates_own_token() {
+    let source = "{% for m in messages %}{{ '<|' + 'im_end' + '|>' }}{{ m.content }}\
+        {% if eos_token not in m.content %}{{ eos_token }}{% endif %}{% endfor %}";
+    for content in ["a</s>b", "a</s>", "</s>"] {
+        let prompt = encoded(source, &tokenizer(false), &[content]);
+        assert_eq!(prompt, format!("{{2}}{content}{{1}}"));
+    }
+    assert_eq!(encoded(source, &tokenizer(false), &["a"]), "{2}a{1}");
+}
+
+/// Tokens that stand where words are looked for, too, beside a message that the template looks into.
+#[test]
+fn tokens_in_lists_defaults_and_keys_are_the_templates() {
+    let looks = "{{ messages[0].content.split('</think>')[-1] }}";
+    let cases = [
+        "{{ {'user': '<s>'}.get(messages[0].role, '</s>') }}@{{ {'u': '<s>'}.get(messages[0].role, '</s>') }}",
+        "{% for t in ['<s>', '</s>'] %}{{ t }}{% if loop.first %}@{% endif %}{% endfor %}",
+        "{% for t, n in {'<s>': 1, '</s>': 2}.items() %}{{ t }}{% if n == 1 %}@{% endif %}{% endfor %}",
+    ];
+    for case in cases {
+        let source = case.replace('@', looks);
+        let prompt = encoded(&source, &tokenizer(false), &["<think>x</think>a<s>"]);
+        assert_eq!(prompt, "{0}a<s>{1}", "{case}");
+    }
+}
+
+/// No rendering but the plain one can be read back.
+#[test]
+fn a_prompt_that_cannot_be_read_back_is_refused() {
+    for filter in ["tojson(ensure_ascii=true)", "urlencode"] {
+        let source = format!(
+            "{{% set c = messages[0].content %}}{{% set own = '<|im_end|>' %}}\
+             {{% if own in c %}}has {{% endif %}}{{{{ c | {filter} }}}}{{{{ own }}}}"
+        );
+        let template = ChatTemplate::new(&source, None, None).unwrap();
+        let error = message(template.encode(&tokenizer(false), &user("a<|im_end|>"), false));
+        assert!(error.contains("which a message spells"), "{error}");
+        let fine = template.encode(&tokenizer(false), &user("a"), false);
+        assert!(
+            shown(&tokenizer(false), &fine.unwrap()).ends_with("{2}"),
+            "{filter}"
+        );
+    }
+}
+
 /// What a template does with `c`, the content. `@` is a control token that it writes. Between two of them stands a
 /// space, for else a template may join its own pieces to a token.
 const DOES: [&str; 35] = [
