@@ -205,6 +205,8 @@ pub(super) fn asks_nothing(key: &str, value: &Value) -> bool {
         Value::String(text) => {
             text.is_empty()
                 || (key == "position_embedding_type" && matches!(text.as_str(), "rope" | "rotary"))
+                // Falcon 3: the shape of its layers, whose hidden_act is beside it.
+                || (key == "activation" && text == "swiglu")
         }
         Value::Array(list) => list.is_empty(),
         Value::Object(object) => object.is_empty(),

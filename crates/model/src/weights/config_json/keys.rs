@@ -98,6 +98,15 @@ impl Keys {
         }
     }
 
+    /// The keys of an object that transformers does not read in this family.
+    pub fn unread_object(&mut self, key: &str) -> Result<Option<Self>, String> {
+        let object = self.object(key)?.filter(|object| !object.is_empty());
+        if object.is_some() {
+            self.unread.push(self.name(key));
+        }
+        Ok(object)
+    }
+
     /// Drops a key without a word: it has no say in what is computed.
     pub fn drop(&mut self, key: &str) {
         self.left.remove(key);

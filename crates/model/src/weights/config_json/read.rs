@@ -101,6 +101,11 @@ fn shape(keys: &mut Keys, family: &Family) -> Result<ModelConfig, String> {
         .unwrap_or(family.max_positions);
     let gemma = family.kind == Kind::Gemma3;
     let ropes = rope::read(keys, family, max_positions)?;
+    let reached = match family.kind {
+        Kind::Gemma3 => max_positions,
+        _ => max_positions.max(rope::reach(&ropes.scaling, max_positions)),
+    };
+    let max_positions = reached.min(unchunked(keys, family)?);
     Ok(ModelConfig {
         family: family.name.to_owned(),
         hidden_size,
@@ -127,6 +132,18 @@ fn shape(keys: &mut Keys, family: &Family) -> Result<ModelConfig, String> {
             .flag("tie_word_embeddings")?
             .unwrap_or(family.tied_embeddings),
     })
+}
+
+/// The positions up to which Qwen's files for a million tokens do without chunks of attention, which transformers does not
+/// have.
+fn unchunked(keys: &mut Keys, family: &Family) -> Result<usize, String> {
+    const KEY: &str = "dual_chunk_attention_config";
+    if !matches!(family.kind, Kind::Qwen2 | Kind::Qwen3) {
+        return Ok(usize::MAX);
+    }
+    let chunks = keys.unread_object(KEY)?;
+    let original = chunks.map(|mut chunks| chunks.count("original_max_position_embeddings"));
+    Ok(original.transpose()?.flatten().unwrap_or(usize::MAX))
 }
 
 /// RMSNorm's epsilon; other names of it may stand beside it with the same value.

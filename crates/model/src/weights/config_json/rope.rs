@@ -77,6 +77,16 @@ pub(super) fn read(
     })
 }
 
+/// The positions that scaling makes of `max_positions`, as vLLM counts them; 0 where files state the scaled ones.
+pub(super) fn reach(scaling: &RopeScaling, max_positions: usize) -> usize {
+    let (positions, factor) = match scaling {
+        RopeScaling::Linear { factor } => (max_positions, *factor),
+        RopeScaling::Yarn(yarn) => (yarn.original_max_positions, yarn.factor),
+        _ => return 0,
+    };
+    (positions as f64 * factor) as usize
+}
+
 /// The context that a scaled model was first trained for, where its file says so outside `rope_scaling`.
 struct Context {
     original: Option<usize>,

@@ -256,6 +256,8 @@ fn what_cannot_change_logits_is_accepted() {
         "layer_norm_eps": 1e-6, "max_sequence_length": 4096, "my_note": "made on a Tuesday", "my_run": 17,
     });
     assert_eq!(llama(clutter), plain);
+    let falcon = json!({"activation": "swiglu", "hidden_act": "silu"});
+    assert_eq!(llama(falcon), plain);
     let qwen = read("qwen2", json!({})).unwrap();
     assert_eq!(
         read(
@@ -286,6 +288,8 @@ fn what_is_passed_over_is_told() {
         ["sliding_window", "use_sliding_window", "my_note"]
     );
     assert_eq!(told("qwen2", window), ["my_note"]);
+    let chunks = json!({"dual_chunk_attention_config": {"chunk_size": 8}});
+    assert_eq!(told("qwen2", chunks), ["dual_chunk_attention_config"]);
     assert_eq!(
         told("gemma3_text", json!({"hidden_act": "silu"})),
         ["hidden_act"]

@@ -101,6 +101,18 @@ impl<'a> Keys<'a> {
 
     /// Refuses what is left and asks for something. Returned is what llama.cpp does not read, for the log.
     pub fn finish(self) -> Result<Vec<String>, String> {
+        let is_ollamas = |key: &&&str| {
+            ["rope.local.", "rope.global."]
+                .iter()
+                .any(|p| key.starts_with(p))
+        };
+        if let Some(key) = self.left.iter().find(is_ollamas) {
+            return Err(format!(
+                "GGUF key {} shows that Ollama wrote the file in a layout of its own: take a file that llama.cpp's \
+                 converter made",
+                self.name(key)
+            ));
+        }
         for key in &self.left {
             if key.starts_with("mm.") || key.starts_with("vision.") {
                 return Err(format!(

@@ -302,6 +302,16 @@ fn what_is_not_understood_is_named() {
         both.contains("gemma3.mm.tokens_per_image") && both.contains("images"),
         "{both}"
     );
+    let ollamas = [
+        ("rope.local.freq_base", f32(1e4)),
+        ("rope.global.freq_base", f32(1e6)),
+        ("final_logit_softcapping", f32(30.0)),
+    ];
+    let problem = read("gemma3", &ollamas).unwrap_err();
+    assert!(
+        problem.contains("Ollama") && problem.contains("llama.cpp"),
+        "{problem}"
+    );
     assert!(read("qwen3moe", &[]).unwrap_err().contains("qwen3moe"));
 }
 

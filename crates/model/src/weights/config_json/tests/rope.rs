@@ -184,3 +184,44 @@ fn rotary_embeddings_that_are_not_understood_are_named() {
         ],
     );
 }
+
+/// As vLLM has it, but that a larger `max_position_embeddings` holds.
+#[test]
+fn scaled_positions_make_the_context_longer() {
+    let yarn = |more: serde_json::Value| {
+        let mut file = json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}});
+        file.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        read("qwen2", file).unwrap().max_positions
+    };
+    assert_eq!(yarn(json!({"max_position_embeddings": 32768})), 131_072);
+    assert_eq!(yarn(json!({"max_position_embeddings": 131_072})), 131_072);
+    assert_eq!(yarn(json!({"max_position_embeddings": 262_144})), 262_144);
+    let linear =
+        json!({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 4.0}});
+    assert_eq!(llama(linear.clone()).max_positions, 16384);
+    assert_eq!(read("gemma3_text", linear).unwrap().max_positions, 4096);
+    let dynamic = json!({"rope_scaling": {"type": "dynamic", "factor": 4.0}});
+    assert_eq!(llama(dynamic).max_positions, 2048);
+    let llama3 = json!({"rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 1024,
+    }});
+    assert_eq!(llama(llama3).max_positions, 2048);
+}
+
+/// Qwen2.5-1M.
+#[test]
+fn attention_in_chunks_is_not_read_and_bounds_the_context() {
+    let file = json!({"max_position_embeddings": 1_010_000, "dual_chunk_attention_config": {
+        "chunk_size": 262_144, "local_size": 8192, "original_max_position_embeddings": 262_144,
+    }});
+    for model_type in ["qwen2", "qwen3"] {
+        assert_eq!(
+            read(model_type, file.clone()).unwrap().max_positions,
+            262_144
+        );
+    }
+    all_refused("llama", &[(file, &["dual_chunk_attention_config"])]);
+}
