@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::bounded::{Bounded, Budget};
 use super::error::{DatasetError, Problem};
+use super::json_lines::object;
 use super::nan::WithoutNan;
-use super::object::Object;
 use super::read::{io_error, MAX_RECORD_BYTES};
 use super::sink::Sink;
 use super::source::{Place, Source};
@@ -19,7 +20,7 @@ use super::source::{Place, Source};
 /// Reads the array in `opened`, which is `file`.
 ///
 /// # Errors
-/// No array, something in it that is not an object or too long; what `sink` says.
+/// No array, text in it that is no JSON or too long; what `sink` says, also of elements that are no records.
 pub(super) fn read(
     file: &Arc<Path>,
     opened: File,
@@ -102,9 +103,14 @@ impl<'de> Visitor<'de> for &mut Records<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
-        while let Some(object) = array.next_element::<Object>()? {
+        while let Some(element) = array.next_element::<Box<RawValue>>()? {
             self.budget.renew();
-            if let Err(error) = self.sink.record(&self.here(), object) {
+            let at = self.here();
+            let taken = match object(element.get()) {
+                Ok(object) => self.sink.record(&at, object),
+                Err(problem) => self.sink.unusable(&at, problem),
+            };
+            if let Err(error) = taken {
                 self.refused = Some(error);
                 return Err(A::Error::custom("refused"));
             }

@@ -79,7 +79,8 @@ fn pass_over_line(reader: &mut impl BufRead) -> std::io::Result<()> {
     }
 }
 
-fn object(text: &str) -> Result<Object, Problem> {
+/// The record that a text is.
+pub(super) fn object(text: &str) -> Result<Object, Problem> {
     serde_json::from_str(text).or_else(|error| {
         let plain = match text.contains("NaN") || text.contains("Infinity") {
             true => serde_json::from_str(&without_nan(text)).ok(),

@@ -28,17 +28,22 @@ impl Goal {
 
     /// Whether an expression, with or without `= result`, uses each number once and reaches the goal.
     pub fn is_reached_by(&self, text: &str) -> bool {
-        let expression = text.split('=').next().unwrap_or_default();
-        let mut reader = Reader {
-            rest: expression.trim(),
-            used: Vec::new(),
-            depth: 0,
+        let mut parts = text.split('=').map(|part| {
+            let mut reader = Reader {
+                rest: part.trim(),
+                used: Vec::new(),
+                depth: 0,
+            };
+            let value = reader.sum()?;
+            reader.used.sort_unstable();
+            (value == whole(self.target)).then_some(reader)
+        });
+        let reaches = |way: Reader| way.rest.is_empty() && way.used == self.numbers;
+        let results = |result: Option<Reader>| {
+            // Words may follow the result, and no other number.
+            result.is_some_and(|result| !result.rest.contains(|c: char| c.is_ascii_digit()))
         };
-        let Some(value) = reader.sum().filter(|_| reader.rest.is_empty()) else {
-            return false;
-        };
-        reader.used.sort_unstable();
-        reader.used == self.numbers && value == whole(self.target)
+        parts.next().flatten().is_some_and(reaches) && parts.all(results)
     }
 }
 
@@ -65,6 +70,8 @@ impl Reader<'_> {
         let mut value = self.atom()?;
         loop {
             value = match self.one_of(&['*', '\u{d7}', '/', '\u{f7}']) {
+                // 2(3 + 4)
+                None if self.rest.starts_with('(') => value * self.atom()?,
                 Some('*' | '\u{d7}') => value * self.atom()?,
                 Some(_) => {
                     let below = self.atom()?;
@@ -76,11 +83,13 @@ impl Reader<'_> {
     }
 
     fn atom(&mut self) -> Option<BigRational> {
-        if self.one_of(&['(']).is_some() {
-            self.depth += 1;
-            let inside = (self.depth <= MAX_DEPTH).then(|| self.sum())??;
-            self.depth -= 1;
-            return self.one_of(&[')']).map(|_| inside);
+        if self.rest.starts_with('(') {
+            return self.inside('(', ')');
+        }
+        if let Some(rest) = self.rest.strip_prefix("\\frac") {
+            self.rest = rest;
+            let (above, below) = (self.inside('{', '}')?, self.inside('{', '}')?);
+            return (!below.is_zero()).then(|| above / below);
         }
         let digits = self.rest.find(|c: char| !c.is_ascii_digit());
         let (number, rest) = self.rest.split_at(digits.unwrap_or(self.rest.len()));
@@ -88,6 +97,14 @@ impl Reader<'_> {
         self.rest = rest.trim_start();
         self.used.push(number);
         Some(whole(number))
+    }
+
+    fn inside(&mut self, open: char, close: char) -> Option<BigRational> {
+        self.one_of(&[open])?;
+        self.depth += 1;
+        let inside = (self.depth <= MAX_DEPTH).then(|| self.sum())??;
+        self.depth -= 1;
+        self.one_of(&[close]).map(|_| inside)
     }
 
     /// Takes the next character if it is one of `wanted`.
@@ -123,6 +140,13 @@ mod tests {
             ("3 * 5 + ", false),
             ("", false),
             ("9 / (5 - 5)", false),
+            ("3 * 5 + 9 = 25", false),
+            ("3 * 5 + 9 = 24 = 25", false),
+            ("3 * 5 + 9 = 24 or 25", false),
+            ("3 * 5 + 9 = 24 indeed", true),
+            ("3(5) + 9", true),
+            ("9 + (3)(5)", true),
+            ("\\frac{3}{0} * 5 + 9", false),
         ] {
             assert_eq!(goal.is_reached_by(text), reached, "{text:?}");
         }
@@ -130,6 +154,9 @@ mod tests {
         assert!(Goal::parse("24 = 1 3 4 6")
             .unwrap()
             .is_reached_by("6 / (1 - 3 / 4)"));
+        assert!(Goal::parse("24 = 1 3 4 6")
+            .unwrap()
+            .is_reached_by("\\frac{6}{1-\\frac{3}{4}}"));
         assert!(!Goal::parse("1000000 = 1000001 1")
             .unwrap()
             .is_reached_by("1000001 * 1"));

@@ -269,6 +269,10 @@ mod tests {
             (r#"{"problem": "q", "solution": "no box"}"#, "boxed"),
             (r#"{"problem": "q"}"#, "solution"),
             (r#"{"Body": "b", "Question": "q", "Answer": []}"#, "Answer"),
+            (
+                r#"{"question": "q", "answer": 123456789012345678901234567890}"#,
+                "more digits",
+            ),
             ("nonsense", "expected"),
             (r#"{"question": "cut"#, "column"),
             ("[1]", "a record"),
@@ -327,6 +331,30 @@ mod tests {
             "2 tasks; 1 records left out: row 3: the solution has no \\boxed answer; columns that nobody reads: \
              score in 2 records"
         );
+    }
+
+    #[test]
+    fn an_element_of_an_array_that_is_no_task_is_left_out_as_a_line_is() {
+        let good = r#"{"question": "q", "answer": "4"}"#;
+        for bad in [
+            "7",
+            r#"{"answer": 1, "answer": 2}"#,
+            "[1]",
+            "null",
+            r#""text""#,
+        ] {
+            let loaded = read_as("a.json", format!("[{good}, {bad}, {good}]")).unwrap();
+            assert_eq!((loaded.tasks.len(), loaded.left_out), (2, 1), "{bad}");
+            assert!(loaded.reasons[0].starts_with("row 2: "), "{loaded}");
+        }
+    }
+
+    #[test]
+    fn columns_that_are_no_mistakes_are_only_named() {
+        let line = r#"{"question": "q", "answer": "4", "used": true}"#;
+        let loaded = read(line).unwrap();
+        let others: Vec<&str> = loaded.other_columns.keys().map(String::as_str).collect();
+        assert_eq!(others, ["used"]);
     }
 
     #[test]

@@ -63,6 +63,10 @@ fn each_verdict_is_the_one_of_the_table() {
 fn golds_of_the_table_can_be_checked_and_are_right_themselves() {
     for row in rows() {
         assert_eq!(row.verifier.problem(&row.gold), None, "{row:?}");
+        // A goal is no way to itself.
+        if row.verifier == Verifier::Expression {
+            continue;
+        }
         let said = format!("So $\\boxed{{{}}}$.", row.gold.trim());
         // A box in a box is one.
         assert!(row.verifier.accepts(&said, &row.gold), "{row:?}");
@@ -190,6 +194,15 @@ fn deep_and_long_answers_are_no_answers() {
         "9^{9^{9^{9}}}".into(),
         "99999999!".into(),
         "1e999999999".into(),
+        format!(
+            "\\boxed{{{}}}",
+            (0..15)
+                .map(|k| format!("\\frac{{1}}{{7^{{20000}}+{k}}}"))
+                .collect::<Vec<_>>()
+                .join("+")
+        ),
+        "\\boxed{".repeat(40_000),
+        "\\boxed 5 ".repeat(40_000),
         format!("\\boxed{{{}}}", "9".repeat(5000)),
     ] {
         assert!(!Verifier::Number.accepts(&text, "1"), "{}", &text[..10]);

@@ -48,12 +48,6 @@ fn records_that_are_not_records() {
             "trailing",
         ),
         (
-            "a.json",
-            r#"[{"prompt": "p", "chosen": "a", "rejected": "b"}, 3]"#,
-            "a.json, row 2: ",
-            "expected a record",
-        ),
-        (
             "a.csv",
             "prompt,chosen,chosen\n",
             "a.csv, line 1: ",
@@ -217,6 +211,7 @@ fn one_bad_record_does_not_refuse_the_file() {
             "line 2: the field chosen",
         ),
         ("a.json", format!("[{good}, {{\"prompt\": 1}}]"), "row 2: "),
+        ("a.json", format!("[{good}, 3]"), "expected a record"),
         (
             "a.csv",
             "prompt,chosen,rejected\np,c\np,c,r\n".to_owned(),

@@ -27,6 +27,9 @@ pub(super) fn task(fields: Map<String, Value>) -> Result<(Task, Vec<String>), St
     Ok((task, fields.others()?))
 }
 
+/// Above it not all integers are floats.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// The fields of a record that are left.
 struct Fields {
     fields: Map<String, Value>,
@@ -41,7 +44,15 @@ impl Fields {
     fn optional(&mut self, name: &str) -> Result<Option<String>, String> {
         match self.fields.remove(name) {
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(Value::Number(number)) => match number.as_f64() {
+                // The parser rounded it, or may have.
+                Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() >= EXACT => {
+                    Err(format!(
+                        "{name:?} has more digits than a number keeps: write it as a text"
+                    ))
+                }
+                _ => Ok(Some(number.to_string())),
+            },
             None | Some(Value::Null) => Ok(None),
             Some(_) => Err(format!("{name:?} is neither a text nor a number")),
         }
@@ -113,10 +124,22 @@ impl Fields {
         let most = if name.len() > 5 { 2 } else { 1 };
         let near = |other: &&String| {
             let same_start = other.starts_with(&name[..2]);
-            same_start && strsim::osa_distance(&other.to_lowercase(), name) <= most
+            let lower = other.to_lowercase();
+            // Of a short name another letter makes another word: "used".
+            let word = most == 1 && lower.len() == name.len() && !is_anagram(&lower, name);
+            same_start && !word && strsim::osa_distance(&lower, name) <= most
         };
         self.fields.keys().find(near).map(String::as_str)
     }
+}
+
+fn is_anagram(a: &str, b: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    sorted(a) == sorted(b)
 }
 
 /// A task with nothing beside it.

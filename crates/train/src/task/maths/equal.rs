@@ -182,6 +182,12 @@ fn same_scalar(right: &Expr, said: &Expr) -> bool {
     met >= ENOUGH
 }
 
+/// Whether two expressions are numbers, and not the same one.
+pub(super) fn differ(a: &Expr, b: &Expr) -> bool {
+    let is_number = |expr: &Expr| expr.is_numeric() && expr.value(&Point::new()).is_some();
+    is_number(a) && is_number(b) && !same_number(a, b)
+}
+
 fn same_number(right: &Expr, said: &Expr) -> bool {
     let at = Point::new();
     let Some((a, b)) = right.value(&at).zip(said.value(&at)) else {
@@ -189,10 +195,15 @@ fn same_number(right: &Expr, said: &Expr) -> bool {
     };
     match (&a, &b) {
         (Value::Exact(a), Value::Exact(b)) => {
-            let rounded = |expr: &Expr, value: &BigRational| {
-                expr.literal().is_some_and(|l| l.is_rounded_from(value))
+            let near = |expr: &Expr, other: &Expr, value: &BigRational| {
+                // Decimals that end are exact, and no rounding of each other.
+                let exact = other.literal().is_some_and(|other| other.terminates());
+                expr.literal().is_some_and(|literal| match exact {
+                    true => literal.is_noise_of(value),
+                    false => literal.is_rounded_from(value),
+                })
             };
-            a == b || rounded(right, b) || rounded(said, a)
+            a == b || near(right, said, b) || near(said, right, a)
         }
         (Value::Exact(_), Value::Real(real)) => same_real(right, &a, *real),
         (Value::Real(real), Value::Exact(_)) => same_real(said, &b, *real),
@@ -247,8 +258,11 @@ fn same_relation(right: (&[Expr], &[char]), said: (&[Expr], &[char])) -> bool {
     let mut ratios = Vec::new();
     for at in points(&symbols(&[&one, &other])) {
         match (one.value(&at), other.value(&at)) {
-            (Some(Value::Exact(a)), Some(Value::Exact(b))) if !a.is_zero() && !b.is_zero() => {
-                ratios.push(a / b)
+            (Some(Value::Exact(a)), Some(Value::Exact(b))) if a.is_zero() == b.is_zero() => {
+                // A root of both says nothing about their ratio.
+                if !a.is_zero() {
+                    ratios.push(a / b);
+                }
             }
             (None, None) => {}
             _ => return false,

@@ -22,14 +22,29 @@ impl Literal {
     /// Whether it can be the rounding of `value`, which it is not: a decimal of six places and six significant
     /// digits, rounded or cut off there, or as exact as a computer's 53 bits.
     pub(super) fn is_rounded_from(&self, value: &BigRational) -> bool {
-        if self.places < 6 || self.significant < 6 || value.is_integer() {
+        if !self.is_long() || value.is_integer() {
             return false;
         }
         let scale = BigRational::from_integer(power_of_ten(self.places));
         let (said, whole) = (&self.value * &scale, value * &scale);
+        said == whole.round() || said == whole.trunc() || self.is_noise_of(value)
+    }
+
+    /// Whether it is as near to `value` as a computer's 53 bits can tell.
+    pub(super) fn is_noise_of(&self, value: &BigRational) -> bool {
         let noise = value / BigRational::from_integer(BigInt::one() << 51usize);
         let apart = &self.value - value;
-        said == whole.round() || said == whole.trunc() || abs(&apart) <= abs(&noise)
+        self.is_long() && !value.is_integer() && abs(&apart) <= abs(&noise)
+    }
+
+    fn is_long(&self) -> bool {
+        self.places >= 6 && self.significant >= 6
+    }
+
+    /// Whether it is written down whole, and has no digits that repeat.
+    pub(super) fn terminates(&self) -> bool {
+        let digits = power_of_ten(2 * MAX_DIGITS);
+        (digits % self.value.denom()).is_zero()
     }
 
     pub(super) fn negated(&self) -> Self {

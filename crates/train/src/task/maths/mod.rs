@@ -18,7 +18,8 @@
 //! The rules:
 //!
 //! - Numbers are exact: no tolerance. Only a decimal of six places and six significant digits may stand for a number
-//!   that it is rounded from, and never for an integer.
+//!   that it is rounded from, and never for an integer or for another decimal that ends.
+//! - What contradicts itself (`1 = 2`) is no answer, and what is taken back ("9? No, 8.") is none.
 //! - A comma is dropped before groups of exactly three digits; every other one separates the parts of a list.
 //! - Lists and tuples have an order, sets (and unions, and the two values of `\pm`) have none.
 //! - A unit or a name (`x = 5`) on one side only says nothing; two that differ, differ.

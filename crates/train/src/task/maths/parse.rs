@@ -4,6 +4,7 @@ mod expression;
 mod measured;
 mod primary;
 
+use super::equal::differ;
 use super::expr::Expr;
 use super::surface::{ABOUT, AT_LEAST, AT_MOST, ELEMENT, UNEQUAL};
 use super::token::{Kind, Token};
@@ -221,6 +222,10 @@ fn folded(
     let last = parts.last()?.clone();
     if signs.is_empty() {
         return Some(What::Value(last));
+    }
+    // 1 = 2 says nothing.
+    if equal && parts.windows(2).any(|two| differ(&two[0], &two[1])) {
+        return None;
     }
     if named {
         if name.is_none() {

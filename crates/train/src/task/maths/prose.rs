@@ -83,8 +83,31 @@ const AFTER: [&str; 20] = [
     ", so ",
 ];
 
-/// Words that say that the number behind them is not the answer.
-const DENIALS: [&str; 7] = ["not", "than", "isn", "wasn", "t", "of", "never"];
+/// Words that say that the number directly behind them is not the answer: the one before it may be.
+const INSTEAD: [&str; 5] = ["not", "than", "t", "of", "never"];
+/// Words that say that the number in their clause is not the answer, and none is.
+const DENIALS: [&str; 9] = [
+    "not",
+    "t",
+    "never",
+    "cannot",
+    "wrong",
+    "incorrect",
+    "impossible",
+    "false",
+    "neither",
+];
+/// Words that begin another clause.
+const CLAUSES: [&str; 8] = [
+    "but",
+    "so",
+    "which",
+    "and",
+    "because",
+    "since",
+    "then",
+    "therefore",
+];
 
 /// The answer that a marked text is. It is read whole: a number somewhere in it is no answer.
 pub fn marked(text: &str) -> Option<Answer> {
@@ -117,7 +140,7 @@ fn without_words(mut text: &str) -> &str {
 /// The last number of a text that marks no answer, with all that belongs to it: `2^{10}`, `12 cm^2`, `-3/4`.
 pub fn last(text: &str) -> Option<Answer> {
     let lines = text.lines().rev().take(MAX_LINES);
-    lines.into_iter().find_map(last_of_line)
+    lines.into_iter().find_map(last_of_line)?
 }
 
 /// Lines that are looked at.
@@ -125,23 +148,24 @@ const MAX_LINES: usize = 64;
 /// Bytes of a line that are looked at, the last ones.
 const MAX_LINE: usize = 1500;
 
-fn last_of_line(line: &str) -> Option<Answer> {
+/// `None` if the line has no number, `Some(None)` if its last one is no answer.
+fn last_of_line(line: &str) -> Option<Option<Answer>> {
     let start = line.len().saturating_sub(MAX_LINE);
     let start = (start..=line.len()).find(|at| line.is_char_boundary(*at))?;
     let tokens = lex(&surface(&line[start..])?)?;
     let numbers = (0..tokens.len()).rev().filter(|at| is_number(&tokens, *at));
     for at in numbers {
         let (start, end) = window(&tokens, at);
-        if is_denied(&tokens[..start]) {
+        if is_another(&tokens[..start]) {
             continue;
         }
-        if is_range(&tokens[start..end]) {
-            return None;
+        if is_range(&tokens[start..end]) || is_denied(&tokens, start, end) {
+            return Some(None);
         }
         let read =
             |tokens: &[Token]| parse::answer(tokens).filter(|answer| answer.items.len() == 1);
         let whole = with_unit(&tokens, start, end).or_else(|| read(&tokens[start..end]));
-        return whole.or_else(|| read(&tokens[at..=at]));
+        return Some(whole.or_else(|| read(&tokens[at..=at])));
     }
     None
 }
@@ -201,15 +225,35 @@ fn with_unit(tokens: &[Token], start: usize, end: usize) -> Option<Answer> {
     })
 }
 
-/// Whether the words before a number say that it is not the answer.
-fn is_denied(before: &[Token]) -> bool {
+/// Whether the word before a number says that it is the other one.
+fn is_another(before: &[Token]) -> bool {
     let last = before.iter().rev().find(|token| !token.is('\''));
     let word = last.and_then(Token::letters).map(str::to_lowercase);
     let instead = before.iter().rev().nth(1).and_then(Token::letters);
     word.is_some_and(|word| match word.as_str() {
         "of" => instead == Some("instead"),
-        word => DENIALS.contains(&word),
+        word => INSTEAD.contains(&word),
     })
+}
+
+/// Whether the clause around a number denies it, or what follows takes it back: "It cannot be 9.", "9 is wrong",
+/// "It is 9? No."
+fn is_denied(tokens: &[Token], start: usize, end: usize) -> bool {
+    let ends = |token: &&Token| match &token.kind {
+        Kind::Sign(sign) => ",;.:?!".contains(*sign),
+        Kind::Letters(word) => CLAUSES.contains(&word.to_lowercase().as_str()),
+        _ => false,
+    };
+    let is = |token: &Token, words: &[&str]| {
+        let word = token.letters().map(str::to_lowercase);
+        word.is_some_and(|word| words.contains(&word.as_str()))
+    };
+    let denies = |token: &Token| is(token, &DENIALS);
+    let (before, after) = (&tokens[..start], &tokens[end..]);
+    let mut before = before.iter().rev().take_while(|t| !ends(t));
+    let mut clause = after.iter().take_while(|t| !ends(t));
+    let next = after.iter().find(|t| t.letters().is_some());
+    before.any(denies) || clause.any(denies) || next.is_some_and(|t| is(t, &["no", "wait"]))
 }
 
 /// `3-5` among words.

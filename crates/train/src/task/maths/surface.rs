@@ -39,11 +39,16 @@ pub fn surface(text: &str) -> Option<String> {
     for ring in ["^{\u{2218}}", "^ \u{2218}", "^\u{2218}"] {
         out = out.replace(ring, "\u{b0}");
     }
-    let ends = |c: char| c.is_whitespace() || "*\"'\u{201c}\u{201d}".contains(c);
+    let ends = |c: char| c.is_whitespace() || "*\"\u{201c}\u{201d}".contains(c);
     let out = out
         .trim_matches(ends)
         .trim_end_matches(['.', ',', ';', ':']);
-    Some(out.trim_matches(ends).to_owned())
+    let mut out = out.trim_matches(ends);
+    // A quote that has no partner is a prime.
+    while let Some(inside) = out.strip_prefix('\'').and_then(|o| o.strip_suffix('\'')) {
+        out = inside.trim_matches(ends);
+    }
+    Some(out.to_owned())
 }
 
 /// The inside of a group that begins `text`, and what follows it.
@@ -266,6 +271,9 @@ impl Writer {
             '\u{2018}' | '\u{2019}' => "'",
             '\u{ff0c}' => ", ",
             '\u{20ac}' => "\u{20ac}",
+            '\u{ff10}'..='\u{ff19}' => {
+                return self.out.extend(char::from_digit(u32::from(c) - 0xff10, 10))
+            }
             c if c.is_whitespace() => " ",
             '\u{200b}' | '\u{feff}' => "",
             c => return self.out.push(c),

@@ -1,6 +1,7 @@
 //! A surface as numbers, letters and signs.
 
 use super::literal::{self, Literal};
+use super::surface::PI;
 
 /// The most tokens of an answer.
 const MAX_TOKENS: usize = 512;
@@ -65,7 +66,7 @@ pub(super) fn lex(surface: &str) -> Option<Vec<Token>> {
                 Some((literal, end)) => (Kind::Number(literal), end),
                 None => (Kind::Sign(NO_NUMBER), digits_and_points(&chars, at)),
             }
-        } else if c.is_alphabetic() && c != super::surface::PI {
+        } else if c.is_alphabetic() && c != PI {
             let end = word(&chars, at);
             (Kind::Letters(chars[at..end].iter().collect()), end)
         } else if c == '\\' {
@@ -118,8 +119,8 @@ fn digits_and_points(chars: &[char], at: usize) -> usize {
 }
 
 fn word(chars: &[char], at: usize) -> usize {
-    let length = chars[at..].iter().take_while(|c| c.is_alphabetic()).count();
-    at + length
+    let letter = |c: &&char| c.is_alphabetic() && **c != PI;
+    at + chars[at..].iter().take_while(letter).count()
 }
 
 fn command(chars: &[char], at: usize) -> (Kind, usize) {

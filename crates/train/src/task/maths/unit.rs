@@ -92,7 +92,7 @@ const FILLERS: [&str; 12] = [
 ];
 
 /// Words that make another number of the one before them, or that are no unit.
-const NO_UNITS: [&str; 61] = [
+const NO_UNITS: [&str; 49] = [
     "not",
     "and",
     "or",
@@ -110,61 +110,123 @@ const NO_UNITS: [&str; 61] = [
     "fewer",
     "half",
     "halves",
-    "third",
-    "thirds",
+    "halved",
     "quarter",
     "quarters",
-    "fourth",
-    "fourths",
-    "fifth",
-    "fifths",
     "squared",
     "cubed",
-    "factorial",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
     "choose",
     "remainder",
-    "wrong",
-    "sixth",
-    "sixths",
-    "seventh",
-    "sevenths",
-    "eighth",
-    "eighths",
-    "ninth",
-    "ninths",
-    "tenth",
-    "tenths",
-    "hundredth",
-    "hundredths",
-    "thousandth",
-    "thousandths",
     "below",
     "under",
     "owed",
     "debt",
     "mod",
-    "zero",
+    "modulo",
+    "without",
+    "except",
+    "twice",
+    "thrice",
+    "maybe",
+    "perhaps",
+    "possibly",
+    "probably",
+    "short",
+    "off",
+    "isn",
+    "cannot",
+    "never",
+    "neither",
+    "untrue",
+    "unsure",
+    "too",
+    "third",
+    "thirds",
 ];
+
+/// Beginnings of words that change a number or judge it.
+const NO_UNIT_STEMS: [&str; 14] = [
+    "negativ",
+    "incorrect",
+    "wrong",
+    "false",
+    "mistak",
+    "error",
+    "doubl",
+    "tripl",
+    "quadrupl",
+    "factorial",
+    "reciproc",
+    "impossib",
+    "invalid",
+    "inverse",
+];
+
+/// Beginnings of number words, and how they end.
+const NUMBER_STEMS: [&str; 35] = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "fif",
+    "six",
+    "seven",
+    "eight",
+    "eigh",
+    "nine",
+    "nin",
+    "ten",
+    "eleven",
+    "twel",
+    "twen",
+    "thir",
+    "forty",
+    "fortie",
+    "hundred",
+    "thousand",
+    "million",
+    "billion",
+    "trillion",
+    "quadrillion",
+    "quintillion",
+    "dozen",
+    "score",
+    "gross",
+    "lakh",
+    "crore",
+    "myriad",
+    "googol",
+    "first",
+];
+const NUMBER_ENDS: [&str; 20] = [
+    "", "s", "th", "ths", "y", "ty", "ties", "tieth", "tieths", "teen", "teens", "teenth",
+    "teenths", "ve", "ves", "fth", "fths", "fold", "d", "ds",
+];
+
+/// Whether a word is a number, of whichever kind: eleven, twelfths, dozens.
+fn is_number(word: &str) -> bool {
+    let ends = |stem: &&str| {
+        let end = word.strip_prefix(*stem);
+        end.is_some_and(|end| NUMBER_ENDS.contains(&end))
+    };
+    NUMBER_STEMS.iter().any(ends)
+}
 
 /// What multiplies the number before it.
 pub(super) fn scale(word: &str) -> Option<u64> {
-    Some(match word {
+    Some(match word.strip_suffix('s').unwrap_or(word) {
         "dozen" => 12,
+        "score" => 20,
         "hundred" => 100,
         "thousand" => 1000,
         "million" => 1_000_000,
         "billion" => 1_000_000_000,
         "trillion" => 1_000_000_000_000,
+        "quadrillion" => 1_000_000_000_000_000,
+        "lakh" => 100_000,
+        "crore" => 10_000_000,
         _ => return None,
     })
 }
@@ -193,8 +255,9 @@ pub(super) fn may_be_one(word: &str) -> bool {
     letters >= 3
         && (1..letters).contains(&vowels)
         && lower != "abc"
-        && scale(&lower).is_none()
+        && !is_number(&lower)
         && !NO_UNITS.contains(&lower.as_str())
+        && !NO_UNIT_STEMS.iter().any(|stem| lower.starts_with(stem))
 }
 
 impl Unit {
@@ -298,6 +361,18 @@ mod tests {
             ("seven", false),
             ("tenths", false),
             ("below", false),
+            ("hundreds", false),
+            ("crore", false),
+            ("twelfths", false),
+            ("eighteenths", false),
+            ("twentieths", false),
+            ("fifty", false),
+            ("doubled", false),
+            ("negative", false),
+            ("incorrect", false),
+            ("tenants", true),
+            ("stones", true),
+            ("ways", true),
         ] {
             assert_eq!(may_be_one(word), may, "{word}");
         }

@@ -8,8 +8,8 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use super::expr::{Expr, Function};
 
-/// Bits of a power, at most.
-const MAX_BITS: u64 = 1 << 17;
+/// Bits of a number on the way to a value, at most: to add fractions takes time with its square.
+const MAX_BITS: u64 = 1 << 14;
 /// The most that a factorial is taken of.
 const MAX_FACTORIAL: u32 = 200;
 
@@ -50,7 +50,10 @@ impl Value {
         real: impl Fn(f64, f64) -> f64,
     ) -> Option<Self> {
         match (self, other) {
-            (Self::Exact(a), Self::Exact(b)) => Some(Self::Exact(exact(a, b))),
+            (Self::Exact(a), Self::Exact(b)) => {
+                let value = exact(a, b);
+                (bits(&value) <= MAX_BITS).then_some(Self::Exact(value))
+            }
             (a, b) => Self::of(real(a.real()?, b.real()?)),
         }
     }
@@ -115,6 +118,11 @@ impl Expr {
     }
 }
 
+/// Bits of the longer of both numbers of a fraction.
+fn bits(value: &BigRational) -> u64 {
+    value.numer().bits().max(value.denom().bits())
+}
+
 fn power(base: Value, exponent: Value) -> Option<Value> {
     if let (Value::Exact(base), Value::Exact(exponent)) = (&base, &exponent) {
         if exponent.is_integer() {
@@ -132,11 +140,13 @@ fn power(base: Value, exponent: Value) -> Option<Value> {
 
 fn whole_power(base: &BigRational, exponent: &BigInt) -> Option<Value> {
     let size = u32::try_from(exponent.magnitude()).ok()?;
-    let bits = base.numer().bits().max(base.denom().bits());
-    if bits.checked_mul(u64::from(size))? > MAX_BITS || base.is_zero() && !exponent.is_positive() {
+    if bits(base).checked_mul(u64::from(size))? > MAX_BITS
+        || base.is_zero() && !exponent.is_positive()
+    {
         return None;
     }
-    let raised = BigRational::new(base.numer().pow(size), base.denom().pow(size));
+    // A power of a fraction in lowest terms is in lowest terms.
+    let raised = BigRational::new_raw(base.numer().pow(size), base.denom().pow(size));
     Some(Value::Exact(match exponent.is_negative() {
         true => BigRational::one() / raised,
         false => raised,

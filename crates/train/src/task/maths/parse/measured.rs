@@ -8,6 +8,9 @@ use super::super::token::{Kind, Token};
 use super::super::unit::{self, Unit};
 use super::Parser;
 
+/// Words of a unit, at most: more are a sentence.
+const MAX_WORDS: usize = 6;
+
 impl Parser<'_> {
     /// The value without its unit.
     pub(super) fn measured(&mut self, mut value: Expr) -> Option<(Expr, Option<Unit>)> {
@@ -36,7 +39,7 @@ impl Parser<'_> {
     }
 
     fn unit_words(&mut self, words: &mut Vec<String>) {
-        while let Some(token) = self.next() {
+        while let Some(token) = self.next().filter(|_| words.len() <= MAX_WORDS) {
             let after = self.tokens.get(self.at + 1).and_then(Token::letters);
             match (&token.kind, after) {
                 (Kind::Letters(word), _) if unit::may_be_one(word) => {
