@@ -1,6 +1,6 @@
 //! Rules of the repository that a scan of its text can check. ARCHITECTURE.md says why they are there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -245,6 +245,125 @@ fn packages_use_the_part_that_is_meant_for_them() {
     }
 }
 
+/// Within one folder of a package, files and subfolders that use each other in a circle cannot be read one by one.
+#[test]
+fn the_trainer_has_no_circles() {
+    let circles = circles(&edges("crates/train/src"));
+    assert!(
+        circles.is_empty(),
+        "who uses whom in a circle:\n{}",
+        circles.join("\n")
+    );
+}
+
+/// Who of a folder uses whom of the same folder, by the paths that its files name: (folder, one, other).
+type Edges = BTreeMap<String, BTreeSet<(String, String)>>;
+
+fn edges(package: &str) -> Edges {
+    let mut edges = Edges::new();
+    for (name, text) in rust_files(package) {
+        if is_test_file(&name) {
+            continue;
+        }
+        let inside = name[package.len() + 1..].trim_end_matches(".rs");
+        let own: Vec<&str> = inside.trim_end_matches("/mod").split('/').collect();
+        for used in paths(&own, without_tests(&text)) {
+            let shared = own.iter().zip(&used).take_while(|(a, b)| *a == *b).count();
+            // Neither a module and its child, nor the root of the package.
+            let (Some(one), Some(other)) = (own.get(shared), used.get(shared)) else {
+                continue;
+            };
+            let folder = [&[package], &own[..shared]].concat().join("/");
+            let module = |path: &str| root().join(path).exists();
+            if module(&format!("{folder}/{other}.rs")) || module(&format!("{folder}/{other}")) {
+                let edge = ((*one).to_owned(), other.clone());
+                edges.entry(folder).or_default().insert(edge);
+            }
+        }
+    }
+    edges
+}
+
+/// What a file of the module `own` names, from the root of the package: after `crate`, `self` and `super`.
+fn paths(own: &[&str], text: &str) -> BTreeSet<Vec<String>> {
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut found = BTreeSet::new();
+    for start in ["crate::", "self::", "super::"] {
+        for (at, _) in code.match_indices(start) {
+            // `super::super` is read from its first word, `pub(super)` names nothing.
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)) {
+                continue;
+            }
+            let mut rest = &code[at..];
+            let mut base: Vec<String> = own.iter().map(|part| (*part).to_owned()).collect();
+            while let Some(after) = rest.strip_prefix("super::") {
+                base.pop();
+                rest = after;
+            }
+            if let Some(after) = rest.strip_prefix("crate::") {
+                base.clear();
+                rest = after;
+            }
+            rest = rest.strip_prefix("self::").unwrap_or(rest);
+            for path in branches(rest) {
+                let parts = path.split("::").filter(|part| !part.is_empty());
+                found.insert(
+                    base.iter()
+                        .cloned()
+                        .chain(parts.map(str::to_owned))
+                        .collect(),
+                );
+            }
+        }
+    }
+    found
+}
+
+/// The paths that `rest` begins with: one, or those in braces; of nested braces, what is before them.
+fn branches(rest: &str) -> Vec<String> {
+    let word = |c: &char| c.is_alphanumeric() || "_:".contains(*c);
+    let path = |text: &str| text.trim().chars().take_while(word).collect();
+    let Some(list) = rest.strip_prefix('{') else {
+        return vec![path(rest)];
+    };
+    let (mut depth, mut parts) = (1, vec![String::new()]);
+    for c in list.chars() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        match (depth, c) {
+            (0, _) => break,
+            (1, ',') => parts.push(String::new()),
+            (1, c) => parts.last_mut().unwrap().push(c),
+            _ => {}
+        }
+    }
+    parts.iter().map(|part| path(part)).collect()
+}
+
+/// What is left of each folder when those who use nobody that is left are taken away, again and again.
+fn circles(edges: &Edges) -> Vec<String> {
+    let mut circles = Vec::new();
+    for (folder, edges) in edges {
+        let mut left = edges.clone();
+        loop {
+            let users: BTreeSet<String> = left.iter().map(|(one, _)| one.clone()).collect();
+            let before = left.len();
+            left.retain(|(_, other)| users.contains(other));
+            if left.len() == before {
+                break;
+            }
+        }
+        circles.extend(
+            left.iter()
+                .map(|(one, other)| format!("{folder}: {one} -> {other}")),
+        );
+    }
+    circles
+}
+
 #[test]
 fn words_stay_in_their_places() {
     let mut wrong = Vec::new();
@@ -329,6 +448,21 @@ fn the_scan_sees_what_it_should() {
     let taken: Vec<&str> = parts(text, "attune_store::").into_iter().collect();
     assert_eq!(taken, ["Deletions", "Turn"]);
     assert_eq!(Vec::from_iter(parts(text, "attune_ids::")), ["UserId"]);
+    let code = "pub(super) fn f() {}\n// crate::no\nuse super::super::a::B;\nuse crate::{c::{D, E}, f::g};\n";
+    let named: Vec<String> = paths(&["x", "y", "z"], code)
+        .iter()
+        .map(|path| path.join("/"))
+        .collect();
+    assert_eq!(named, ["c", "f/g", "x/a/B"]);
+    let edge = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+    let edges = [
+        edge("a", "b"),
+        edge("b", "c"),
+        edge("c", "b"),
+        edge("c", "d"),
+    ];
+    let edges = Edges::from([("f".to_owned(), BTreeSet::from(edges))]);
+    assert_eq!(circles(&edges), ["f: a -> b", "f: b -> c", "f: c -> b"]);
     assert_eq!(module_of("src/app/chat.rs"), Some("app"));
     assert_eq!(module_of("src/serve.rs"), Some("serve"));
     assert_eq!(module_of("src/lib.rs"), None);

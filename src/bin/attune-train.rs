@@ -9,14 +9,15 @@ use anyhow::{Context, Result};
 use attune::config::train::{Tasks, TrainCli, TrainCommand};
 use attune::config::training::{threads, TrainConfig};
 use attune::telemetry::{init_logs, LogFormat};
+use attune_train::commands::entangle::{entangle, EntangleRequest};
+use attune_train::commands::sample::{sample, SampleRequest};
 use attune_train::commands::EvalRequest;
-use attune_train::entangle::command::{entangle, EntangleRequest};
 use attune_train::expo::explain::{explain, ExplainRequest};
 use attune_train::expo::solve::{self, solve, SolveRequest};
-use attune_train::fit_users::FitRequest;
-use attune_train::run::{run, Outcome, Place};
-use attune_train::sample::{sample, SampleRequest};
+use attune_train::fit_users::{fit_users, FitRequest};
+use attune_train::run::{run, Outcome};
 use attune_train::task::family::tasks;
+use attune_train::work::place::Place;
 use attune_train::{commands, report};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -51,7 +52,7 @@ fn execute(command: TrainCommand) -> Result<()> {
             .and_then(|()| Ok(commands::eval(&EvalRequest::try_from(raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::FitUsers(raw) => pool(raw.threads)
-            .and_then(|()| Ok(commands::fit_users(&FitRequest::try_from(*raw)?)?))
+            .and_then(|()| Ok(fit_users(&FitRequest::try_from(*raw)?)?))
             .and_then(|text| print(&text)),
         TrainCommand::Sample(raw) => pool(raw.threads)
             .and_then(|()| Ok(sample(&SampleRequest::try_from(raw)?)?))

@@ -7,7 +7,7 @@ use super::raw::Loop;
 use super::resolved::{data_dir, ConfigError};
 use super::training::{count, problem, share, with_file, within, TrainConfig};
 use attune_ids::Alias;
-use attune_train::judge::JudgeSettings;
+use attune_train::settings::judge::JudgeSettings;
 
 /// Of a loop's runs where nothing says more: neither a person nor many accounts
 /// that say the same outvote the others; a tenth of the pairs chooses

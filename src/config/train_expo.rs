@@ -7,11 +7,11 @@ use clap::Args;
 use super::resolved::ConfigError;
 use super::train::{Asking, Explain, FamilyName, Pdpo, Solve};
 use super::training::{count, problem, run_config, share, with_file, within, TrainConfig};
-use attune_train::expo::explain::{ExplainRequest, Filters};
-use attune_train::expo::grpo::{Grpo, Weigh};
-use attune_train::expo::rollout::Sampling;
-use attune_train::expo::settings::{Anneal, Explainer, ExpoSettings, Method, Positive};
+use attune_train::expo::explain::ExplainRequest;
 use attune_train::expo::solve::SolveRequest;
+use attune_train::loss::grpo::{Grpo, Weigh};
+use attune_train::rollout::engine::Sampling;
+use attune_train::settings::expo::{Anneal, Explainer, ExpoSettings, Filters, Method, Positive};
 use attune_train::task::family::Family;
 
 /// Tasks, and how they are asked.

@@ -11,18 +11,18 @@ use super::resolved::{available_threads, parse_bytes, ConfigError};
 use super::train::{Entangle, FitUsers, MaskName, Pdpo, Sample, UserModelName};
 use attune_model::lora::Projection;
 use attune_model::user_model::model::UserModelKind;
-use attune_train::commands::FitRequest;
+use attune_train::commands::entangle::EntangleRequest;
+use attune_train::commands::sample::SampleRequest;
 use attune_train::compute::Compute;
 use attune_train::dataset::split::SplitConfig;
-use attune_train::entangle::command::EntangleRequest;
 use attune_train::entangle::mask::Mask;
-use attune_train::expo::settings::ExpoSettings;
+use attune_train::fit_users::FitRequest;
 use attune_train::init::{Init, LoraShape};
 use attune_train::loss::Objective;
 use attune_train::mixture::Mixture;
 use attune_train::rival::Rival;
-use attune_train::sample::SampleRequest;
 use attune_train::schedule::Schedule;
+use attune_train::settings::expo::ExpoSettings;
 use attune_train::settings::{Settings, UserModelSettings};
 
 /// Bound of counts: beyond it a mistake is likelier than a wish.

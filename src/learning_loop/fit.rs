@@ -17,7 +17,7 @@ use attune_train::fit_check::unchanged;
 use attune_train::fit_users::{self, FitRequest};
 use attune_train::prepare::split_config;
 use attune_train::rival::Rival;
-use attune_train::run::BUNDLE_DIR;
+use attune_train::run_dir::BUNDLE_DIR;
 use attune_train::settings::Settings;
 
 /// Fits whoever is new, and lets them be answered by their rows.

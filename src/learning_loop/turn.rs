@@ -22,10 +22,12 @@ use attune_ids::{AdapterVersion, Alias};
 use attune_store::{DecisionRecord, TrainingSet};
 use attune_train::compute::Compute;
 use attune_train::error::ErrorKind;
-use attune_train::judge::JudgeSettings;
 use attune_train::rival::Rival;
-use attune_train::run::{run, Outcome, Place, BUNDLE_DIR};
+use attune_train::run::{run, Outcome};
+use attune_train::run_dir::BUNDLE_DIR;
+use attune_train::settings::judge::JudgeSettings;
 use attune_train::settings::Settings;
+use attune_train::work::place::Place;
 
 /// What a turn is told.
 #[derive(Debug, Clone, PartialEq)]

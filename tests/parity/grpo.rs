@@ -1,7 +1,7 @@
 //! GRPO and ExP-GRPO against TRL's trainer: advantages, losses, and gradients over a LoRA.
 
 use attune_train::expo::group::{Batch, Group, GroupLearner, TokenLogps};
-use attune_train::expo::grpo::{advantages, Grpo, Weigh};
+use attune_train::loss::grpo::{advantages, Grpo, Weigh};
 use attune_train::policy::Activations;
 use serde_json::Value;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 
-use attune_train::commands::FitRequest;
 use attune_train::compute::Compute;
 use attune_train::dataset::split::{split, SplitConfig};
 use attune_train::dataset::{read, Interaction};
 use attune_train::error::ErrorKind;
 use attune_train::fit_check::unchanged;
 use attune_train::fit_users::fit;
+use attune_train::fit_users::FitRequest;
 use attune_train::settings::DataUntil;
 use serde_json::json;
 

@@ -6,8 +6,8 @@ use attune_adapter::bundle;
 use attune_adapter::data_until::DataUntil;
 use attune_ids::{RecordId, Tenant, UserId, UserKey};
 use attune_store::{ComparedAnswer, PreferenceRecord, PreferenceSource, Store, Turn};
-use attune_train::commands::{fit_users, FitRequest};
 use attune_train::compute::Compute;
+use attune_train::fit_users::{fit_users, FitRequest};
 
 use crate::common::oracles;
 use crate::{never, published, Bench};

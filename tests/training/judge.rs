@@ -8,9 +8,9 @@ use attune::config::train::TrainCommand;
 use attune::config::training::TrainConfig;
 use attune_train::dataset::split::SplitSecret;
 use attune_train::evaluate::{AnswersCompared, Evaluation};
-use attune_train::judge::JudgeSettings;
 use attune_train::rival::{Rival, REFERENCE};
 use attune_train::run::{run, Outcome};
+use attune_train::settings::judge::JudgeSettings;
 use attune_train::settings::Settings;
 use serde_json::json;
 

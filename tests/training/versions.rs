@@ -9,9 +9,10 @@ use attune_adapter::manifest::BaseModel as MadeFor;
 use attune_adapter::peft::{self, PeftImport};
 use attune_adapter::{bundle, peft_export, publish};
 use attune_model::load::ModelFiles;
-use attune_train::commands::{eval, fit_users, EvalRequest, FitRequest};
+use attune_train::commands::sample::{sample, SampleRequest};
+use attune_train::commands::{eval, EvalRequest};
 use attune_train::compute::Compute;
-use attune_train::sample::{sample, SampleRequest};
+use attune_train::fit_users::{fit_users, FitRequest};
 use serde_json::{json, Value};
 
 use crate::common::oracles;

@@ -9,7 +9,6 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::adapter::TrainedAdapter;
-use super::commands::PACK_ROWS;
 use super::compute::Compute;
 use super::dataset::split::{split, SplitConfig};
 use super::dataset::{self, Ages, Pair};
@@ -26,7 +25,7 @@ use super::policy::{Activations, Policy};
 use super::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
 use super::publish::{contents, publish_only, Description};
 use super::rival::under;
-use super::scoring::add_reference;
+use super::scoring::{add_reference, PACK_ROWS};
 use super::TrainError;
 use attune_adapter::data_until::{DataUntil, Reach};
 use attune_adapter::manifest::Manifest;

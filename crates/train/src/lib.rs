@@ -2,7 +2,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`run`], [`commands`], [`sample`] | a whole run; evaluation; answers side by side |
+//! | [`run`], [`commands`] | a whole run; evaluation, gradients, answers side by side |
+//! | [`work`], [`mod@pair_work`] | what a run learns from, behind one trait; pairs of files |
 //! | [`fit_users`], [`fit_check`] | rows for new users; whether nothing else changed |
 //! | [`settings`], [`prepare`], [`memory`] | what is asked for; the data as ids; what a pass may have |
 //! | [`dataset`], [`encode`] | files of pairs, read, checked and split; text to token ids |
@@ -13,8 +14,9 @@
 //! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
 //! | [`entangle`] | how the gradients of chosen and rejected pull at each other |
 //! | [`task`], [`expo`] | questions whose answers a program can check; self-explanations as preferences |
+//! | [`rollout`] | answers sampled through the serving engine, in this process |
 //! | [`judge`] | answers of two versions, compared by a command |
-//! | [`checkpoint`], [`files`], [`publish`] | what is left on disk, whole or not at all |
+//! | [`checkpoint`], [`files`], [`publish`], [`run_dir`] | what is left on disk, whole or not at all |
 //! | [`scoring`], [`rival`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
 // Tests may stop at the first surprise; the server may not.
@@ -54,6 +56,7 @@ pub mod mixture;
 pub mod optimizer;
 pub mod order;
 pub mod pack;
+pub mod pair_work;
 pub mod pairs;
 pub mod parameters;
 pub mod policy;
@@ -62,11 +65,13 @@ pub mod publish;
 pub mod reference;
 pub mod report;
 pub mod rival;
+pub mod rollout;
 pub mod run;
-pub mod sample;
+pub mod run_dir;
 pub mod schedule;
 pub mod scoring;
 pub mod settings;
 pub mod task;
+pub mod work;
 
 pub use error::TrainError;

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::commands::PACK_ROWS;
 use super::evaluate::ScoredPair;
 use super::load::{load, locate_and_read, Loaded};
 use super::loss::Objective;
 use super::policy::Policy;
 use super::prepare::HeldOutPair;
-use super::run::BUNDLE_DIR;
-use super::scoring::{reference_pairs, score, scored_pairs};
+use super::run_dir::BUNDLE_DIR;
+use super::scoring::{reference_pairs, score, scored_pairs, PACK_ROWS};
 use super::TrainError;
 use attune_base_model::BaseModel;
 

@@ -8,6 +8,9 @@ use super::policy::Policy;
 use super::prepare::HeldOutPair;
 use super::{reference, TrainError};
 
+/// Packed rows of one forward pass, where nothing else bounds them.
+pub const PACK_ROWS: usize = 512;
+
 /// Fills in the reference's log-probability sums of `pairs`, each distinct completion computed once.
 ///
 /// # Errors

@@ -1,12 +1,15 @@
 //! The settings of a run, checked: what `run.json` and the manifest of its bundle say.
 
+pub mod expo;
+pub mod judge;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use self::expo::ExpoSettings;
 use super::dataset::split::SplitSecret;
 use super::entangle::mask::Mask;
-use super::expo::settings::ExpoSettings;
 use super::init::{Init, LoraShape};
 use super::loss::Objective;
 use super::mixture::Mixture;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::bounded::{Bounded, Budget};
 use super::error::{DatasetError, Problem};
-use super::read::{io_error, MAX_RECORD_BYTES};
+use super::room::{io_error, MAX_RECORD_BYTES};
 use super::sink::Sink;
 use super::source::{Place, Source};
 

@@ -13,7 +13,7 @@ use super::bounded::{Bounded, Budget};
 use super::error::{DatasetError, Problem};
 use super::json_lines::object;
 use super::nan::WithoutNan;
-use super::read::{io_error, MAX_RECORD_BYTES};
+use super::room::{io_error, MAX_RECORD_BYTES};
 use super::sink::Sink;
 use super::source::{Place, Source};
 

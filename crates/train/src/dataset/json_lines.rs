@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::{DatasetError, Problem};
 use super::nan::without_nan;
 use super::object::Object;
-use super::read::{io_error, MAX_RECORD_BYTES};
+use super::room::{io_error, MAX_RECORD_BYTES};
 use super::sink::Sink;
 use super::source::{Place, Source};
 

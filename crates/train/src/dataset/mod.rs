@@ -2,11 +2,11 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `read` | files and folders, by their extension; every bound on size |
+//! | `read`, `room` | files and folders, by their extension; how much of them |
 //! | `json_lines`, `json_array`, `csv_file`, `parquet_file` | one kind of file each, as objects |
 //! | `sink` | where their records go: pairs, or tasks |
 //! | `object`, `bounded`, `nan` | the fields of one record, in order; input that may not grow without end; Python's `NaN` |
-//! | `layout` | which fields a file has (by its first record), and a record as a pair |
+//! | `layout`, `record` | which fields a file has, by its first record; a record as a pair |
 //! | `fields`, `conversation` | typed fields; lists of messages |
 //! | `snapshot` | a server's store as it was exported |
 //! | `prism` | the three files of the P-RLHF authors' PRISM data |
@@ -51,6 +51,8 @@ mod pair;
 mod parquet_file;
 mod prism;
 mod read;
+mod record;
+mod room;
 mod sink;
 mod snapshot;
 mod source;
@@ -60,9 +62,11 @@ pub use ages::Ages;
 pub use counts::{Counts, FileCounts};
 pub use error::{DatasetError, Problem};
 pub use fields::MAX_LABEL_CHARS;
-pub use layout::{Layout, PASSED_OVER};
+pub use layout::Layout;
 pub use pair::{Interaction, Pair, Part, Prompt};
-pub use read::{read, MAX_PAIRS, MAX_RECORD_BYTES, MAX_TOTAL_BYTES};
+pub use read::{read, MAX_PAIRS};
+pub use record::PASSED_OVER;
+pub use room::{MAX_RECORD_BYTES, MAX_TOTAL_BYTES};
 pub use source::{Place, Source};
 
 pub(crate) use counts::columns;

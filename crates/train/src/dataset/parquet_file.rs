@@ -13,8 +13,8 @@ use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
 use super::error::{DatasetError, Problem};
-use super::layout::is_other;
-use super::read::Room;
+use super::record::is_other;
+use super::room::Room;
 use super::sink::Sink;
 use super::source::{Place, Source};
 

@@ -20,7 +20,7 @@ use super::fields::{check_bytes, wrong_type};
 use super::intake::Intake;
 use super::object::Object;
 use super::pair::{Interaction, Pair, Part, Prompt};
-use super::read::Room;
+use super::room::Room;
 use super::source::{Place, Source};
 use attune_ids::{Tenant, UserId, UserKey};
 use attune_text::chat_template::ChatMessage;

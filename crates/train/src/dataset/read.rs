@@ -1,6 +1,5 @@
 //! Files and folders, by their extension.
 
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,14 +7,9 @@ use std::sync::Arc;
 use super::error::DatasetError;
 use super::intake::Intake;
 use super::layout::Layout;
+use super::room::{io_error, open, Room};
 use super::sink::Sink;
 use super::{csv_file, json_array, json_lines, parquet_file, prism, snapshot, Dataset};
-
-/// The longest record (a line of JSON, a row of a table), in bytes.
-pub const MAX_RECORD_BYTES: u64 = 16 << 20;
-
-/// The most bytes that all files may have together; those of a Parquet file count unpacked.
-pub const MAX_TOTAL_BYTES: u64 = 4 << 30;
 
 /// The most pairs of a data set.
 pub const MAX_PAIRS: usize = 16 << 20;
@@ -31,9 +25,7 @@ pub fn read(files: &[PathBuf]) -> Result<Dataset, DatasetError> {
         return Err(DatasetError::NoFiles);
     }
     let mut intake = Intake::default();
-    let mut room = Room {
-        left: MAX_TOTAL_BYTES,
-    };
+    let mut room = Room::default();
     for path in files {
         let file: Arc<Path> = path.as_path().into();
         let kind = Kind::of(&file)?;
@@ -63,9 +55,7 @@ pub(crate) fn records_of(file: &Path, sink: &mut dyn Sink) -> Result<(), Dataset
         Ok(Kind::JsonArray) if begins_an_array(file)? => Kind::JsonArray,
         _ => Kind::JsonLines,
     };
-    let mut room = Room {
-        left: MAX_TOTAL_BYTES,
-    };
+    let mut room = Room::default();
     records(&shared, kind, &mut room, sink)
 }
 
@@ -118,47 +108,5 @@ impl Kind {
                 file: file.to_path_buf(),
             }),
         }
-    }
-}
-
-/// What is left of [`MAX_TOTAL_BYTES`].
-#[derive(Debug)]
-pub(super) struct Room {
-    left: u64,
-}
-
-impl Room {
-    /// Opens a file and takes its size.
-    ///
-    /// # Errors
-    /// It cannot be opened, or is too large.
-    pub(super) fn open(&mut self, file: &Path) -> Result<File, DatasetError> {
-        let opened = open(file)?;
-        let size = fs::metadata(file).map_err(|e| io_error(file, e))?.len();
-        self.take(file, size)?;
-        Ok(opened)
-    }
-
-    /// Takes `bytes`.
-    ///
-    /// # Errors
-    /// There are not so many left.
-    pub(super) fn take(&mut self, file: &Path, bytes: u64) -> Result<(), DatasetError> {
-        self.left = self.left.checked_sub(bytes).ok_or(DatasetError::TooLarge {
-            file: file.to_path_buf(),
-            max: MAX_TOTAL_BYTES,
-        })?;
-        Ok(())
-    }
-}
-
-fn open(file: &Path) -> Result<File, DatasetError> {
-    File::open(file).map_err(|e| io_error(file, e))
-}
-
-pub(super) fn io_error(file: &Path, error: std::io::Error) -> DatasetError {
-    DatasetError::Io {
-        file: file.to_path_buf(),
-        error,
     }
 }

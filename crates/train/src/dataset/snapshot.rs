@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::error::DatasetError;
 use super::intake::Intake;
 use super::pair::{Interaction, Pair, Prompt};
-use super::read::io_error;
+use super::room::io_error;
 use super::source::{Place, Source};
 use attune_store::{SnapshotPair, TrainingSet, Turn};
 use attune_text::chat_template::ChatMessage;

@@ -8,9 +8,7 @@
 //! | [`heat_map`] | cosines of the gradients of single tokens, as numbers and as a picture |
 //! | [`mask`], [`gate`], [`masked`] | which tokens count: sparse token masking, exact or learned |
 //! | [`diagnose`] | some pairs of a run, measured every now and then |
-//! | [`command`] | `attune-train entangle`: pairs of a file, measured for several losses |
 
-pub mod command;
 pub mod diagnose;
 pub mod gate;
 pub mod gradients;

@@ -6,6 +6,7 @@
 //! | [`mod@compare`] | two policies on the same pairs |
 //! | [`bootstrap`] | intervals by resampling users, or the pairs of one user |
 //! | [`answers`] | two policies as a judge of their answers sees them |
+//! | [`tasks`] | a version on tasks: pass@k, and what makes its positive answers good ones |
 //! | [`people`] | a difference as people see it, one vote each, and whoever's votes were bought |
 //!
 //! A pair is right (1) if the reward of its chosen response is above that of its rejected one, half
@@ -21,12 +22,14 @@ pub mod bootstrap;
 pub mod compare;
 pub mod people;
 pub mod score;
+pub mod tasks;
 
 pub use answers::AnswersCompared;
 pub use bootstrap::Bootstrap;
 pub use compare::{compare, Comparison, Difference};
 pub use people::{PeopleGain, PersonGain};
 pub use score::{evaluate, Evaluation, Score, UserScore};
+pub use tasks::{PassAtK, Sample, Signals, Solved, TaskEvaluation};
 
 use serde::{Deserialize, Serialize};
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::prompts;
-use super::rollout::{Asked, RolledOut, RolloutEngine, Said, Sampling};
-use super::settings::ExpoSettings;
-use super::voice::Voices;
+use crate::rollout::engine::{Asked, RolledOut, RolloutEngine, Said, Sampling};
+use crate::rollout::voice::Voices;
+use crate::settings::expo::ExpoSettings;
 use crate::task::Task;
 use crate::TrainError;
 use attune_ids::UserKey;

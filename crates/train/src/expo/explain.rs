@@ -6,15 +6,16 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use super::prompts;
-use super::rollout::{longest, Asked, RolloutEngine, Said, Sampling, MAX_RUNNING};
 use super::solve::read;
-use super::voice::Voice;
 use crate::compute::Compute;
 use crate::files::replace;
+use crate::rollout::engine::{longest, Asked, RolloutEngine, Said, Sampling, MAX_RUNNING};
+use crate::rollout::voice::Voice;
+use crate::settings::expo::Filters;
 use crate::task::Task;
 use crate::TrainError;
 use attune_base_model as base_model;
@@ -40,15 +41,6 @@ pub struct ExplainRequest {
     pub filters: Filters,
     /// The file of pairs.
     pub out: PathBuf,
-}
-
-/// Which answers are taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filters {
-    /// Explanations count even if they end with another answer; the right one is put behind them.
-    pub keep_unverified: bool,
-    /// Ordinary answers count even if they are right.
-    pub any_rejected: bool,
 }
 
 /// What became of the tasks.

@@ -7,18 +7,18 @@ use super::answers::Answers;
 use super::explain::pairs;
 use super::group_work::rollouts;
 use super::judge::Judge;
-use super::settings::{Explainer, Positive};
-use super::voice::Voices;
 use crate::adapter::TrainedAdapter;
 use crate::dataset;
 use crate::files::replace;
 use crate::metrics::MetricsFile;
+use crate::pair_work::PairWork;
 use crate::pairs::IdPair;
 use crate::prepare::{encoder, pairs_to_train_on};
-use crate::run::pair_work::PairWork;
-use crate::run::whole::Run;
-use crate::run::work::{Held, Judged, Learned, Line, Update, Work};
+use crate::rollout::voice::Voices;
+use crate::settings::expo::{Explainer, Positive};
 use crate::task::Task;
+use crate::work::context::Run;
+use crate::work::{Held, Judged, Learned, Line, Update, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
 
@@ -119,7 +119,7 @@ impl<'a> ExplainedWork<'a> {
     ) -> Result<(), TrainError> {
         let voices = Voices::of(adapter)?;
         if self.answers.expo.explainer == Explainer::Initial && self.base.is_none() {
-            self.base = Some(Voices::untrained(self.run)?);
+            self.base = Some(Voices::untrained(self.run.base, &self.run.settings.lora)?);
         }
         let tasks: Vec<&Task> = self.tasks.iter().collect();
         let ordinary = self.answers.ordinary(&voices, &tasks, step)?;

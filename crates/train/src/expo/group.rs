@@ -1,8 +1,8 @@
 //! One batch of groups becomes a loss and gradients: GRPO on what the policy answered, and beside it the
 //! log-probability of a positive answer (ExP-SFT, section 2.5 of the notes on 2507.02834).
 
-use super::grpo::{advantages, Grpo, TokenLoss};
 use crate::adapter::TrainedAdapter;
+use crate::loss::grpo::{advantages, Grpo, TokenLoss};
 use crate::pack::{cut, Completion};
 use crate::policy::{Activations, Policy, Scored};
 use crate::TrainError;

@@ -8,17 +8,17 @@ use super::explain::{explanation, solution};
 use super::group::{Batch, Group, GroupLearner, GroupResult};
 use super::judge::{Judge, Told};
 use super::prompts;
-use super::rollout::Said;
-use super::settings::{Anneal, Explainer, Method, Positive};
-use super::voice::Voices;
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint::Progress;
 use crate::encode::Encoder;
 use crate::metrics::MetricsFile;
 use crate::order::Order;
-use crate::run::whole::Run;
-use crate::run::work::{Held, Judged, Learned, Line, Update, Work};
+use crate::rollout::engine::Said;
+use crate::rollout::voice::Voices;
+use crate::settings::expo::{Anneal, Explainer, Method, Positive};
 use crate::task::Task;
+use crate::work::context::Run;
+use crate::work::{Held, Judged, Learned, Line, Update, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
 
@@ -105,7 +105,7 @@ impl<'a> GroupWork<'a> {
             return Err(TrainError::Bug("not a run of groups".into()));
         };
         Ok(Self {
-            base: Voices::untrained(run)?,
+            base: Voices::untrained(run.base, &run.settings.lora)?,
             learner: GroupLearner {
                 decoder: &run.base.decoder,
                 bos: run.front.bos,

@@ -2,54 +2,27 @@
 
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answers::Answers;
 use super::prompts;
-use super::rollout::{RolledOut, Said};
-use super::settings::ExpoSettings;
-use super::signals::{Signals, Texts};
-use super::solve::Solved;
-use super::voice::Voices;
+use super::signals::{measure, Texts};
+use super::solve::solved;
 use crate::adapter::TrainedAdapter;
 use crate::encode::Encoder;
+use crate::evaluate::{PassAtK, Sample, Signals, TaskEvaluation};
 use crate::metrics::line::head;
 use crate::policy::Policy;
-use crate::run::whole::Run;
-use crate::run::work::{Held, Judged, Line};
+use crate::rollout::engine::{RolledOut, Said};
+use crate::rollout::voice::Voices;
+use crate::settings::expo::ExpoSettings;
 use crate::task::Task;
+use crate::work::context::Run;
+use crate::work::{Held, Judged, Line};
 use crate::TrainError;
 
 /// Answers that an evaluation shows.
 const SHOWN: usize = 6;
-
-/// The evaluation of a version on tasks: `solved.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskEvaluation {
-    /// pass@k.
-    pub solved: Solved,
-    /// What makes positive answers good ones; `None`: not measured.
-    pub signals: Option<Signals>,
-    /// The first answers to the first tasks.
-    pub samples: Vec<Sample>,
-    /// What a person should know of the run.
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-/// A task and an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    /// What was asked.
-    pub question: String,
-    /// The right answer.
-    pub answer: String,
-    /// What the version said.
-    pub said: String,
-    /// Whether that is right.
-    pub right: bool,
-}
 
 /// Tasks to judge by.
 pub struct Judge<'a> {
@@ -75,7 +48,7 @@ impl Judge<'_> {
         let voices = Voices::of(adapter)?;
         let tasks: Vec<&Task> = self.tasks.iter().collect();
         let rolled = answers.judged(&voices, &tasks)?;
-        let solved = Solved::of(
+        let solved = solved(
             &self.tasks,
             &rolled,
             expo.eval_samples,
@@ -105,7 +78,7 @@ impl Judge<'_> {
         let since = Instant::now();
         let found = self.evaluate(adapter, answers)?;
         *clock += since.elapsed();
-        Ok(found.map(|found| found.held(step, epoch)))
+        Ok(found.map(|found| held(&found, step, epoch)))
     }
 
     /// The last evaluation.
@@ -157,33 +130,31 @@ impl Judge<'_> {
         let base = self.run.base;
         let policy = Policy::of(&base.decoder, self.run.front.bos, adapter, None)?;
         let rows = self.run.memory.pack_rows;
-        Signals::measure(&policy, &self.encoder, &texts, rows).map(Some)
+        measure(&policy, &self.encoder, &texts, rows).map(Some)
     }
 }
 
-impl TaskEvaluation {
-    /// As an evaluation on the way.
-    pub fn held(&self, step: usize, epoch: f64) -> Held {
-        let mut line = head(step as u64, epoch);
-        let mut put = |name: &str, value: Option<f64>| {
-            if let Some(value) = value {
-                line.insert(format!("eval_{name}"), Value::from(value));
-            }
-        };
-        for pass in &self.solved.pass {
-            put(&format!("pass@{}", pass.k), Some(pass.rate));
+/// As an evaluation on the way.
+fn held(found: &TaskEvaluation, step: usize, epoch: f64) -> Held {
+    let mut line = head(step as u64, epoch);
+    let mut put = |name: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            line.insert(format!("eval_{name}"), Value::from(value));
         }
-        let unsolved = self.solved.unsolved as f64 / self.solved.tasks.max(1) as f64;
-        put("unsolved_share", Some(unsolved));
-        for (name, value) in self.signals.iter().flat_map(Signals::named) {
-            put(name, value);
-        }
-        let rate = |at: Option<&super::solve::PassAtK>| at.map_or(0.0, |pass| pass.rate);
-        Held {
-            line,
-            accuracy: rate(self.solved.pass.first()),
-            loss: -rate(self.solved.pass.last()),
-        }
+    };
+    for pass in &found.solved.pass {
+        put(&format!("pass@{}", pass.k), Some(pass.rate));
+    }
+    let unsolved = found.solved.unsolved as f64 / found.solved.tasks.max(1) as f64;
+    put("unsolved_share", Some(unsolved));
+    for (name, value) in found.signals.iter().flat_map(Signals::named) {
+        put(name, value);
+    }
+    let rate = |at: Option<&PassAtK>| at.map_or(0.0, |pass| pass.rate);
+    Held {
+        line,
+        accuracy: rate(found.solved.pass.first()),
+        loss: -rate(found.solved.pass.last()),
     }
 }
 

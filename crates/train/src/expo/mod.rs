@@ -5,12 +5,11 @@
 //! | module | subject |
 //! |---|---|
 //! | [`prompts`] | the plain question, the question with its answer, and what gives the answer away |
-//! | [`voice`], [`rollout`] | who answers; many answers through the serving engine, in this process |
 //! | [`explain`] | `attune-train explain`: tasks become preference pairs |
 //! | [`solve`] | `attune-train solve`: pass@k |
-//! | [`settings`], [`prepare`] | what `exp-dpo` and `exp-grpo` are told; tasks of a run |
+//! | [`prepare`] | tasks of a run |
 //! | [`answers`] | answers and explanations of a policy in training |
-//! | [`grpo`], [`group`] | the objective of groups; a batch of groups becomes gradients |
+//! | [`group`] | a batch of groups becomes gradients |
 //! | [`group_work`], [`explained_work`] | steps of `exp-grpo`; steps of `exp-dpo` |
 //! | [`judge`], [`signals`] | pass@k on the way; what makes a positive answer a good one |
 
@@ -19,12 +18,8 @@ pub mod explain;
 pub mod explained_work;
 pub mod group;
 pub mod group_work;
-pub mod grpo;
 pub mod judge;
 pub mod prepare;
 pub mod prompts;
-pub mod rollout;
-pub mod settings;
 pub mod signals;
 pub mod solve;
-pub mod voice;

@@ -10,17 +10,17 @@ use super::explained_work::ExplainedWork;
 use super::group_work::GroupWork;
 use super::judge::Judge;
 use super::prompts;
-use super::rollout::{self, RolloutEngine, MAX_RUNNING};
-use super::settings::{ExpoSettings, Method, Positive};
 use super::solve::{first, read};
 use crate::checkpoint::Progress;
 use crate::encode::Encoder;
 use crate::pack::Front;
 use crate::prepare::encoder;
-use crate::run::whole::Run;
-use crate::run::work::Work;
+use crate::rollout::engine::{self, RolloutEngine, MAX_RUNNING};
+use crate::settings::expo::{ExpoSettings, Method, Positive};
 use crate::settings::Settings;
 use crate::task::Task;
+use crate::work::context::Run;
+use crate::work::Work;
 use crate::TrainError;
 use attune_base_model::BaseModel;
 use attune_ids::UserKey;
@@ -104,7 +104,7 @@ impl PreparedTasks {
         for tasks in [&mut train, &mut held_out] {
             let mut fitting = Vec::with_capacity(tasks.len());
             for task in tasks.drain(..) {
-                let prompt = rollout::encode(base, &prompts::with_answer(&task))?;
+                let prompt = engine::encode(base, &prompts::with_answer(&task))?;
                 let rows = prompt.len() + n_user_tokens + expo.max_tokens;
                 let reply = longest_reply(expo, &encoder, &task)?;
                 if rows.max(prompt.len() + n_user_tokens + reply) > context {
@@ -162,7 +162,7 @@ impl PreparedTasks {
 
     /// Bytes of the engine's keys and values.
     pub fn cache_bytes(&self, base: &BaseModel) -> usize {
-        rollout::kv_bytes(base, self.longest_rows, self.running)
+        engine::kv_bytes(base, self.longest_rows, self.running)
     }
 
     /// What the loop runs.

@@ -1,33 +1,13 @@
 //! What makes a positive answer a good one (2507.02834, section 2.2 of the notes): that the policy might have
 //! said it, and that it makes the right answer likely.
 
-use serde::{Deserialize, Serialize};
-
 use super::prompts;
 use crate::encode::Encoder;
+use crate::evaluate::Signals;
 use crate::pack::{cut, Completion};
 use crate::policy::Policy;
 use crate::task::{final_answer, Task};
 use crate::TrainError;
-
-/// Means over some tasks, under the plain question. Numbers in nats; `None`: no task has such a text.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Signals {
-    /// Tasks with an answer of the policy and an explanation.
-    pub tasks: usize,
-    /// -log pi of a token of the policy's own answers.
-    pub nll_own: Option<f64>,
-    /// Of its explanations, which it made with the answer shown.
-    pub nll_explanation: Option<f64>,
-    /// Of the experts' solutions.
-    pub nll_expert: Option<f64>,
-    /// log pi(right answer | question, own way to it).
-    pub answer_after_own: Option<f64>,
-    /// log pi(right answer | question, explanation).
-    pub answer_after_explanation: Option<f64>,
-    /// log pi(right answer | question, expert's way).
-    pub answer_after_expert: Option<f64>,
-}
 
 /// The texts of one task.
 #[derive(Debug)]
@@ -50,71 +30,55 @@ struct Read {
     kept: Vec<bool>,
 }
 
-impl Signals {
-    /// Measures `texts` under `policy`.
-    ///
-    /// # Errors
-    /// A text that cannot be encoded; a failure of the tensor library.
-    pub fn measure(
-        policy: &Policy,
-        encoder: &Encoder,
-        texts: &[Texts],
-        pack_rows: usize,
-    ) -> Result<Self, TrainError> {
-        let mean = |read: Vec<Read>, by_token: bool| -> Result<Option<f64>, TrainError> {
-            let kept = |read: &Read| read.kept.iter().filter(|k| **k).count();
-            // What the model was not made for says nothing about it.
-            let context = policy.decoder.config().max_positions;
-            let rows =
-                |r: &Read| policy.front.n_user_tokens + 1 + r.prompt.len() + r.response.len();
-            let counted = read
-                .into_iter()
-                .filter(|r| kept(r) > 0 && rows(r) <= context);
-            let counted: Vec<Read> = counted.collect();
-            let sums = sums(policy, &counted, pack_rows)?;
-            let tokens: usize = counted.iter().map(kept).sum();
-            let by = if by_token { tokens } else { counted.len() };
-            Ok((by > 0).then(|| sums.iter().sum::<f64>() / by as f64))
-        };
-        let whole = |of: fn(&Texts) -> Option<String>| -> Result<_, TrainError> {
-            let read = texts.iter().filter_map(|t| Some((t, of(t)?)));
-            let read: Result<Vec<Read>, _> =
-                read.map(|(t, text)| said(encoder, t, &text)).collect();
-            let nll = mean(read?, true)?;
-            Ok(nll.map(|mean| -mean))
-        };
-        let after = |of: fn(&Texts) -> Option<String>| -> Result<_, TrainError> {
-            let read = texts.iter().filter_map(|t| Some((t, of(t)?)));
-            let read: Result<Vec<Read>, _> = read
-                .map(|(t, text)| answer_after(encoder, t, &text))
-                .collect();
-            mean(read?, false)
-        };
-        let own = |t: &Texts| Some(t.own.to_owned());
-        let explanation = |t: &Texts| Some(t.explanation.to_owned());
-        let expert = |t: &Texts| t.task.solution.clone();
-        Ok(Self {
-            tasks: texts.len(),
-            nll_own: whole(own)?,
-            nll_explanation: whole(explanation)?,
-            nll_expert: whole(expert)?,
-            answer_after_own: after(own)?,
-            answer_after_explanation: after(explanation)?,
-            answer_after_expert: after(expert)?,
-        })
-    }
-
-    /// The numbers by name, for a line of metrics.
-    pub fn named(&self) -> [(&'static str, Option<f64>); 6] {
-        [
-            ("nll_own", self.nll_own),
-            ("nll_explanation", self.nll_explanation),
-            ("nll_expert", self.nll_expert),
-            ("answer_after_own", self.answer_after_own),
-            ("answer_after_explanation", self.answer_after_explanation),
-            ("answer_after_expert", self.answer_after_expert),
-        ]
-    }
+/// Measures `texts` under `policy`.
+///
+/// # Errors
+/// A text that cannot be encoded; a failure of the tensor library.
+pub fn measure(
+    policy: &Policy,
+    encoder: &Encoder,
+    texts: &[Texts],
+    pack_rows: usize,
+) -> Result<Signals, TrainError> {
+    let mean = |read: Vec<Read>, by_token: bool| -> Result<Option<f64>, TrainError> {
+        let kept = |read: &Read| read.kept.iter().filter(|k| **k).count();
+        // What the model was not made for says nothing about it.
+        let context = policy.decoder.config().max_positions;
+        let rows = |r: &Read| policy.front.n_user_tokens + 1 + r.prompt.len() + r.response.len();
+        let counted = read
+            .into_iter()
+            .filter(|r| kept(r) > 0 && rows(r) <= context);
+        let counted: Vec<Read> = counted.collect();
+        let sums = sums(policy, &counted, pack_rows)?;
+        let tokens: usize = counted.iter().map(kept).sum();
+        let by = if by_token { tokens } else { counted.len() };
+        Ok((by > 0).then(|| sums.iter().sum::<f64>() / by as f64))
+    };
+    let whole = |of: fn(&Texts) -> Option<String>| -> Result<_, TrainError> {
+        let read = texts.iter().filter_map(|t| Some((t, of(t)?)));
+        let read: Result<Vec<Read>, _> = read.map(|(t, text)| said(encoder, t, &text)).collect();
+        let nll = mean(read?, true)?;
+        Ok(nll.map(|mean| -mean))
+    };
+    let after = |of: fn(&Texts) -> Option<String>| -> Result<_, TrainError> {
+        let read = texts.iter().filter_map(|t| Some((t, of(t)?)));
+        let read: Result<Vec<Read>, _> = read
+            .map(|(t, text)| answer_after(encoder, t, &text))
+            .collect();
+        mean(read?, false)
+    };
+    let own = |t: &Texts| Some(t.own.to_owned());
+    let explanation = |t: &Texts| Some(t.explanation.to_owned());
+    let expert = |t: &Texts| t.task.solution.clone();
+    Ok(Signals {
+        tasks: texts.len(),
+        nll_own: whole(own)?,
+        nll_explanation: whole(explanation)?,
+        nll_expert: whole(expert)?,
+        answer_after_own: after(own)?,
+        answer_after_explanation: after(explanation)?,
+        answer_after_expert: after(expert)?,
+    })
 }
 
 impl Read {

@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
-use serde::{Deserialize, Serialize};
 
 use super::prompts;
-use super::rollout::{longest, Asked, RolledOut, RolloutEngine, Said, Sampling, MAX_RUNNING};
-use super::voice::Voice;
 use crate::compute::Compute;
-use crate::evaluate::Bootstrap;
+use crate::evaluate::{Bootstrap, PassAtK, Solved};
+use crate::rollout::engine::{
+    longest, Asked, RolledOut, RolloutEngine, Said, Sampling, MAX_RUNNING,
+};
+use crate::rollout::voice::Voice;
 use crate::task::{load, Task};
 use crate::TrainError;
 use attune_base_model as base_model;
@@ -36,37 +37,6 @@ pub struct SolveRequest {
     pub json: bool,
 }
 
-/// How often tasks were solved.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Solved {
-    /// Tasks that were asked.
-    pub tasks: usize,
-    /// Tasks that do not fit the context.
-    pub too_long: usize,
-    /// Tasks of which no answer was right.
-    pub unsolved: usize,
-    /// Answers that nothing could be read from.
-    #[serde(default)]
-    pub unreadable: usize,
-    /// pass@k by k.
-    pub pass: Vec<PassAtK>,
-    /// Tokens of all answers.
-    pub tokens: usize,
-    /// Tokens a second.
-    pub tokens_per_second: f64,
-}
-
-/// The chance that one of k answers is right.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct PassAtK {
-    /// k.
-    pub k: usize,
-    /// Its mean over tasks.
-    pub rate: f64,
-    /// 95 % of resamples of the tasks.
-    pub interval: [f64; 2],
-}
-
 /// Asks the tasks and checks the answers.
 ///
 /// # Errors
@@ -86,7 +56,7 @@ pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
     let bar = ProgressBar::new(jobs as u64);
     let rolled = engine.roll_out(&asked, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
-    let solved = Solved::of(
+    let solved = solved(
         &tasks,
         &rolled,
         sampling.samples,
@@ -127,29 +97,33 @@ pub(super) fn first(tasks: &mut Vec<Task>, most: usize, setting: &str) {
     }
 }
 
-impl Solved {
-    /// Checks `samples` answers to each of `tasks`; `seed` is of the intervals.
-    pub fn of(tasks: &[Task], rolled: &RolledOut, samples: usize, ks: &[usize], seed: u64) -> Self {
-        let right = |(task, said): (&Task, &Option<Vec<Said>>)| {
-            let right = |said: &&Said| task.is_solved_by(&said.text);
-            Some(said.as_ref()?.iter().filter(right).count())
-        };
-        let unread = |(task, said): (&Task, &Option<Vec<Said>>)| {
-            let said = said.iter().flatten();
-            said.filter(|said| !task.reads(&said.text)).count()
-        };
-        let unreadable = tasks.iter().zip(&rolled.answers).map(unread).sum();
-        let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
-        let counts: Vec<usize> = right.iter().flatten().copied().collect();
-        Self {
-            tasks: counts.len(),
-            too_long: right.len() - counts.len(),
-            unsolved: counts.iter().filter(|n| **n == 0).count(),
-            unreadable,
-            pass: pass(&counts, samples, ks, seed),
-            tokens: rolled.tokens,
-            tokens_per_second: rolled.tokens as f64 / rolled.seconds,
-        }
+/// Checks `samples` answers to each of `tasks`; `seed` is of the intervals.
+pub fn solved(
+    tasks: &[Task],
+    rolled: &RolledOut,
+    samples: usize,
+    ks: &[usize],
+    seed: u64,
+) -> Solved {
+    let right = |(task, said): (&Task, &Option<Vec<Said>>)| {
+        let right = |said: &&Said| task.is_solved_by(&said.text);
+        Some(said.as_ref()?.iter().filter(right).count())
+    };
+    let unread = |(task, said): (&Task, &Option<Vec<Said>>)| {
+        let said = said.iter().flatten();
+        said.filter(|said| !task.reads(&said.text)).count()
+    };
+    let unreadable = tasks.iter().zip(&rolled.answers).map(unread).sum();
+    let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
+    let counts: Vec<usize> = right.iter().flatten().copied().collect();
+    Solved {
+        tasks: counts.len(),
+        too_long: right.len() - counts.len(),
+        unsolved: counts.iter().filter(|n| **n == 0).count(),
+        unreadable,
+        pass: pass(&counts, samples, ks, seed),
+        tokens: rolled.tokens,
+        tokens_per_second: rolled.tokens as f64 / rolled.seconds,
     }
 }
 

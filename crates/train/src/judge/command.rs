@@ -15,7 +15,7 @@ use rustix::process::{kill_process_group, Pid, Signal};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::settings::JudgeSettings;
+use crate::settings::judge::JudgeSettings;
 use attune_text::chat_template::ChatMessage;
 
 /// Bytes of a vote, at most.

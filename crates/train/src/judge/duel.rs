@@ -7,15 +7,16 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Judge, JudgeSettings, Preference};
+use super::{Judge, Preference};
 use crate::adapter::TrainedAdapter;
 use crate::evaluate::{AnswersCompared, PersonGain};
-use crate::expo::rollout::{kv_bytes, Job, RolloutEngine, MAX_RUNNING};
-use crate::expo::voice::{Voice, Voices};
 use crate::load::locate_and_read;
 use crate::prepare::HeldOutPair;
 use crate::rival::Rival;
-use crate::run::whole::Run;
+use crate::rollout::engine::{kv_bytes, Job, RolloutEngine, MAX_RUNNING};
+use crate::rollout::voice::{Voice, Voices};
+use crate::settings::judge::JudgeSettings;
+use crate::work::context::Run;
 use crate::TrainError;
 use attune_ids::UserKey;
 

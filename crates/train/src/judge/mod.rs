@@ -2,7 +2,6 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`settings`] | the command, and how much it is asked |
 //! | [`command`] | a process that answers lines with lines, bounded, and gone at the end |
 //! | [`duel`] | both versions answer prompts that were set aside, and the judge says which answer is better |
 //!
@@ -12,7 +11,5 @@
 
 pub mod command;
 pub mod duel;
-pub mod settings;
 
 pub use command::{Judge, Preference};
-pub use settings::JudgeSettings;

@@ -13,8 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::math::{log_sigmoid, relu, sigmoid};
-use super::objective::Loss;
-use super::pair::{PairLogps, PairLoss, Side};
+use super::pair::{Loss, PairLogps, PairLoss, Side};
 use super::params::{NonNegative, Positive};
 
 /// Parameters of the loss.

@@ -9,8 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::objective::Loss;
-use super::pair::{PairLogps, PairLoss, Side};
+use super::pair::{Loss, PairLogps, PairLoss, Side};
 use super::params::Positive;
 
 /// Parameters of the loss.

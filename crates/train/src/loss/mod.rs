@@ -1,6 +1,6 @@
 //! Preference losses: the log-probabilities of one pair in, value and derivatives out, in f64.
 //!
-//! A loss is one file with its paper, its equation and its (d_w, d_l), plus one line in
+//! A loss, with its near relations, is one file with paper, equation and (d_w, d_l), plus one line in
 //! [`objective`] and one in docs/papers.md. Notation, as in the gradient-entanglement paper (2410.13828):
 //!
 //! | here | paper | meaning |
@@ -19,10 +19,10 @@
 pub mod apo_down;
 pub mod apo_zero;
 pub mod cpo;
-pub mod cpo_hinge;
 pub mod dpo;
 pub mod dpop;
 pub mod exo_pair;
+pub mod grpo;
 pub mod hinge;
 pub mod ipo;
 pub mod ipo_avg;
@@ -40,7 +40,6 @@ pub mod sft;
 pub mod simpo;
 pub mod slic_hf;
 pub mod sppo;
-pub mod sppo_hard;
 #[cfg(test)]
 mod tests;
 

@@ -6,28 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::pair::{PairLogps, PairLoss, Side};
+use super::pair::{Loss, PairLogps, PairLoss, Side};
 use super::{
-    apo_down, apo_zero, cpo, cpo_hinge, dpo, dpop, exo_pair, hinge, ipo, ipo_avg, nca_pair, orpo,
-    rdpo, robust, rrhf, sft, simpo, slic_hf, sppo, sppo_hard,
+    apo_down, apo_zero, cpo, dpo, dpop, exo_pair, hinge, ipo, ipo_avg, nca_pair, orpo, rdpo,
+    robust, rrhf, sft, simpo, slic_hf, sppo,
 };
 
 /// The field of the name in JSON.
 const NAME: &str = "name";
-
-/// What a file of this folder implements.
-pub(super) trait Loss {
-    /// Whether it reads the reference's log-probabilities.
-    const NEEDS_REFERENCE: bool = true;
-    /// Whether it reads the rejected response.
-    const NEEDS_REJECTED: bool = true;
-
-    /// Value and derivatives.
-    fn loss(&self, pair: &PairLogps) -> PairLoss;
-
-    /// The implicit reward of a response: what the loss compares, times its beta.
-    fn reward(&self, side: Side) -> f64;
-}
 
 /// Why a text or a configuration names no loss.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,7 +103,7 @@ objectives! {
     /// CPO.
     Cpo(cpo) = "cpo",
     /// CPO with a hinge.
-    CpoHinge(cpo_hinge) = "cpo-hinge",
+    CpoHinge(cpo) = "cpo-hinge",
     /// SLiC-HF.
     SlicHf(slic_hf) = "slic-hf",
     /// RRHF.
@@ -127,7 +113,7 @@ objectives! {
     /// SPPO, mean of squares.
     Sppo(sppo) = "sppo",
     /// SPPO, sum of squares.
-    SppoHard(sppo_hard) = "sppo-hard",
+    SppoHard(sppo) = "sppo-hard",
     /// EXO on a pair.
     ExoPair(exo_pair) = "exo-pair",
     /// NCA on a pair.

@@ -13,8 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::math::{log_1m_exp, log_sigmoid};
-use super::objective::Loss;
-use super::pair::{PairLogps, PairLoss, Side};
+use super::pair::{Loss, PairLogps, PairLoss, Side};
 use super::params::NonNegative;
 
 /// Odds have no bound as p nears 1. Log-probabilities a token above this one (p = 1 - 1e-7, what

@@ -2,6 +2,20 @@
 
 use super::params::NonNegative;
 
+/// What a file of this folder implements.
+pub(super) trait Loss {
+    /// Whether it reads the reference's log-probabilities.
+    const NEEDS_REFERENCE: bool = true;
+    /// Whether it reads the rejected response.
+    const NEEDS_REJECTED: bool = true;
+
+    /// Value and derivatives.
+    fn loss(&self, pair: &PairLogps) -> PairLoss;
+
+    /// The implicit reward of a response: what the loss compares, times its beta.
+    fn reward(&self, side: Side) -> f64;
+}
+
 /// Log-probabilities of a preference pair: natural logs, summed over the tokens of each response,
 /// EOS included.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::math::relu;
 use super::nll::Nll;
-use super::objective::Loss;
-use super::pair::{PairLogps, PairLoss, Side};
+use super::pair::{Loss, PairLogps, PairLoss, Side};
 use super::params::NonNegative;
 
 /// Parameters of the loss.

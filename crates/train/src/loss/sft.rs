@@ -12,8 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::nll::Nll;
-use super::objective::Loss;
-use super::pair::{PairLogps, PairLoss, Side};
+use super::pair::{Loss, PairLogps, PairLoss, Side};
 
 /// Parameters of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

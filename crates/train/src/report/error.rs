@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::metrics::file::FILE_NAME;
 
-use super::run_files::{EVAL_FILE, RUN_FILE};
+use crate::run_dir::{EVAL_FILE, RUN_FILE};
 
 /// Why a report cannot be written.
 #[derive(Debug, thiserror::Error)]

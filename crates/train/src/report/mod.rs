@@ -28,4 +28,3 @@ pub mod users;
 
 pub use error::ReportError;
 pub use page::report;
-pub use run_files::{EVAL_FILE, RUN_FILE, SOLVED_FILE};

@@ -9,10 +9,11 @@ use super::curves::{figures, Figure};
 use super::error::ReportError;
 use super::history::History;
 use super::plot::tick;
-use super::run_files::{RunFiles, EVAL_FILE, RUN_FILE};
+use super::run_files::RunFiles;
 use super::{tables, tasks, users};
 use crate::evaluate::Evaluation;
 use crate::metrics::file::FILE_NAME;
+use crate::run_dir::{EVAL_FILE, RUN_FILE};
 
 /// The page's name in a run's directory.
 const PAGE_FILE: &str = "report.html";

@@ -10,16 +10,9 @@ use serde_json::Value;
 use super::error::ReportError;
 use super::history::History;
 use crate::entangle::heat_map;
-use crate::evaluate::Evaluation;
-use crate::expo::judge::TaskEvaluation;
+use crate::evaluate::{Evaluation, TaskEvaluation};
 use crate::metrics::file::FILE_NAME;
-
-/// The evaluation of the run's last version: the output of `attune-train eval --json`.
-pub const EVAL_FILE: &str = "eval.json";
-/// The evaluation of the run's last version on tasks.
-pub const SOLVED_FILE: &str = "solved.json";
-/// What the run was started with: any JSON object.
-pub const RUN_FILE: &str = "run.json";
+use crate::run_dir::{EVAL_FILE, RUN_FILE, SOLVED_FILE};
 
 /// The files of a run, as far as they are there.
 #[derive(Debug, Clone, PartialEq)]

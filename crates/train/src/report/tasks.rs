@@ -3,9 +3,7 @@
 use maud::{html, Markup};
 
 use super::plot::tick;
-use crate::expo::judge::{Sample, TaskEvaluation};
-use crate::expo::signals::Signals;
-use crate::expo::solve::Solved;
+use crate::evaluate::{Sample, Signals, Solved, TaskEvaluation};
 
 /// pass@k, the two properties of positive answers, and samples.
 pub fn results(evaluation: &TaskEvaluation) -> Markup {

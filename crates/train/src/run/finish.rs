@@ -7,20 +7,37 @@ use serde::Serialize;
 use serde_json::{json, Value};
 
 use super::start::pretty;
-use super::steps::BEST_FILE;
-use super::whole::{Outcome, Run};
-use super::work::{Judged, Work};
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint;
-use crate::evaluate::Evaluation;
+use crate::evaluate::{Evaluation, TaskEvaluation};
 use crate::files::replace;
 use crate::publish::{contents, publish_only, Description};
-use crate::report::{report, EVAL_FILE, SOLVED_FILE};
+use crate::report::report;
+use crate::run_dir::{BEST_FILE, BUNDLE_DIR, EVAL_FILE, SOLVED_FILE};
+use crate::work::context::Run;
+use crate::work::{Judged, Work};
 use crate::TrainError;
 use attune_adapter::manifest;
+use attune_ids::AdapterVersion;
 
-/// Where the version goes.
-pub const BUNDLE_DIR: &str = "bundle";
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All steps are done, and the best version is published.
+    Published {
+        /// The version.
+        version: AdapterVersion,
+        /// Its evaluation, where pairs were held out.
+        evaluation: Option<Box<Evaluation>>,
+        /// Its evaluation, where it was trained on tasks.
+        tasks: Option<Box<TaskEvaluation>>,
+    },
+    /// It was told to stop; the checkpoint of `step` is whole.
+    Stopped {
+        /// Steps done.
+        step: usize,
+    },
+}
 
 /// Evaluates the best state with intervals, publishes it, and writes the report.
 pub(super) fn publish(

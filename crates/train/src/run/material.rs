@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::pair_work::PairWork;
-use super::whole::Run;
-use super::work::Work;
 use crate::checkpoint::Progress;
 use crate::expo::prepare::PreparedTasks;
 use crate::pack::Front;
+use crate::pair_work::PairWork;
 use crate::pairs::IdPair;
 use crate::prepare::{prepare, Prepared};
 use crate::settings::Settings;
+use crate::work::context::Run;
+use crate::work::Work;
 use crate::TrainError;
 use attune_adapter::data_until::{DataUntil, Reach};
 use attune_base_model::BaseModel;

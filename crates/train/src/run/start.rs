@@ -6,7 +6,6 @@ use std::path::Path;
 use serde_json::{json, Value};
 
 use super::material::Material;
-use super::Place;
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint::{self, Progress};
 use crate::entangle::diagnose::FILE_NAME as GRADIENTS;
@@ -14,8 +13,9 @@ use crate::files::replace;
 use crate::metrics::file::FILE_NAME as METRICS;
 use crate::metrics::MetricsFile;
 use crate::optimizer::OptimizerState;
-use crate::report::RUN_FILE;
+use crate::run_dir::RUN_FILE;
 use crate::settings::Settings;
+use crate::work::place::Place;
 use crate::TrainError;
 use attune_base_model::BaseModel;
 

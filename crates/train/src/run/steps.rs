@@ -6,19 +6,17 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 
 use super::start::Start;
-use super::whole::Run;
-use super::work::{Held, Work};
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint;
 use crate::metrics::{train_line, StepFacts};
 use crate::optimizer::{AdamW, Rates};
 use crate::parameters::{Parameter, ParameterKind};
+use crate::run_dir::BEST_FILE;
 use crate::settings::Settings;
+use crate::work::context::Run;
+use crate::work::{Held, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
-
-/// The state of the best evaluation.
-pub(super) const BEST_FILE: &str = "best.safetensors";
 
 /// The loop of a run.
 pub(super) struct Steps<'a> {

@@ -2,44 +2,19 @@
 
 use std::fs;
 
-use serde_json::Value;
-
-use super::finish::publish;
+use super::finish::{publish, Outcome};
 use super::material::Material;
 use super::start::{describe, Start};
 use super::steps::Steps;
-use super::Place;
 use crate::adapter::TrainedAdapter;
 use crate::entangle::{gate, mask::Mask};
-use crate::evaluate::Evaluation;
-use crate::expo::judge::TaskEvaluation;
 use crate::init::{self, UserModelShape};
-use crate::memory::{plan, Footprint, MemoryPlan, Need};
-use crate::pack::Front;
+use crate::memory::{plan, Footprint, Need};
 use crate::settings::Settings;
+use crate::work::context::Run;
+use crate::work::place::Place;
 use crate::TrainError;
-use attune_adapter::data_until::Reach;
 use attune_base_model::{self as base_model, BaseModel};
-use attune_ids::{AdapterVersion, UserKey};
-
-/// How a run ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// All steps are done, and the best version is published.
-    Published {
-        /// The version.
-        version: AdapterVersion,
-        /// Its evaluation, where pairs were held out.
-        evaluation: Option<Box<Evaluation>>,
-        /// Its evaluation, where it was trained on tasks.
-        tasks: Option<Box<TaskEvaluation>>,
-    },
-    /// It was told to stop; the checkpoint of `step` is whole.
-    Stopped {
-        /// Steps done.
-        step: usize,
-    },
-}
 
 /// Trains.
 ///
@@ -81,24 +56,6 @@ pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
         Some(step) => Ok(Outcome::Stopped { step }),
         None => publish(&run, steps.into_parts()),
     }
-}
-
-/// A run on its way.
-#[derive(Debug)]
-pub struct Run<'a> {
-    pub(crate) settings: &'a Settings,
-    pub(crate) place: &'a Place<'a>,
-    pub(crate) base: &'a BaseModel,
-    pub(crate) memory: MemoryPlan,
-    /// The person of user row i + 1.
-    pub(crate) users: Vec<UserKey>,
-    /// Until when the data of each reaches.
-    pub(crate) reach: Reach,
-    /// What stands in front of prompts.
-    pub(crate) front: Front,
-    pub(crate) total_steps: usize,
-    /// What `run.json` says.
-    pub(crate) description: Value,
 }
 
 fn fresh_adapter(

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::explain::Filters;
-use super::grpo::Grpo;
+use crate::loss::grpo::Grpo;
 
 /// Settings of `exp-dpo` and `exp-grpo`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +43,15 @@ pub struct ExpoSettings {
     pub signals: usize,
     /// How is learned.
     pub method: Method,
+}
+
+/// Which answers are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filters {
+    /// Explanations count even if they end with another answer; the right one is put behind them.
+    pub keep_unverified: bool,
+    /// Ordinary answers count even if they are right.
+    pub any_rejected: bool,
 }
 
 /// What positive answers are.

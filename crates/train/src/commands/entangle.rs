@@ -6,22 +6,21 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::diagnose::{shares, Diagnosis, Measured};
-use super::gradients::Probe;
-use super::heat_map::{self, HeatMap};
-use super::mask::Mask;
-use super::measure::Case;
 use crate::adapter::TrainedAdapter;
-use crate::commands::PACK_ROWS;
 use crate::compute::Compute;
 use crate::dataset;
+use crate::entangle::diagnose::{shares, Diagnosis, Measured};
+use crate::entangle::gradients::Probe;
+use crate::entangle::heat_map::{self, HeatMap};
+use crate::entangle::mask::Mask;
+use crate::entangle::measure::Case;
 use crate::init::{self, Init, LoraShape};
 use crate::load::load;
 use crate::loss::Objective;
 use crate::pack::Front;
 use crate::policy::{Activations, Policy};
 use crate::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
-use crate::scoring::add_reference;
+use crate::scoring::{add_reference, PACK_ROWS};
 use crate::TrainError;
 use attune_base_model::{self as base_model, BaseModel};
 

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::compute::Compute;
-use crate::judge::JudgeSettings;
 use crate::rival::Rival;
+use crate::settings::judge::JudgeSettings;
 
 /// Where a run is, and what it may take.
 #[derive(Debug, Clone)]

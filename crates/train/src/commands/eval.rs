@@ -1,4 +1,4 @@
-//! The commands beside `pdpo`: each does its work and returns what to print.
+//! `attune-train eval`: pairs under a bundle, the base, and others beside it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,24 +6,19 @@ use std::path::PathBuf;
 
 use serde_json::{json, Value};
 
-use super::compute::Compute;
-use super::dataset::{self, Counts};
-use super::encode::EncodeCounts;
-use super::evaluate::{compare, evaluate, Bootstrap, Evaluation, Score};
-use super::load::load;
-use super::loss::Objective;
-use super::policy::Policy;
-use super::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
-use super::rival::{self, Rival};
-use super::scoring::{add_reference, base_pairs};
-use super::TrainError;
+use crate::compute::Compute;
+use crate::dataset::{self, Counts};
+use crate::encode::EncodeCounts;
+use crate::evaluate::{compare, evaluate, Bootstrap, Evaluation, Score};
+use crate::load::load;
+use crate::loss::Objective;
+use crate::policy::Policy;
+use crate::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
+use crate::rival::{self, Rival};
+use crate::scoring::{add_reference, base_pairs, PACK_ROWS};
+use crate::TrainError;
 use attune_base_model::{self as base_model, BaseModel};
 use attune_ids::UserKey;
-
-pub use super::fit_users::{fit_users, FitRequest};
-
-/// Packed rows of one forward pass.
-pub(super) const PACK_ROWS: usize = 512;
 
 /// What `attune-train eval` is asked.
 #[derive(Debug, Clone)]
@@ -77,7 +72,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
     let bare = base_pairs(&pairs);
     let objective: Objective = format!("dpo:beta={}", request.beta)
         .parse()
-        .map_err(|e: super::loss::objective::ObjectiveError| TrainError::Setting(e.to_string()))?;
+        .map_err(|e: crate::loss::objective::ObjectiveError| TrainError::Setting(e.to_string()))?;
     let policy = match &loaded {
         Some(loaded) => rival::under(loaded, &base, &pairs, &objective)?,
         None => bare.clone(),

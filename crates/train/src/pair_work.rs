@@ -1,7 +1,5 @@
 //! A run over preference pairs.
 
-use super::whole::Run;
-use super::work::{Held, Judged, Learned, Line, Update, Work};
 use crate::adapter::TrainedAdapter;
 use crate::entangle::diagnose::{self, Diagnosis};
 use crate::entangle::gradients::Probe;
@@ -15,6 +13,8 @@ use crate::pairs::IdPair;
 use crate::policy::Policy;
 use crate::prepare::HeldOutPair;
 use crate::scoring::{add_reference, base_pairs, score, scored_pairs};
+use crate::work::context::Run;
+use crate::work::{Held, Judged, Learned, Line, Update, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
 
@@ -139,10 +139,7 @@ impl<'a> PairWork<'a> {
 
 impl Run<'_> {
     /// Fills in the reference's log-probability sums.
-    pub(super) fn reference<'p>(
-        &self,
-        pairs: impl Iterator<Item = &'p mut IdPair>,
-    ) -> Result<(), TrainError> {
+    fn reference<'p>(&self, pairs: impl Iterator<Item = &'p mut IdPair>) -> Result<(), TrainError> {
         let reference = Policy::reference(&self.base.decoder, self.front.bos);
         let bar = self.place.bar("reference");
         add_reference(&reference, pairs, self.memory.pack_rows, |done, of| {

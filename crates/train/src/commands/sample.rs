@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::compute::Compute;
-use super::expo::rollout::{encode, Job, RolloutEngine};
-use super::expo::voice::Voice;
-use super::load::locate_and_read;
-use super::TrainError;
+use crate::compute::Compute;
+use crate::load::locate_and_read;
+use crate::rollout::engine::{encode, Job, RolloutEngine};
+use crate::rollout::voice::Voice;
+use crate::TrainError;
 use attune_adapter::bundle::Adapter;
 use attune_base_model as base_model;
 use attune_ids::{Tenant, UserId, UserKey};

@@ -1,10 +1,12 @@
 //! What a run learns from: pairs of files, or what the policy itself answers to tasks. The loop is the same.
 
+pub mod context;
+pub mod place;
+
 use serde_json::{Map, Value};
 
 use crate::adapter::TrainedAdapter;
-use crate::evaluate::Evaluation;
-use crate::expo::judge::TaskEvaluation;
+use crate::evaluate::{Evaluation, TaskEvaluation};
 use crate::metrics::MetricsFile;
 use crate::TrainError;
 use attune_model::lora::LoraDropout;

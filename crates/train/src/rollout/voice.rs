@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::adapter::TrainedAdapter;
-use crate::init::{self, Init};
+use crate::init::{self, Init, LoraShape};
 use crate::load::locate_and_read;
-use crate::run::whole::Run;
 use crate::TrainError;
 use attune_adapter::bundle::Adapter;
 use attune_base_model::BaseModel;
@@ -91,9 +90,8 @@ impl Voices {
     ///
     /// # Errors
     /// No memory.
-    pub fn untrained(run: &Run) -> Result<Self, TrainError> {
-        let (decoder, lora) = (&run.base.decoder, &run.settings.lora);
-        Self::of(&init::adapter(decoder, lora, None, Init::Zero, 0)?)
+    pub fn untrained(base: &BaseModel, lora: &LoraShape) -> Result<Self, TrainError> {
+        Self::of(&init::adapter(&base.decoder, lora, None, Init::Zero, 0)?)
     }
 
     /// The person of a user row, 0 being the generic user.

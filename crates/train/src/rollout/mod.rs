@@ -1,0 +1,9 @@
+//! Answers of a model, sampled through the engine that serves, in this process.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`engine`] | many answers to many prompts |
+//! | [`voice`] | who answers: a base model, alone or with a version |
+
+pub mod engine;
+pub mod voice;
