@@ -17,7 +17,7 @@ use attune_train::expo::solve::{self, solve, SolveRequest};
 use attune_train::fit_users::{fit_users, FitRequest};
 use attune_train::run::{run, Outcome};
 use attune_train::task::family::tasks;
-use attune_train::work::place::Place;
+use attune_train::work::options::RunOptions;
 use attune_train::{commands, report};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -83,7 +83,7 @@ fn train(config: TrainConfig) -> Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
-    let place = Place {
+    let options = RunOptions {
         out: config.out.clone(),
         against: config.against.clone(),
         judge: None,
@@ -93,7 +93,7 @@ fn train(config: TrainConfig) -> Result<()> {
         stop: &stop,
         progress: true,
     };
-    match run(&config.settings, &place)? {
+    match run(&config.settings, &options)? {
         Outcome::Published {
             version,
             evaluation,

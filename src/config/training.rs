@@ -11,6 +11,7 @@ use super::resolved::{available_threads, parse_bytes, ConfigError};
 use super::train::{Entangle, FitUsers, MaskName, Pdpo, Sample, UserModelName};
 use attune_model::lora::Projection;
 use attune_model::user_model::model::UserModelKind;
+use attune_train::baseline::Baseline;
 use attune_train::commands::entangle::EntangleRequest;
 use attune_train::commands::sample::SampleRequest;
 use attune_train::compute::Compute;
@@ -20,7 +21,6 @@ use attune_train::fit_users::FitRequest;
 use attune_train::init::{Init, LoraShape};
 use attune_train::loss::Objective;
 use attune_train::mixture::Mixture;
-use attune_train::rival::Rival;
 use attune_train::schedule::Schedule;
 use attune_train::settings::expo::ExpoSettings;
 use attune_train::settings::{Settings, UserModelSettings};
@@ -36,7 +36,7 @@ pub struct TrainConfig {
     /// Directory of the run.
     pub out: PathBuf,
     /// Bundles that the version is compared with.
-    pub against: Vec<Rival>,
+    pub against: Vec<Baseline>,
     /// Whether it goes on from a checkpoint.
     pub resume: bool,
     /// CPU threads.
@@ -69,7 +69,12 @@ pub(super) fn run_config(
     Ok(TrainConfig {
         settings: settings(&raw, expo)?,
         out,
-        against: typed.against.iter().cloned().map(Rival::Bundle).collect(),
+        against: typed
+            .against
+            .iter()
+            .cloned()
+            .map(Baseline::Bundle)
+            .collect(),
         resume: typed.resume,
         threads: threads(raw.threads.unwrap_or(0)),
         compute: compute(raw.device.as_deref(), raw.dtype.as_deref())?,

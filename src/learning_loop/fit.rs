@@ -7,16 +7,16 @@
 
 use serde_json::json;
 
-use super::turn::{rival, LearnedFrom, Turn, TurnOutcome};
+use super::turn::{baseline, LearnedFrom, Turn, TurnOutcome};
 use super::verdict::Verdict;
 use super::work_dir::WorkDir;
 use super::LoopError;
 use attune_adapter::bundle::bundle_dir;
+use attune_train::baseline::Baseline;
 use attune_train::error::ErrorKind;
 use attune_train::fit_check::unchanged;
 use attune_train::fit_users::{self, FitRequest};
 use attune_train::prepare::split_config;
-use attune_train::rival::Rival;
 use attune_train::run_dir::BUNDLE_DIR;
 use attune_train::settings::Settings;
 
@@ -26,7 +26,7 @@ pub(super) fn fit(
     settings: &Settings,
     from: LearnedFrom,
 ) -> Result<TurnOutcome, LoopError> {
-    let Rival::Bundle(current) = rival(turn, from.current.as_ref())? else {
+    let Baseline::Bundle(current) = baseline(turn, from.current.as_ref())? else {
         let text = "the bare model answers, which knows nobody: a whole turn comes first";
         return Ok(TurnOutcome::NobodyFitted(text.into()));
     };

@@ -20,14 +20,14 @@ use attune_adapter::bundle::{self, bundle_dir};
 use attune_base_model::load::locate;
 use attune_ids::{AdapterVersion, Alias};
 use attune_store::{DecisionRecord, TrainingSet};
+use attune_train::baseline::Baseline;
 use attune_train::compute::Compute;
 use attune_train::error::ErrorKind;
-use attune_train::rival::Rival;
 use attune_train::run::{run, Outcome};
 use attune_train::run_dir::BUNDLE_DIR;
 use attune_train::settings::judge::JudgeSettings;
 use attune_train::settings::Settings;
-use attune_train::work::place::Place;
+use attune_train::work::options::RunOptions;
 
 /// What a turn is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,10 +125,10 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, LoopError> {
     if new < turn.min_pairs {
         return Ok(TurnOutcome::NothingNew { new, pairs: all });
     }
-    let rival = rival(turn, learned_from.current.as_ref())?;
-    let place = Place {
+    let baseline = baseline(turn, learned_from.current.as_ref())?;
+    let options = RunOptions {
         out: WorkDir::run_in(&turn.target.data_dir),
-        against: vec![rival.clone()],
+        against: vec![baseline.clone()],
         judge: turn.judge.clone(),
         resume: false,
         compute: turn.compute,
@@ -136,7 +136,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, LoopError> {
         stop,
         progress: turn.progress,
     };
-    let (version, evaluation) = match run(&settings, &place) {
+    let (version, evaluation) = match run(&settings, &options) {
         Ok(Outcome::Published {
             version,
             evaluation,
@@ -150,7 +150,7 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, LoopError> {
         Err(error) => return Err(error.into()),
     };
     let number = learned_from.test;
-    let verdict = verdict(evaluation.as_deref(), &rival.name(), &turn.rule, number);
+    let verdict = verdict(evaluation.as_deref(), &baseline.name(), &turn.rule, number);
     let outcome = learned_from.carry_out(turn, version.clone(), verdict, true)?;
     if let Some(kept) = &turn.keep_runs {
         work.keep_run(kept, version.as_str())?;
@@ -160,9 +160,12 @@ pub fn turn(turn: &Turn, stop: &AtomicBool) -> Result<TurnOutcome, LoopError> {
 
 /// What answers now: a version, or the bare model. (A version for another base model is promoted, but cannot
 /// answer.)
-pub(super) fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Rival, LoopError> {
+pub(super) fn baseline(
+    turn: &Turn,
+    current: Option<&AdapterVersion>,
+) -> Result<Baseline, LoopError> {
     let Some(version) = current else {
-        return Ok(Rival::Reference);
+        return Ok(Baseline::Reference);
     };
     let dir = bundle_dir(&turn.target.data_dir.join("adapters"), version);
     let broken = |error| LoopError::Current {
@@ -173,10 +176,10 @@ pub(super) fn rival(turn: &Turn, current: Option<&AdapterVersion>) -> Result<Riv
     let files = locate(&turn.settings.base)?;
     let base = files.sha256()?;
     if found.manifest.base.sha256 != base {
-        return Ok(Rival::Reference);
+        return Ok(Baseline::Reference);
     }
     bundle::read(&dir, &files.config()?, &base).map_err(broken)?;
-    Ok(Rival::Bundle(dir))
+    Ok(Baseline::Bundle(dir))
 }
 
 /// What a turn begins with, all of one moment.

@@ -3,8 +3,8 @@
 use serde_json::{json, Value};
 
 use super::gate::{Finding, Rule};
+use attune_train::baseline::REFERENCE;
 use attune_train::evaluate::{AnswersCompared, Comparison, Evaluation};
-use attune_train::rival::REFERENCE;
 
 /// What becomes of a candidate.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,15 +17,15 @@ pub struct Verdict {
     pub numbers: Value,
 }
 
-/// Compares the candidate with `rival`, a name among `evaluation.against`, in test `number` since the last
+/// Compares the candidate with `baseline`, a name among `evaluation.against`, in test `number` since the last
 /// promotion.
 pub fn verdict(
     evaluation: Option<&Evaluation>,
-    rival: &str,
+    baseline: &str,
     rule: &Rule,
     number: usize,
 ) -> Verdict {
-    let comparison = |e: &'_ Evaluation| e.against.iter().position(|c| c.name == rival);
+    let comparison = |e: &'_ Evaluation| e.against.iter().position(|c| c.name == baseline);
     let Some((evaluation, at)) = evaluation.and_then(|e| Some((e, comparison(e)?))) else {
         return Verdict {
             promote: false,

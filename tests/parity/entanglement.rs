@@ -8,7 +8,7 @@ use attune_train::entangle::gradients::{PairGradients, Probe};
 use attune_train::entangle::heat_map::HeatMap;
 use attune_train::entangle::measure::{Case, Entanglement, Pull};
 use attune_train::loss::Objective;
-use attune_train::pack::Front;
+use attune_train::pack::PromptPrefix;
 use attune_train::pairs::IdPair;
 use attune_train::policy::Activations;
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn probe(base: &BaseModel) -> Probe<'_> {
     Probe {
         decoder: &base.decoder,
         // The prompts of this file begin with BOS.
-        front: Front {
+        prefix: PromptPrefix {
             bos: None,
             n_user_tokens: 0,
         },

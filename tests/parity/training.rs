@@ -14,7 +14,7 @@ use attune_train::load::load;
 use attune_train::loss::Objective;
 use attune_train::mixture::Mixture;
 use attune_train::optimizer::{AdamW, OptimizerState, Rates};
-use attune_train::pack::Front;
+use attune_train::pack::PromptPrefix;
 use attune_train::pairs::IdPair;
 use attune_train::parameters::Parameter;
 use attune_train::policy::Activations;
@@ -97,7 +97,7 @@ impl Golden {
         let objective: Objective = format!("{name}:beta={}", run["beta"]).parse().unwrap();
         Learner {
             decoder: &self.base.decoder,
-            front: Front {
+            prefix: PromptPrefix {
                 bos: Some(1),
                 n_user_tokens: self.json["n_user_tokens"].as_u64().unwrap() as usize,
             },

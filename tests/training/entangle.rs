@@ -7,7 +7,7 @@ use attune_train::entangle::gradients::Probe;
 use attune_train::entangle::measure::Case;
 use attune_train::learner::{Learner, Row};
 use attune_train::mixture::Mixture;
-use attune_train::pack::Front;
+use attune_train::pack::PromptPrefix;
 use attune_train::pairs::IdPair;
 use attune_train::policy::Activations;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::common::oracles;
 use crate::personal::{base, fresh};
 use crate::{never, published, Bench};
 
-const FRONT: Front = Front {
+const PREFIX: PromptPrefix = PromptPrefix {
     bos: Some(1),
     n_user_tokens: 2,
 };
@@ -46,7 +46,7 @@ fn changes(pair: &IdPair, normalized: bool) -> [f64; 2] {
     let mut adapter = fresh(&base, UserModelKind::Individual);
     let learner = Learner {
         decoder: &base.decoder,
-        front: FRONT,
+        prefix: PREFIX,
         objective: "dpo:beta=0.3".parse().unwrap(),
         mixture: Mixture::INDIVIDUAL,
         normalized,
@@ -56,7 +56,7 @@ fn changes(pair: &IdPair, normalized: bool) -> [f64; 2] {
     };
     let probe = Probe {
         decoder: &base.decoder,
-        front: FRONT,
+        prefix: PREFIX,
         activations: Activations::Keep,
     };
     let user = Some(pair.user);
@@ -118,7 +118,7 @@ fn masked_pairs_are_single_tokens() {
         let mut adapter = fresh(&base, UserModelKind::Individual);
         let probe = Probe {
             decoder: &base.decoder,
-            front: FRONT,
+            prefix: PREFIX,
             activations: Activations::Recompute,
         };
         let policy = probe.policy(&adapter).unwrap();

@@ -10,7 +10,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use crate::common::oracles;
-use crate::{never, place, published, stderr, Bench};
+use crate::{never, options, published, stderr, Bench};
 
 impl Bench {
     /// Runs `attune-train` with the words of `line` and `more`; what it printed, or its error.
@@ -240,7 +240,7 @@ impl Bench {
             _ => panic!("{line}"),
         };
         let config = config.map_err(|e| e.to_string())?;
-        run(&config.settings, &place(&config, stop)).map_err(|e| e.to_string())
+        run(&config.settings, &options(&config, stop)).map_err(|e| e.to_string())
     }
 
     /// The same, stopped after each step and resumed.

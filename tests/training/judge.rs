@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use attune::config::train::TrainCommand;
 use attune::config::training::TrainConfig;
+use attune_train::baseline::{Baseline, REFERENCE};
 use attune_train::dataset::split::SplitSecret;
 use attune_train::evaluate::{AnswersCompared, Evaluation};
-use attune_train::rival::{Rival, REFERENCE};
 use attune_train::run::{run, Outcome};
 use attune_train::settings::judge::JudgeSettings;
 use attune_train::settings::Settings;
 use serde_json::json;
 
-use crate::{never, parse, place, Bench};
+use crate::{never, options, parse, Bench};
 
 /// A judge in Python: `vote` is an expression of a, b and n, the number of the question.
 fn judge(vote: &str) -> JudgeSettings {
@@ -41,10 +41,10 @@ fn outcome(judge: JudgeSettings, stop: &AtomicBool) -> Outcome {
         panic!("not pdpo")
     };
     let config = TrainConfig::new(&raw).unwrap();
-    let mut place = place(&config, stop);
-    place.against = vec![Rival::Reference];
-    place.judge = Some(judge);
-    run(&config.settings, &place).unwrap()
+    let mut options = options(&config, stop);
+    options.against = vec![Baseline::Reference];
+    options.judge = Some(judge);
+    run(&config.settings, &options).unwrap()
 }
 
 fn compared(judge: JudgeSettings) -> AnswersCompared {
@@ -151,9 +151,9 @@ fn a_turn_does_not_judge_on_pairs_that_chose_its_candidate() {
             ..config.settings.clone()
         };
         let stop = never();
-        let mut place = place(&config, &stop);
-        place.against = vec![Rival::Reference];
-        match run(&settings, &place).unwrap() {
+        let mut options = options(&config, &stop);
+        options.against = vec![Baseline::Reference];
+        match run(&settings, &options).unwrap() {
             Outcome::Published { evaluation, .. } => evaluation.is_some(),
             other @ Outcome::Stopped { .. } => panic!("{other:?}"),
         }

@@ -22,7 +22,7 @@ use attune::config::train::{TrainCli, TrainCommand};
 use attune::config::training::TrainConfig;
 use attune_adapter::bundle::{self, BundleContents};
 use attune_train::run::{run, Outcome};
-use attune_train::work::place::Place;
+use attune_train::work::options::RunOptions;
 use attune_train::TrainError;
 use clap::Parser;
 use serde_json::json;
@@ -90,8 +90,8 @@ impl Bench {
             panic!("not pdpo")
         };
         let config = TrainConfig::new(&raw).unwrap();
-        let place = place(&config, stop);
-        run(&config.settings, &place)
+        let options = options(&config, stop);
+        run(&config.settings, &options)
     }
 
     /// The same in a process of its own.
@@ -111,8 +111,8 @@ impl Bench {
 }
 
 /// Where a run is, as its command line says.
-fn place<'a>(config: &TrainConfig, stop: &'a AtomicBool) -> Place<'a> {
-    Place {
+fn options<'a>(config: &TrainConfig, stop: &'a AtomicBool) -> RunOptions<'a> {
+    RunOptions {
         out: config.out.clone(),
         against: config.against.clone(),
         judge: None,

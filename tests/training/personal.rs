@@ -8,7 +8,7 @@ use attune_train::adapter::TrainedAdapter;
 use attune_train::init::{adapter, Init, LoraShape, UserModelShape};
 use attune_train::learner::{Learner, Row};
 use attune_train::mixture::Mixture;
-use attune_train::pack::Front;
+use attune_train::pack::PromptPrefix;
 use attune_train::pairs::IdPair;
 use attune_train::policy::Activations;
 use proptest::prelude::*;
@@ -51,7 +51,7 @@ pub fn fresh(base: &BaseModel, kind: UserModelKind) -> TrainedAdapter {
 fn learner<'a>(base: &'a BaseModel, alpha: f64) -> Learner<'a> {
     Learner {
         decoder: &base.decoder,
-        front: Front {
+        prefix: PromptPrefix {
             bos: Some(1),
             n_user_tokens: 2,
         },

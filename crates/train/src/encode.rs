@@ -306,7 +306,7 @@ impl fmt::Display for EncodeCounts {
 
 impl EncodeCounts {
     /// Says on the terminal what was cut and left out, if anything was.
-    pub(super) fn tell(&self) {
+    pub(super) fn warn(&self) {
         let cut = self.prompts_cut + self.replies_cut;
         if cut + self.dropped_identical + self.dropped_refused > 0 {
             tracing::warn!("{self}");

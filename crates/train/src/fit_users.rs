@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::adapter::TrainedAdapter;
+use super::baseline::under;
 use super::compute::Compute;
 use super::dataset::split::{split, SplitConfig};
 use super::dataset::{self, Ages, Pair};
@@ -18,13 +19,12 @@ use super::loss::Objective;
 use super::mixture::Mixture;
 use super::optimizer::{AdamW, OptimizerState, Rates};
 use super::order::Order;
-use super::pack::Front;
+use super::pack::PromptPrefix;
 use super::pairs::IdPair;
 use super::parameters::Parameter;
 use super::policy::{Activations, Policy};
 use super::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
 use super::publish::{contents, publish_only, Description};
-use super::rival::under;
 use super::scoring::{add_reference, PACK_ROWS};
 use super::TrainError;
 use attune_adapter::data_until::{DataUntil, Reach};
@@ -127,7 +127,7 @@ pub fn fit(request: &FitRequest) -> Result<Fitted, TrainError> {
         ages,
         counts,
     } = dataset::read(&request.data)?;
-    counts.tell();
+    counts.warn();
     let mut reach = loaded.manifest.reach();
     let forgotten = forget_deleted(&mut loaded, &reach, &ages);
     let (first, users) = add_new_users(&mut loaded, &mut pairs)?;
@@ -138,7 +138,7 @@ pub fn fit(request: &FitRequest) -> Result<Fitted, TrainError> {
     add_reference(&reference, both.map(|p| &mut p.pair), PACK_ROWS, |_, _| {})?;
     let learner = Learner {
         decoder: &base.decoder,
-        front: Front {
+        prefix: PromptPrefix {
             bos,
             n_user_tokens: loaded.n_user_tokens(),
         },
@@ -261,7 +261,7 @@ fn encode(
     let ((train, counts), (judged, more)) = (of(&train)?, of(&judged)?);
     let mut counts = counts;
     counts.join(&more);
-    counts.tell();
+    counts.warn();
     let longest = counts.longest;
     check_context(longest + loaded.n_user_tokens(), base)?;
     if train.is_empty() {

@@ -12,7 +12,7 @@ use super::entangle::masked::MaskedPair;
 use super::loss::{Objective, PairLogps};
 use super::metrics::RowResult;
 use super::mixture::Mixture;
-use super::pack::{cut, Completion, Front};
+use super::pack::{cut, Completion, PromptPrefix};
 use super::pairs::IdPair;
 use super::policy::{Activations, Policy, Scored};
 use super::TrainError;
@@ -24,21 +24,21 @@ use attune_model::lora::LoraDropout;
 pub struct Learner<'a> {
     /// The frozen base.
     pub decoder: &'a Decoder,
-    /// What stands in front of prompts.
-    pub front: Front,
+    /// What precedes every prompt.
+    pub prefix: PromptPrefix,
     /// The loss of a row.
     pub objective: Objective,
     /// The shares of individual and generic rows.
     pub mixture: Mixture,
     /// Whether each row's two gradients count by their direction only, see
-    /// [`Entanglement::normalizing`](super::entangle::measure::Entanglement::normalizing). Takes a way
-    /// back for each of them first.
+    /// [`Entanglement::normalizing`](super::entangle::measure::Entanglement::normalizing). Takes a backward
+    /// pass for each of them first.
     pub normalized: bool,
     /// Of a learned mask, where the adapter has one: what each shared token costs that is let through.
     pub mask_cost: f64,
     /// Packed rows of one pass, at most; a single pair may have more.
     pub pack_rows: usize,
-    /// Whether blocks run a second time on the way back.
+    /// Whether blocks run a second time in the backward pass.
     pub activations: Activations,
 }
 
@@ -68,7 +68,7 @@ struct Weighed<'a> {
     row: Row<'a>,
     /// Its weight.
     weight: f64,
-    /// What its slopes of chosen and rejected are multiplied with.
+    /// What its derivatives of chosen and rejected are multiplied with.
     factors: [f64; 2],
 }
 
@@ -111,7 +111,7 @@ impl Learner<'_> {
             self.normalize(adapter, &mut rows)?;
         }
         adapter.zero_gradients();
-        let mut policy = Policy::of(self.decoder, self.front.bos, adapter, dropout)?;
+        let mut policy = Policy::of(self.decoder, self.prefix.bos, adapter, dropout)?;
         let mut result = BatchResult {
             loss: 0.0,
             rows: Vec::new(),
@@ -119,7 +119,7 @@ impl Learner<'_> {
         };
         let completions = |w: &Weighed<'b>| self.completions(w.row.pair, w.row.user);
         let mut gate = Gate::of(adapter, self.mask_cost);
-        for range in cut(&rows, self.pack_rows, self.front, completions) {
+        for range in cut(&rows, self.pack_rows, self.prefix, completions) {
             if let Some(dropout) = dropout {
                 let seed = dropout.seed.wrapping_add(range.start as u64);
                 policy.lora = Some(adapter.lora_variables(Some(LoraDropout { seed, ..dropout }))?);
@@ -159,7 +159,7 @@ impl Learner<'_> {
     ) -> Result<(), TrainError> {
         let probe = Probe {
             decoder: self.decoder,
-            front: self.front,
+            prefix: self.prefix,
             activations: self.activations,
         };
         let policy = probe.policy(adapter)?;
@@ -205,8 +205,8 @@ impl Learner<'_> {
                 of_row.map(&mut place).collect()
             })
             .collect();
-        let slopes = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
-            let mut slopes = vec![0.0; scored.values.len()];
+        let grads = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
+            let mut grads = vec![0.0; scored.values.len()];
             let hidden = match gate {
                 Some(_) => {
                     let hidden = scored.hidden.to_dtype(DType::F32)?;
@@ -223,16 +223,15 @@ impl Learner<'_> {
                 }
                 result.loss += weight * found.loss.value;
                 let by_side = [found.loss.d_chosen, found.loss.d_rejected];
-                for ((side, slope), factor) in by_side.into_iter().enumerate().zip(weighed.factors)
-                {
-                    masked.spread(side, weight * factor * slope, &mut slopes);
+                for ((side, grad), factor) in by_side.into_iter().enumerate().zip(weighed.factors) {
+                    masked.spread(side, weight * factor * grad, &mut grads);
                 }
                 result.rows.push(found);
             }
-            Ok(slopes.into_iter().map(|slope| slope as f32).collect())
+            Ok(grads.into_iter().map(|grad| grad as f32).collect())
         };
         let activations = self.activations;
-        result.packed_rows += policy.learn_tokens(adapter, &completions, activations, slopes)?;
+        result.packed_rows += policy.learn_tokens(adapter, &completions, activations, grads)?;
         Ok(())
     }
 

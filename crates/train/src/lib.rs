@@ -9,7 +9,7 @@
 //! | [`dataset`], [`encode`] | files of pairs, read, checked and split; text to token ids |
 //! | [`pairs`], [`pack`], [`order`] | pairs as ids; completions side by side; which pairs a step sees |
 //! | [`loss`], [`mixture`] | the preference losses; individual and generic rows |
-//! | [`learner`], [`policy`], [`mod@reference`] | a batch becomes gradients; log-probabilities and the way back |
+//! | [`learner`], [`policy`], [`mod@reference`] | a batch becomes gradients; log-probabilities and the backward pass |
 //! | [`adapter`], [`parameters`], [`init`], [`load`] | what is trained, and where it starts |
 //! | [`optimizer`], [`schedule`] | AdamW; the learning rate by step |
 //! | [`entangle`] | how the gradients of chosen and rejected pull at each other |
@@ -17,7 +17,7 @@
 //! | [`rollout`] | answers sampled through the serving engine, in this process |
 //! | [`judge`] | answers of two versions, compared by a command |
 //! | [`checkpoint`], [`files`], [`publish`], [`run_dir`] | what is left on disk, whole or not at all |
-//! | [`scoring`], [`rival`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
+//! | [`scoring`], [`baseline`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
 // Tests may stop at the first surprise; the server may not.
 #![cfg_attr(
@@ -33,6 +33,7 @@
 )]
 
 pub mod adapter;
+pub mod baseline;
 pub mod checkpoint;
 pub mod commands;
 pub mod compute;
@@ -64,7 +65,6 @@ pub mod prepare;
 pub mod publish;
 pub mod reference;
 pub mod report;
-pub mod rival;
 pub mod rollout;
 pub mod run;
 pub mod run_dir;

@@ -75,7 +75,7 @@ fn bytes_per_row(
     }
     match activations {
         Activations::Keep => config.n_layers * block,
-        // The way back through one block has gradients beside the values.
+        // The backward pass through one block has gradients beside the values.
         Activations::Recompute => config.n_layers * each * hidden + 2 * block,
     }
 }

@@ -23,9 +23,9 @@ pub struct Completion<'a> {
     pub kept: Option<&'a [bool]>,
 }
 
-/// What stands in front of every prompt.
+/// What precedes every prompt: BOS, then soft rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Front {
+pub struct PromptPrefix {
     /// BOS, where the tokenizer adds one.
     pub bos: Option<u32>,
     /// T_u.
@@ -51,8 +51,8 @@ pub struct Pack {
     pub shown_at: Vec<(usize, usize)>,
 }
 
-impl Front {
-    /// Rows in front of the prompt.
+impl PromptPrefix {
+    /// Rows before the prompt.
     fn len(self, user: Option<usize>) -> usize {
         usize::from(self.bos.is_some()) + user.map_or(0, |_| self.n_user_tokens)
     }
@@ -70,7 +70,7 @@ pub fn response_rows(response: &[u32]) -> usize {
 
 impl Pack {
     /// Packs `completions`. Each beginning has at least one row, each response one token.
-    pub fn new(completions: &[Completion], front: Front) -> Self {
+    pub fn new(completions: &[Completion], prefix: PromptPrefix) -> Self {
         let mut pack = Self {
             input: ForwardInput::default(),
             contexts: Vec::new(),
@@ -85,7 +85,7 @@ impl Pack {
             let key = (completion.user, completion.prompt);
             let beginning = beginnings
                 .entry(key)
-                .or_insert_with(|| pack.begin(completion, front))
+                .or_insert_with(|| pack.begin(completion, prefix))
                 .clone();
             pack.respond(completion, beginning);
         }
@@ -97,17 +97,17 @@ impl Pack {
         self.input.token_ids.len()
     }
 
-    fn begin(&mut self, completion: &Completion, front: Front) -> Range<usize> {
+    fn begin(&mut self, completion: &Completion, prefix: PromptPrefix) -> Range<usize> {
         let start = self.n_rows();
-        self.input.token_ids.extend(front.bos);
+        self.input.token_ids.extend(prefix.bos);
         if let Some(user) = completion.user {
             let known = self.users.iter().position(|u| *u == user);
             let user = known.unwrap_or_else(|| {
                 self.users.push(user);
                 self.users.len() - 1
             });
-            for token in 0..front.n_user_tokens {
-                let shown = user * front.n_user_tokens + token;
+            for token in 0..prefix.n_user_tokens {
+                let shown = user * prefix.n_user_tokens + token;
                 self.shown_at.push((self.n_rows(), shown));
                 // Replaced by the learned row.
                 self.input.token_ids.push(0);
@@ -156,7 +156,7 @@ impl Pack {
 pub fn cut<'a, T>(
     items: &[T],
     limit: usize,
-    front: Front,
+    prefix: PromptPrefix,
     completions: impl Fn(&T) -> Vec<Completion<'a>>,
 ) -> Vec<Range<usize>> {
     let mut cuts = Vec::new();
@@ -169,7 +169,7 @@ pub fn cut<'a, T>(
             for completion in completions(item) {
                 let key = (completion.user, completion.prompt);
                 if !seen.contains_key(&key) && !new.contains(&key) {
-                    rows += front.beginning(&completion);
+                    rows += prefix.beginning(&completion);
                     new.push(key);
                 }
                 rows += response_rows(completion.response);
@@ -196,7 +196,7 @@ pub fn cut<'a, T>(
 mod tests {
     use super::*;
 
-    const FRONT: Front = Front {
+    const PREFIX: PromptPrefix = PromptPrefix {
         bos: Some(1),
         n_user_tokens: 2,
     };
@@ -223,7 +223,7 @@ mod tests {
                 completion(None, &[10, 11], &[20, 2]),
                 completion(Some(7), &[10, 11], &[22, 2]),
             ],
-            FRONT,
+            PREFIX,
         );
         assert_eq!(
             pack.input.token_ids,
@@ -254,7 +254,7 @@ mod tests {
         let response = [5, 6, 7, 2];
         let of = |user: &usize| vec![completion(Some(*user), &prompt, &response); 2];
         // A user alone takes 9 + 3 + 3 rows, the same user again 6.
-        let cuts = |users: &[usize], limit| cut(users, limit, FRONT, of);
+        let cuts = |users: &[usize], limit| cut(users, limit, PREFIX, of);
         assert_eq!(cuts(&[1, 1, 1, 2], 27), [0..3, 3..4]);
         assert_eq!(cuts(&[1, 2, 1], 30), [0..2, 2..3]);
         assert_eq!(cuts(&[1, 2], 1), [0..1, 1..2]);
@@ -262,7 +262,7 @@ mod tests {
         for (users, limit) in [(vec![1, 1, 2, 2, 3, 1, 1], 40), (vec![4; 9], 33)] {
             for range in cuts(&users, limit) {
                 let completions: Vec<_> = users[range].iter().flat_map(of).collect();
-                assert!(Pack::new(&completions, FRONT).n_rows() <= limit);
+                assert!(Pack::new(&completions, PREFIX).n_rows() <= limit);
             }
         }
     }

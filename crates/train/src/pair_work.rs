@@ -13,17 +13,17 @@ use crate::pairs::IdPair;
 use crate::policy::Policy;
 use crate::prepare::HeldOutPair;
 use crate::scoring::{add_reference, base_pairs, score, scored_pairs};
-use crate::work::context::Run;
-use crate::work::{Held, Judged, Learned, Line, Update, Work};
+use crate::work::context::RunContext;
+use crate::work::{EvalOutput, FinalEvaluation, Line, StepOutput, Update, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
 
-/// Pairs of a run that get a picture: each takes a way back for every token.
+/// Pairs of a run that get a picture: each takes a backward pass for every token.
 const HEAT_MAPS: usize = 2;
 
 /// Pairs to learn from, and pairs to judge by.
 pub struct PairWork<'a> {
-    run: &'a Run<'a>,
+    run: &'a RunContext<'a>,
     learner: Learner<'a>,
     train: Vec<IdPair>,
     held_out: Vec<HeldOutPair>,
@@ -39,7 +39,7 @@ impl<'a> PairWork<'a> {
     /// # Errors
     /// A failure of the tensor library.
     pub fn new(
-        run: &'a Run<'a>,
+        run: &'a RunContext<'a>,
         train: Vec<IdPair>,
         [held_out, test]: [Vec<HeldOutPair>; 2],
         seed: u64,
@@ -48,7 +48,7 @@ impl<'a> PairWork<'a> {
         let mut work = Self {
             learner: Learner {
                 decoder: &run.base.decoder,
-                front: run.front,
+                prefix: run.prefix,
                 objective: settings.objective,
                 mixture: settings.mixture(),
                 normalized: settings.normalized,
@@ -99,7 +99,7 @@ impl<'a> PairWork<'a> {
         for (number, pair) in measured.filter(short).take(HEAT_MAPS).enumerate() {
             let tokenizer = &self.run.base.tokenizer;
             let map = HeatMap::measure(probe, tokenizer, adapter, pair)?;
-            map.write(&self.run.place.out.join(heat_map::file_name(number)))?;
+            map.write(&self.run.options.out.join(heat_map::file_name(number)))?;
         }
         Ok(())
     }
@@ -119,9 +119,9 @@ impl<'a> PairWork<'a> {
         pairs: &[HeldOutPair],
     ) -> Result<Vec<RowResult>, TrainError> {
         let run = self.run;
-        let policy = Policy::of(&run.base.decoder, run.front.bos, adapter, None)?;
+        let policy = Policy::of(&run.base.decoder, run.prefix.bos, adapter, None)?;
         let objective = &run.settings.objective;
-        let bar = run.place.bar("evaluation");
+        let bar = run.options.bar("evaluation");
         let rows = score(
             &policy,
             objective,
@@ -137,11 +137,11 @@ impl<'a> PairWork<'a> {
     }
 }
 
-impl Run<'_> {
+impl RunContext<'_> {
     /// Fills in the reference's log-probability sums.
     fn reference<'p>(&self, pairs: impl Iterator<Item = &'p mut IdPair>) -> Result<(), TrainError> {
-        let reference = Policy::reference(&self.base.decoder, self.front.bos);
-        let bar = self.place.bar("reference");
+        let reference = Policy::reference(&self.base.decoder, self.prefix.bos);
+        let bar = self.options.bar("reference");
         add_reference(&reference, pairs, self.memory.pack_rows, |done, of| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
@@ -162,20 +162,20 @@ impl Work for PairWork<'_> {
         step: usize,
         dropout: Option<LoraDropout>,
         update: &mut Update,
-    ) -> Result<Learned, TrainError> {
+    ) -> Result<StepOutput, TrainError> {
         let batch = self.order.batch(step).into_iter();
         let batch: Vec<&IdPair> = batch.map(|i| &self.train[i]).collect();
         let result = self.learner.learn(adapter, &batch, dropout)?;
         update(adapter)?;
         result.rows.iter().for_each(|row| self.means.add(row));
-        Ok(Learned {
+        Ok(StepOutput {
             loss: result.loss,
             tokens: result.packed_rows,
             items: batch.len(),
         })
     }
 
-    fn tell(&mut self, line: &mut Line) -> String {
+    fn log(&mut self, line: &mut Line) -> String {
         self.means.write("", line);
         self.means.clear();
         let accuracy = line.get("rewards/accuracies").and_then(|v| v.as_f64());
@@ -186,7 +186,7 @@ impl Work for PairWork<'_> {
         &mut self,
         adapter: &TrainedAdapter,
         step: usize,
-    ) -> Result<Option<Held>, TrainError> {
+    ) -> Result<Option<EvalOutput>, TrainError> {
         if self.held_out.is_empty() {
             return Ok(None);
         }
@@ -194,7 +194,7 @@ impl Work for PairWork<'_> {
         let mut means = Means::default();
         rows.iter().for_each(|row| means.add(row));
         let right = |row: &&RowResult| row.chosen_reward > row.rejected_reward;
-        Ok(Some(Held {
+        Ok(Some(EvalOutput {
             line: eval_line(step as u64, self.epochs(step), &means),
             accuracy: rows.iter().filter(right).count() as f64 / rows.len() as f64,
             loss: means.loss().unwrap_or(f64::NAN),
@@ -210,7 +210,7 @@ impl Work for PairWork<'_> {
         let settings = self.run.settings;
         let probe = Probe {
             decoder: self.learner.decoder,
-            front: self.learner.front,
+            prefix: self.learner.prefix,
             activations: self.learner.activations,
         };
         let policy = probe.policy(adapter)?;
@@ -234,11 +234,14 @@ impl Work for PairWork<'_> {
         Ok(diagnose::means(step, self.epochs(step), &measured))
     }
 
-    fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {
+    fn final_evaluation(
+        &mut self,
+        adapter: &TrainedAdapter,
+    ) -> Result<FinalEvaluation, TrainError> {
         let run = self.run;
         let pairs = self.judged_by();
         if pairs.is_empty() {
-            return Ok(Judged::Nothing);
+            return Ok(FinalEvaluation::Nothing);
         }
         let scored = scored_pairs(pairs, &self.score(adapter, pairs)?);
         let base = base_pairs(pairs);
@@ -250,14 +253,14 @@ impl Work for PairWork<'_> {
         evaluation
             .against
             .push(compare(&scored, "base", &base, bootstrap)?);
-        for rival in &run.place.against {
-            let other = rival.scored(run.base, pairs, &run.settings.objective)?;
-            let mut comparison = compare(&scored, rival.name(), &other, bootstrap)?;
-            if let Some(judge) = &run.place.judge {
-                comparison.answers = Some(duel(run, adapter, rival, pairs, judge)?);
+        for baseline in &run.options.against {
+            let other = baseline.scored(run.base, pairs, &run.settings.objective)?;
+            let mut comparison = compare(&scored, baseline.name(), &other, bootstrap)?;
+            if let Some(judge) = &run.options.judge {
+                comparison.answers = Some(duel(run, adapter, baseline, pairs, judge)?);
             }
             evaluation.against.push(comparison);
         }
-        Ok(Judged::Pairs(Box::new(evaluation)))
+        Ok(FinalEvaluation::Pairs(Box::new(evaluation)))
     }
 }

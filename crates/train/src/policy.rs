@@ -1,12 +1,12 @@
-//! Log-probabilities of packed completions, and the way back to the parameters.
+//! Log-probabilities of packed completions, and the backward pass to the parameters.
 //!
-//! The loss is a function of the log-probability sums of completions, so the way back begins with one
+//! The loss is a function of the log-probability sums of completions, so the backward pass begins with one
 //! number a completion: d loss / d (log p(response | prompt)).
 
 use candle_core::{Result, Tensor, Var};
 
 use super::adapter::{LoraVariables, TrainedAdapter};
-use super::pack::{Completion, Front, Pack};
+use super::pack::{Completion, Pack, PromptPrefix};
 use crate::TrainError;
 use attune_model::decoder::{Decoder, Pass};
 use attune_model::input::LearnedRows;
@@ -28,8 +28,8 @@ pub enum Activations {
 pub struct Policy<'a> {
     /// The base model.
     pub decoder: &'a Decoder,
-    /// What stands in front of prompts.
-    pub front: Front,
+    /// What precedes every prompt.
+    pub prefix: PromptPrefix,
     /// `None` is the bare base.
     pub lora: Option<LoraVariables>,
     /// Where soft prompts come from.
@@ -43,7 +43,7 @@ impl<'a> Policy<'a> {
     pub fn reference(decoder: &'a Decoder, bos: Option<u32>) -> Self {
         Self {
             decoder,
-            front: Front {
+            prefix: PromptPrefix {
                 bos,
                 n_user_tokens: 0,
             },
@@ -66,7 +66,7 @@ impl<'a> Policy<'a> {
         let user_model = adapter.user_model()?;
         Ok(Self {
             decoder,
-            front: Front {
+            prefix: PromptPrefix {
                 bos,
                 n_user_tokens: user_model.as_ref().map_or(0, UserModel::n_user_tokens),
             },
@@ -111,24 +111,24 @@ impl<'a> Policy<'a> {
         Ok(of(Scored::new(&pack, &values, hidden)?))
     }
 
-    /// The forward pass of `completions`, `slopes` of their sums, and the backward pass: adds to the
+    /// The forward pass of `completions`, `grads` of their sums, and the backward pass: adds to the
     /// gradients of `adapter`, of which this policy's variables were made. Returns the packed rows.
     ///
     /// # Errors
-    /// A failure of the tensor library, or of `slopes`.
+    /// A failure of the tensor library, or of `grads`.
     pub fn learn<E: From<candle_core::Error>>(
         &self,
         adapter: &mut TrainedAdapter,
         completions: &[Completion],
         activations: Activations,
-        slopes: impl FnOnce(&[f64]) -> std::result::Result<Vec<f64>, E>,
+        grads: impl FnOnce(&[f64]) -> std::result::Result<Vec<f64>, E>,
     ) -> std::result::Result<usize, E> {
         self.learn_tokens(adapter, completions, activations, |scored| {
-            Ok(scored.spread(&slopes(&scored.sums())?))
+            Ok(scored.spread(&grads(&scored.sums())?))
         })
     }
 
-    /// The same with a slope for each token of [`Pack::targets`].
+    /// The same with a derivative for each token of [`Pack::targets`].
     ///
     /// # Errors
     /// As [`Self::learn`].
@@ -137,12 +137,12 @@ impl<'a> Policy<'a> {
         adapter: &mut TrainedAdapter,
         completions: &[Completion],
         activations: Activations,
-        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
+        grads: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<usize, E> {
         let (mut pack, prompts) = self.pack(completions)?;
         let prompts = prompts.map(|p| Var::from_tensor(&p)).transpose()?;
         self.show(&mut pack, prompts.as_ref().map(|p| p.as_tensor().clone()));
-        let mut way = Way {
+        let mut backward = BackwardPass {
             policy: self,
             pass: self.decoder.pass(&pack.input)?,
             pack: &pack,
@@ -151,15 +151,15 @@ impl<'a> Policy<'a> {
             adapter,
         };
         match activations {
-            Activations::Keep => way.keeping(slopes)?,
-            Activations::Recompute => way.recomputing(slopes)?,
+            Activations::Keep => backward.keeping(grads)?,
+            Activations::Recompute => backward.recomputing(grads)?,
         }
         Ok(pack.n_rows())
     }
 
     /// The pack, and the soft prompts of its users, (users * T_u, hidden).
     fn pack(&self, completions: &[Completion]) -> Result<(Pack, Option<Tensor>)> {
-        let mut pack = Pack::new(completions, self.front);
+        let mut pack = Pack::new(completions, self.prefix);
         for span in &mut pack.input.spans {
             span.lora = self.lora.as_ref().map(|l| l.set.clone());
         }
@@ -185,7 +185,7 @@ impl<'a> Policy<'a> {
 }
 
 /// One forward and backward pass.
-struct Way<'a, 'b> {
+struct BackwardPass<'a, 'b> {
     policy: &'b Policy<'a>,
     pack: &'b Pack,
     pass: Pass<'b>,
@@ -194,23 +194,23 @@ struct Way<'a, 'b> {
     adapter: &'b mut TrainedAdapter,
 }
 
-impl Way<'_, '_> {
+impl BackwardPass<'_, '_> {
     fn keeping<E: From<candle_core::Error>>(
         &mut self,
-        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
+        grads: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<(), E> {
         let mut x = self.policy.decoder.embed(&self.pack.input)?;
         for layer in 0..self.n_layers() {
             x = self.block(layer, &x)?;
         }
-        let (values, slopes) = self.head(&x, slopes)?;
-        self.back(&values, &slopes, None)?;
+        let (values, grads) = self.head(&x, grads)?;
+        self.back(&values, &grads, None)?;
         Ok(())
     }
 
     fn recomputing<E: From<candle_core::Error>>(
         &mut self,
-        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
+        grads: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<(), E> {
         let embedded = self.policy.decoder.embed(&self.pack.input)?;
         let mut entering = vec![embedded.detach()];
@@ -220,8 +220,8 @@ impl Way<'_, '_> {
         }
         let variable = |x: Option<Tensor>| Var::from_tensor(&x.unwrap_or(embedded.detach()));
         let last = variable(entering.pop())?;
-        let (values, slopes) = self.head(&last, slopes)?;
-        let mut gradient = self.back(&values, &slopes, Some(&last))?;
+        let (values, grads) = self.head(&last, grads)?;
+        let mut gradient = self.back(&values, &grads, Some(&last))?;
         for layer in (0..self.n_layers()).rev() {
             let Some(g) = gradient.take() else {
                 break;
@@ -245,19 +245,19 @@ impl Way<'_, '_> {
         decoder.block(layer, x, &self.pass, &mut self.attention)
     }
 
-    /// Token log-probabilities, and the slope of the loss at each.
+    /// Token log-probabilities, and the derivative of the loss at each.
     fn head<E: From<candle_core::Error>>(
         &self,
         x: &Tensor,
-        slopes: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
+        grads: impl FnOnce(&Scored) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<(Tensor, Tensor), E> {
         let targets = self.pack.targets.clone();
         let decoder = self.policy.decoder;
         let hidden = decoder.last_hidden(x, &self.pack.input)?;
         let values = decoder.log_probs(&hidden, targets, self.policy.temperature)?;
-        let slopes = slopes(&Scored::new(self.pack, &values, hidden.detach())?)?;
-        let slopes = Tensor::new(slopes, values.device())?;
-        Ok((values, slopes))
+        let grads = grads(&Scored::new(self.pack, &values, hidden.detach())?)?;
+        let grads = Tensor::new(grads, values.device())?;
+        Ok((values, grads))
     }
 
     /// From y, whose gradient is `gradient`, to the parameters, and to `entering` if it is there.
@@ -273,7 +273,7 @@ impl Way<'_, '_> {
         let mut store = (y * gradient)?.sum_all()?.backward()?;
         let variables = self.policy.lora.iter().flat_map(|l| &l.variables);
         for (index, variable) in variables {
-            // Layers that this part of the way does not touch have none.
+            // Layers that this part of the backward pass does not touch have none.
             if let Some(g) = store.remove(variable) {
                 add(&mut self.adapter.parameters[*index].gradient, &g)?;
             }
@@ -334,12 +334,12 @@ impl<'a> Scored<'a> {
             .collect()
     }
 
-    /// Each completion's slope at all of its tokens that count.
-    pub fn spread(&self, slopes: &[f64]) -> Vec<f32> {
+    /// Each completion's derivative at all of its tokens that count.
+    pub fn spread(&self, grads: &[f64]) -> Vec<f32> {
         let mut values = vec![0f32; self.pack.targets.len()];
-        for (segment, slope) in self.pack.segments.iter().zip(slopes) {
+        for (segment, grad) in self.pack.segments.iter().zip(grads) {
             for at in segment.clone().filter(|at| self.pack.kept[*at]) {
-                values[at] = *slope as f32;
+                values[at] = *grad as f32;
             }
         }
         values

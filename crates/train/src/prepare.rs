@@ -9,7 +9,7 @@ use super::dataset::split::{split, Split, SplitConfig, SplitCounts};
 use super::dataset::{self, Ages, Counts, Pair};
 use super::encode::{EncodeCounts, EncodedPairs, Encoder};
 use super::evaluate::Group;
-use super::pack::Front;
+use super::pack::PromptPrefix;
 use super::pairs::{Gated, IdPair};
 use super::settings::Settings;
 use super::TrainError;
@@ -41,8 +41,8 @@ pub struct Prepared {
     pub held_out: Vec<HeldOutPair>,
     /// Pairs for the last evaluation; none: it is on those above, except in the loop.
     pub test: Vec<HeldOutPair>,
-    /// What stands in front of prompts.
-    pub front: Front,
+    /// What precedes every prompt.
+    pub prefix: PromptPrefix,
     /// How old the data is.
     pub ages: Ages,
     /// What was read, cut and left out.
@@ -72,7 +72,7 @@ pub struct DataCounts {
 /// Data that cannot be read or leaves nothing to train on.
 pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainError> {
     let mut data = dataset::read(&settings.data)?;
-    data.counts.tell();
+    data.counts.warn();
     if let Some(n) = settings.max_users {
         let gone = keep_users(&mut data.pairs, n);
         tell_setting(gone, "of other users than the first", "--max-users");
@@ -101,9 +101,9 @@ pub fn prepare(settings: &Settings, base: &BaseModel) -> Result<Prepared, TrainE
     let mut encoded = train.counts;
     encoded.join(&held_out.1);
     encoded.join(&test_counts);
-    encoded.tell();
+    encoded.warn();
     Ok(Prepared {
-        front: Front {
+        prefix: PromptPrefix {
             bos: encoder.bos(),
             n_user_tokens,
         },
@@ -193,7 +193,7 @@ pub fn pairs_to_train_on(
 ) -> Result<Vec<IdPair>, TrainError> {
     let indices: Vec<usize> = (0..pairs.len()).collect();
     let encoded = encoder.encode_all(pairs, &indices)?;
-    encoded.counts.tell();
+    encoded.counts.warn();
     match encoded.pairs.is_empty() {
         true => Err(nothing_left()),
         false => Ok(weighed(pairs, encoded, rows, settings)),

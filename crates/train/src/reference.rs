@@ -21,7 +21,7 @@ pub fn log_probs(
     distinct.sort_unstable();
     distinct.dedup();
     let mut values: HashMap<Completion, f64> = HashMap::with_capacity(distinct.len());
-    for range in cut(&distinct, pack_rows, policy.front, |c| vec![*c]) {
+    for range in cut(&distinct, pack_rows, policy.prefix, |c| vec![*c]) {
         let pack = &distinct[range.clone()];
         values.extend(pack.iter().copied().zip(policy.log_probs(pack)?));
         progress(range.end, distinct.len());

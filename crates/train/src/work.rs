@@ -1,7 +1,7 @@
 //! What a run learns from: pairs of files, or what the policy itself answers to tasks. The loop is the same.
 
 pub mod context;
-pub mod place;
+pub mod options;
 
 use serde_json::{Map, Value};
 
@@ -32,10 +32,10 @@ pub trait Work {
         step: usize,
         dropout: Option<LoraDropout>,
         update: &mut Update,
-    ) -> Result<Learned, TrainError>;
+    ) -> Result<StepOutput, TrainError>;
 
     /// Adds what happened since it was asked last to a line of metrics; returns some words for people.
-    fn tell(&mut self, line: &mut Line) -> String;
+    fn log(&mut self, line: &mut Line) -> String;
 
     /// How good the adapter is on what is held out; `None`: nothing is.
     ///
@@ -45,7 +45,7 @@ pub trait Work {
         &mut self,
         adapter: &TrainedAdapter,
         step: usize,
-    ) -> Result<Option<Held>, TrainError>;
+    ) -> Result<Option<EvalOutput>, TrainError>;
 
     /// Measures gradients into `file`; returns their means.
     ///
@@ -62,7 +62,8 @@ pub trait Work {
     ///
     /// # Errors
     /// A failure of the tensor library.
-    fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError>;
+    fn final_evaluation(&mut self, adapter: &TrainedAdapter)
+        -> Result<FinalEvaluation, TrainError>;
 
     /// A number that a checkpoint keeps for it.
     fn remembered(&self) -> Option<f64> {
@@ -72,7 +73,7 @@ pub trait Work {
 
 /// What a step gave.
 #[derive(Debug, Clone, Copy)]
-pub struct Learned {
+pub struct StepOutput {
     /// The loss of the batch.
     pub loss: f64,
     /// Packed rows that went through the model.
@@ -83,7 +84,7 @@ pub struct Learned {
 
 /// An evaluation on the way.
 #[derive(Debug)]
-pub struct Held {
+pub struct EvalOutput {
     /// Its line of metrics.
     pub line: Line,
     /// Higher is better.
@@ -94,7 +95,7 @@ pub struct Held {
 
 /// The last evaluation.
 #[derive(Debug)]
-pub enum Judged {
+pub enum FinalEvaluation {
     /// Nothing is held out.
     Nothing,
     /// Of pairs.

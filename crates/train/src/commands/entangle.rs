@@ -17,7 +17,7 @@ use crate::entangle::measure::Case;
 use crate::init::{self, Init, LoraShape};
 use crate::load::load;
 use crate::loss::Objective;
-use crate::pack::Front;
+use crate::pack::PromptPrefix;
 use crate::policy::{Activations, Policy};
 use crate::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
 use crate::scoring::{add_reference, PACK_ROWS};
@@ -72,13 +72,13 @@ struct OfLoss {
 pub fn entangle(request: &EntangleRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, request.compute.for_gradients()?)?;
     let (mut adapter, pairs) = begin(request, &base)?;
-    let front = Front {
+    let prefix = PromptPrefix {
         bos: base.tokenizer.added_bos(),
         n_user_tokens: adapter.users.as_ref().map_or(0, |u| u.n_user_tokens),
     };
     let probe = Probe {
         decoder: &base.decoder,
-        front,
+        prefix,
         activations: Activations::Keep,
     };
     let found = measure(&probe, &request.losses, &mut adapter, &pairs)?;
@@ -112,7 +112,7 @@ fn begin(
         parameter.trained = 0..parameter.values.len();
     }
     let data = dataset::read(&request.data)?;
-    data.counts.tell();
+    data.counts.warn();
     if data.pairs.len() > request.pairs {
         let (used, all) = (request.pairs, data.pairs.len());
         tracing::warn!("the first {used} of {all} pairs are used (--pairs)");
@@ -120,7 +120,7 @@ fn begin(
     let encoder = encoder(base, request.max_prompt, request.max_length)?;
     let indices: Vec<usize> = (0..data.pairs.len().min(request.pairs)).collect();
     let (mut pairs, counts) = evaluation_pairs(&encoder, &data.pairs, &indices, &rows)?;
-    counts.tell();
+    counts.warn();
     check_context(counts.longest, base)?;
     for HeldOutPair { pair, .. } in &mut pairs {
         pair.kept = request.mask.kept(&pair.chosen, &pair.rejected);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{json, Value};
 
+use crate::baseline::{self, Baseline};
 use crate::compute::Compute;
 use crate::dataset::{self, Counts};
 use crate::encode::EncodeCounts;
@@ -14,7 +15,6 @@ use crate::load::load;
 use crate::loss::Objective;
 use crate::policy::Policy;
 use crate::prepare::{check_context, encoder, evaluation_pairs, HeldOutPair};
-use crate::rival::{self, Rival};
 use crate::scoring::{add_reference, base_pairs, PACK_ROWS};
 use crate::TrainError;
 use attune_base_model::{self as base_model, BaseModel};
@@ -57,7 +57,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         .map(|dir| load(dir, &base))
         .transpose()?;
     for dir in &request.against {
-        Rival::Bundle(dir.clone()).check(&base)?;
+        Baseline::Bundle(dir.clone()).check(&base)?;
     }
     let none = BTreeMap::new();
     let rows = loaded.as_ref().map_or(&none, |l| &l.rows);
@@ -74,7 +74,7 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         .parse()
         .map_err(|e: crate::loss::objective::ObjectiveError| TrainError::Setting(e.to_string()))?;
     let policy = match &loaded {
-        Some(loaded) => rival::under(loaded, &base, &pairs, &objective)?,
+        Some(loaded) => baseline::under(loaded, &base, &pairs, &objective)?,
         None => bare.clone(),
     };
     let bootstrap = Bootstrap {
@@ -87,9 +87,9 @@ pub fn eval(request: &EvalRequest) -> Result<String, TrainError> {
         evaluation.against.push(comparison);
     }
     for dir in &request.against {
-        let rival = Rival::Bundle(dir.clone());
-        let other = rival.scored(&base, &pairs, &objective)?;
-        let comparison = compare(&policy, rival.name(), &other, bootstrap);
+        let baseline = Baseline::Bundle(dir.clone());
+        let other = baseline.scored(&base, &pairs, &objective)?;
+        let comparison = compare(&policy, baseline.name(), &other, bootstrap);
         evaluation.against.push(comparison?);
     }
     let data = json!({"read": read, "encoded": encoded});
@@ -119,8 +119,8 @@ fn read_pairs(
     check_context(counts.longest, base)?;
     // Where a table follows, it begins with them.
     if request.json || pairs.is_empty() {
-        data.counts.tell();
-        counts.tell();
+        data.counts.warn();
+        counts.warn();
     }
     Ok((pairs, data.counts, counts))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::compute::Compute;
 use crate::load::locate_and_read;
 use crate::rollout::engine::{encode, Job, RolloutEngine};
-use crate::rollout::voice::Voice;
+use crate::rollout::policy_adapter::PolicyAdapter;
 use crate::TrainError;
 use attune_adapter::bundle::Adapter;
 use attune_base_model as base_model;
@@ -41,12 +41,12 @@ pub struct SampleRequest {
 pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, request.compute.for_answers()?)?;
     let adapter = Arc::new(locate_and_read(&request.bundle, &base)?);
-    let voices = voices(request, &adapter)?;
+    let policies = policies(request, &adapter)?;
     let prompt = encode(&base, &request.prompt)?;
-    let jobs: Vec<Job> = voices
+    let jobs: Vec<Job> = policies
         .iter()
-        .map(|(_, voice)| Job {
-            voice,
+        .map(|(_, policy)| Job {
+            policy,
             prompt: prompt.clone(),
             temperature: request.temperature,
             max_tokens: request.max_tokens,
@@ -64,29 +64,32 @@ pub fn sample(request: &SampleRequest) -> Result<String, TrainError> {
     let engine = RolloutEngine::new(&base, longest, jobs.len())?;
     let answers = engine.answer_all(&jobs, |_| {})?;
     let mut text = String::new();
-    for ((name, _), said) in voices.iter().zip(answers) {
+    for ((name, _), rollout) in policies.iter().zip(answers) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "== {name}\n{}\n", said.text);
+        let _ = writeln!(text, "== {name}\n{}\n", rollout.text);
     }
     Ok(text)
 }
 
 /// Who answers, by name.
-fn voices(
+fn policies(
     request: &SampleRequest,
     adapter: &Arc<Adapter>,
-) -> Result<Vec<(String, Voice)>, TrainError> {
-    let mut voices = Vec::new();
+) -> Result<Vec<(String, PolicyAdapter)>, TrainError> {
+    let mut policies = Vec::new();
     for user in &request.users {
         let id = UserId::trimmed(user).map_err(|e| TrainError::Setting(e.to_string()))?;
         let key = UserKey {
             tenant: Tenant::default(),
             user: id,
         };
-        let voice = Voice::of_person(adapter, Some(&key));
-        voices.push((format!("{user} ({} row)", voice.row().as_str()), voice));
+        let policy = PolicyAdapter::of_person(adapter, Some(&key));
+        policies.push((format!("{user} ({} row)", policy.row().as_str()), policy));
     }
-    voices.push(("generic user".into(), Voice::of_person(adapter, None)));
-    voices.push(("base model".into(), Voice::base()));
-    Ok(voices)
+    policies.push((
+        "generic user".into(),
+        PolicyAdapter::of_person(adapter, None),
+    ));
+    policies.push(("base model".into(), PolicyAdapter::base()));
+    Ok(policies)
 }

@@ -51,7 +51,7 @@ fn is_zero(count: &u64) -> bool {
 
 impl Counts {
     /// Says on the terminal what was left out or passed over, if anything was.
-    pub fn tell(&self) {
+    pub fn warn(&self) {
         if self.kept < self.read
             || self.contradictory + self.skipped_turns > 0
             || !self.other_columns.is_empty()

@@ -42,7 +42,7 @@ pub struct Measured {
     pub cosine: f64,
     /// ip / min(|g_w|^2, |g_l|^2).
     pub condition: f64,
-    /// The loss's slopes, as the step has them.
+    /// The loss's derivatives, as the step has them.
     pub pull: Pull,
     /// What a small step does, to first order.
     pub case: Case,

@@ -91,13 +91,13 @@ impl Gate {
         self.cost * shared.map(|(m, _)| m).sum::<f64>()
     }
 
-    /// Adds d (weight * (loss + cost)) / d gate of one response, whose masked log-probability has the slope
-    /// `slope`, and whose masked one under the reference `reference_slope`.
+    /// Adds d (weight * (loss + cost)) / d gate of one response, whose masked log-probability has the derivative
+    /// `grad`, and whose masked one under the reference `reference_grad`.
     pub fn learn(
         &mut self,
         tokens: &GatedTokens,
         mask: &[f64],
-        [slope, reference_slope]: [f64; 2],
+        [grad, reference_grad]: [f64; 2],
         weight: f64,
     ) {
         let width = self.weights.len() - 1;
@@ -105,8 +105,8 @@ impl Gate {
             if tokens.contrastive[t] {
                 continue;
             }
-            let by_mask = slope * f64::from(tokens.logps[t])
-                + reference_slope * f64::from(tokens.reference[t])
+            let by_mask = grad * f64::from(tokens.logps[t])
+                + reference_grad * f64::from(tokens.reference[t])
                 + self.cost;
             let by_sum = weight * by_mask * m * (1.0 - m);
             let row = &tokens.hidden[t * width..(t + 1) * width];
@@ -118,8 +118,8 @@ impl Gate {
     }
 }
 
-/// Slopes by the reference's log-probabilities: losses that read them are functions of log pi - log ref.
-pub fn reference_slopes(loss: &PairLoss, needs_reference: bool) -> [f64; 2] {
+/// Derivatives by the reference's log-probabilities: losses that read them are functions of log pi - log ref.
+pub fn reference_grads(loss: &PairLoss, needs_reference: bool) -> [f64; 2] {
     match needs_reference {
         true => [-loss.d_chosen, -loss.d_rejected],
         false => [0.0; 2],
@@ -196,11 +196,11 @@ mod tests {
                 gradient: vec![0.0; 3],
             };
             let (_, at) = loss(&objective, &gate, &sides);
-            let references = reference_slopes(&at, objective.needs_reference());
+            let references = reference_grads(&at, objective.needs_reference());
             let masks = sides.each_ref().map(|side| gate.mask(side));
             for side in 0..2 {
-                let slope = [at.d_chosen, at.d_rejected][side];
-                gate.learn(&sides[side], &masks[side], [slope, references[side]], 1.0);
+                let grad = [at.d_chosen, at.d_rejected][side];
+                gate.learn(&sides[side], &masks[side], [grad, references[side]], 1.0);
             }
             for i in 0..3 {
                 let h = 1e-3;

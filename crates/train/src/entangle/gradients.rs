@@ -2,7 +2,7 @@
 
 use super::measure::{Entanglement, Pull};
 use crate::adapter::TrainedAdapter;
-use crate::pack::{Completion, Front};
+use crate::pack::{Completion, PromptPrefix};
 use crate::policy::{Activations, Policy};
 use crate::TrainError;
 use attune_model::decoder::Decoder;
@@ -12,9 +12,9 @@ use attune_model::decoder::Decoder;
 pub struct Probe<'a> {
     /// The frozen base.
     pub decoder: &'a Decoder,
-    /// What stands in front of prompts.
-    pub front: Front,
-    /// Whether blocks run a second time on the way back.
+    /// What precedes every prompt.
+    pub prefix: PromptPrefix,
+    /// Whether blocks run a second time in the backward pass.
     pub activations: Activations,
 }
 
@@ -41,7 +41,7 @@ impl Probe<'_> {
     /// # Errors
     /// A failure of the tensor library; a user model that is no longer made of numbers.
     pub fn policy(&self, adapter: &TrainedAdapter) -> Result<Policy<'_>, TrainError> {
-        Policy::of(self.decoder, self.front.bos, adapter, None)
+        Policy::of(self.decoder, self.prefix.bos, adapter, None)
     }
 
     /// Both gradients of a pair. `adapter` gives the values; its own gradients are left undefined.
@@ -80,9 +80,9 @@ impl Probe<'_> {
         let of_token = |token: usize| {
             adapter.zero_gradients();
             policy.learn_tokens(adapter, &[completion], self.activations, |scored| {
-                let mut slopes = vec![0.0; scored.values.len()];
-                slopes[token] = 1.0;
-                Ok::<_, TrainError>(slopes)
+                let mut grads = vec![0.0; scored.values.len()];
+                grads[token] = 1.0;
+                Ok::<_, TrainError>(grads)
             })?;
             Ok(trained_gradient(adapter))
         };

@@ -51,7 +51,7 @@ impl HeatMap {
         }
     }
 
-    /// Of a pair's responses, at an adapter whose values stay what they are. Takes a way back for each
+    /// Of a pair's responses, at an adapter whose values stay what they are. Takes a backward pass for each
     /// token.
     ///
     /// # Errors

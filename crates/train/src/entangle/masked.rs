@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::gate::{reference_slopes, tokens, Gate};
+use super::gate::{reference_grads, tokens, Gate};
 use crate::loss::{Objective, PairLoss};
 use crate::pairs::IdPair;
 use crate::policy::Scored;
@@ -83,11 +83,11 @@ impl<'a> MaskedPair<'a> {
         })
     }
 
-    /// Adds `slope` of a side's sum to the slopes of its tokens in the pack.
-    pub fn spread(&self, side: usize, slope: f64, slopes: &mut [f64]) {
+    /// Adds `grad` of a side's sum to the derivatives of its tokens in the pack.
+    pub fn spread(&self, side: usize, grad: f64, grads: &mut [f64]) {
         if let Some(side) = self.sides.get(side) {
-            for (sum, m) in slopes[side.at.clone()].iter_mut().zip(&side.mask) {
-                *sum += slope * m;
+            for (sum, m) in grads[side.at.clone()].iter_mut().zip(&side.mask) {
+                *sum += grad * m;
             }
         }
     }
@@ -103,12 +103,12 @@ impl<'a> MaskedPair<'a> {
         let Some(gated) = &self.pair.gated else {
             return 0.0;
         };
-        let references = reference_slopes(loss, objective.needs_reference());
+        let references = reference_grads(loss, objective.needs_reference());
         let mut cost = 0.0;
         for (number, side) in self.sides.iter().enumerate() {
             let tokens = tokens(gated, number, side.logps, side.hidden);
-            let slope = [loss.d_chosen, loss.d_rejected][number];
-            gate.learn(&tokens, &side.mask, [slope, references[number]], weight);
+            let grad = [loss.d_chosen, loss.d_rejected][number];
+            gate.learn(&tokens, &side.mask, [grad, references[number]], weight);
             cost += gate.cost(&tokens, &side.mask);
         }
         cost

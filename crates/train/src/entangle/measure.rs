@@ -1,6 +1,6 @@
 //! What the gradients of a pair's two log-probabilities say of a step.
 //!
-//! With a_w = log pi(chosen), a_l = log pi(rejected), gradients g_w and g_l, a loss with slopes
+//! With a_w = log pi(chosen), a_l = log pi(rejected), gradients g_w and g_l, a loss with derivatives
 //! d_w = -dl/da_w and d_l = dl/da_l, and ip = <g_w, g_l>, one SGD step of size eta changes, to first order
 //! (2410.13828, section 3; DPO: equations 3 to 5),
 //!
@@ -21,7 +21,7 @@ pub struct Entanglement {
     pub norm_rejected: f64,
 }
 
-/// Slopes of a loss: what it pulls with.
+/// Derivatives of a loss: what it pulls with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Pull {
     /// -dl/da_w.
@@ -113,7 +113,7 @@ impl Entanglement {
         }
     }
 
-    /// What the slopes of a loss are multiplied with in normalized preference optimisation (section 5):
+    /// What the derivatives of a loss are multiplied with in normalized preference optimisation (section 5):
     /// the direction becomes d_w g_w/|g_w| - d_l g_l/|g_l|, so that by Cauchy-Schwarz chosen never falls
     /// and rejected never rises where d_w = d_l. The smaller norm is kept as a factor of both, which
     /// leaves the size of a step about where it was.
@@ -131,7 +131,7 @@ impl Entanglement {
 }
 
 impl Pull {
-    /// Both slopes multiplied.
+    /// Both derivatives multiplied.
     pub fn times(self, factors: [f64; 2]) -> Self {
         Self {
             chosen: self.chosen * factors[0],

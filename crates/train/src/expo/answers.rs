@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::prompts;
-use crate::rollout::engine::{Asked, RolledOut, RolloutEngine, Said, Sampling};
-use crate::rollout::voice::Voices;
+use crate::rollout::engine::{Rollout, RolloutEngine, RolloutRequest, Rollouts, Sampling};
+use crate::rollout::policy_adapter::PolicySnapshot;
 use crate::settings::expo::ExpoSettings;
 use crate::task::Task;
 use crate::TrainError;
@@ -45,11 +45,11 @@ impl Answers<'_> {
     /// A pass that fails; no question fits.
     pub fn ordinary(
         &mut self,
-        voices: &Voices,
+        snapshot: &PolicySnapshot,
         tasks: &[&Task],
         step: usize,
-    ) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
-        self.ask(self.asked(voices, tasks, Kind::Ordinary, step))
+    ) -> Result<Vec<Option<Vec<Rollout>>>, TrainError> {
+        self.ask(self.requests(snapshot, tasks, Kind::Ordinary, step))
     }
 
     /// Explanations of `tasks`, each with its answer shown, at `step`.
@@ -58,11 +58,11 @@ impl Answers<'_> {
     /// A pass that fails; no question fits.
     pub fn explanations(
         &mut self,
-        voices: &Voices,
+        snapshot: &PolicySnapshot,
         tasks: &[&Task],
         step: usize,
-    ) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
-        self.ask(self.asked(voices, tasks, Kind::Explanation, step))
+    ) -> Result<Vec<Option<Vec<Rollout>>>, TrainError> {
+        self.ask(self.requests(snapshot, tasks, Kind::Explanation, step))
     }
 
     /// Both, in one batch of the engine.
@@ -71,13 +71,13 @@ impl Answers<'_> {
     /// A pass that fails; no question fits.
     pub fn both(
         &mut self,
-        voices: &Voices,
+        snapshot: &PolicySnapshot,
         tasks: &[&Task],
         step: usize,
-    ) -> Result<[Vec<Option<Vec<Said>>>; 2], TrainError> {
-        let mut asked = self.asked(voices, tasks, Kind::Ordinary, step);
-        asked.extend(self.asked(voices, tasks, Kind::Explanation, step));
-        let mut answers = self.ask(asked)?;
+    ) -> Result<[Vec<Option<Vec<Rollout>>>; 2], TrainError> {
+        let mut requests = self.requests(snapshot, tasks, Kind::Ordinary, step);
+        requests.extend(self.requests(snapshot, tasks, Kind::Explanation, step));
+        let mut answers = self.ask(requests)?;
         let explanations = answers.split_off(tasks.len());
         Ok([answers, explanations])
     }
@@ -86,9 +86,13 @@ impl Answers<'_> {
     ///
     /// # Errors
     /// A pass that fails; no question fits.
-    pub fn judged(&mut self, voices: &Voices, tasks: &[&Task]) -> Result<RolledOut, TrainError> {
-        let asked = self.asked(voices, tasks, Kind::Judged, 0);
-        self.engine.roll_out(&asked, |_| {})
+    pub fn judged(
+        &mut self,
+        snapshot: &PolicySnapshot,
+        tasks: &[&Task],
+    ) -> Result<Rollouts, TrainError> {
+        let requests = self.requests(snapshot, tasks, Kind::Judged, 0);
+        self.engine.roll_out(&requests, |_| {})
     }
 
     /// What was spent since this was asked last.
@@ -96,7 +100,13 @@ impl Answers<'_> {
         std::mem::take(&mut self.spent)
     }
 
-    fn asked(&self, voices: &Voices, tasks: &[&Task], kind: Kind, step: usize) -> Vec<Asked> {
+    fn requests(
+        &self,
+        snapshot: &PolicySnapshot,
+        tasks: &[&Task],
+        kind: Kind,
+        step: usize,
+    ) -> Vec<RolloutRequest> {
         let expo = self.expo;
         let ordinary = Sampling {
             samples: expo.samples,
@@ -133,8 +143,8 @@ impl Answers<'_> {
         };
         let numbered = tasks.iter().enumerate();
         let one = |(number, task): (usize, &&Task)| {
-            let voice = voices.of_row(self.row(task));
-            Asked::new(prompt(task), voice, number, &sampling)
+            let policy = snapshot.of_row(self.row(task));
+            RolloutRequest::new(prompt(task), policy, number, &sampling)
         };
         numbered.map(one).collect()
     }
@@ -145,11 +155,14 @@ impl Answers<'_> {
         row.unwrap_or(0)
     }
 
-    fn ask(&mut self, asked: Vec<Asked>) -> Result<Vec<Option<Vec<Said>>>, TrainError> {
-        let rolled = self.engine.roll_out(&asked, |_| {})?;
-        self.spent.tokens += rolled.tokens;
-        self.spent.seconds += rolled.seconds;
-        Ok(rolled.answers)
+    fn ask(
+        &mut self,
+        requests: Vec<RolloutRequest>,
+    ) -> Result<Vec<Option<Vec<Rollout>>>, TrainError> {
+        let rollouts = self.engine.roll_out(&requests, |_| {})?;
+        self.spent.tokens += rollouts.tokens;
+        self.spent.seconds += rollouts.seconds;
+        Ok(rollouts.answers)
     }
 }
 

@@ -13,8 +13,10 @@ use super::prompts;
 use super::solve::read;
 use crate::compute::Compute;
 use crate::files::replace;
-use crate::rollout::engine::{longest, Asked, RolloutEngine, Said, Sampling, MAX_RUNNING};
-use crate::rollout::voice::Voice;
+use crate::rollout::engine::{
+    longest, Rollout, RolloutEngine, RolloutRequest, Sampling, MAX_RUNNING,
+};
+use crate::rollout::policy_adapter::PolicyAdapter;
 use crate::settings::expo::Filters;
 use crate::task::Task;
 use crate::TrainError;
@@ -64,31 +66,31 @@ pub struct ExplainCounts {
 /// Tasks or a bundle that cannot be used; no task became a pair.
 pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, request.compute.for_answers()?)?;
-    let voice = Voice::of(request.bundle.as_deref(), &base)?;
+    let policy = PolicyAdapter::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
     let sampling = request.sampling;
-    let asked = |prompt: fn(&Task) -> String, seed: u64| -> Vec<Asked> {
+    let requests = |prompt: fn(&Task) -> String, seed: u64| -> Vec<RolloutRequest> {
         let sampling = Sampling { seed, ..sampling };
         let numbered = tasks.iter().enumerate();
         numbered
-            .map(|(i, task)| Asked::new(prompt(task), voice.clone(), i, &sampling))
+            .map(|(i, task)| RolloutRequest::new(prompt(task), policy.clone(), i, &sampling))
             .collect()
     };
-    let plain = asked(prompts::plain, sampling.seed);
-    let told = asked(prompts::with_answer, sampling.seed.wrapping_add(1 << 60));
+    let plain = requests(prompts::plain, sampling.seed);
+    let with_answer = requests(prompts::with_answer, sampling.seed.wrapping_add(1 << 60));
     let jobs = tasks.len() * sampling.samples;
-    let longest = longest(&base, &told)?;
+    let longest = longest(&base, &with_answer)?;
     let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
-    let ask = |asked: &[Asked]| {
+    let ask = |requests: &[RolloutRequest]| {
         let bar = ProgressBar::new(jobs as u64);
-        let rolled = engine.roll_out(asked, |n| bar.set_position(n as u64));
+        let rollouts = engine.roll_out(requests, |n| bar.set_position(n as u64));
         bar.finish_and_clear();
-        rolled.map(|rolled| rolled.answers)
+        rollouts.map(|rollouts| rollouts.answers)
     };
     let ordinary = ask(&plain)?;
     let explained = match request.expert {
         true => None,
-        false => Some(ask(&told)?),
+        false => Some(ask(&with_answer)?),
     };
     let tasks: Vec<&Task> = tasks.iter().collect();
     let (lines, counts) = pairs(&tasks, &ordinary, explained.as_deref(), request.filters);
@@ -104,7 +106,7 @@ pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
 }
 
 /// Answers by task; `None`: the task does not fit the context.
-pub type ByTask = [Option<Vec<Said>>];
+pub type ByTask = [Option<Vec<Rollout>>];
 
 /// Lines of pairs, as `pdpo --data` reads them. Chosen are explanations, or for `None` the tasks' own
 /// solutions; rejected are ordinary answers.
@@ -146,16 +148,16 @@ pub fn pairs(
 fn pair(
     filters: Filters,
     task: &Task,
-    ordinary: Option<&[Said]>,
-    explained: Option<&[Said]>,
+    ordinary: Option<&[Rollout]>,
+    explained: Option<&[Rollout]>,
     counts: &mut ExplainCounts,
 ) -> Option<[String; 2]> {
     let Some(ordinary) = ordinary else {
         counts.too_long += 1;
         return None;
     };
-    let wrong = |said: &&Said| {
-        !said.text.is_empty() && (filters.any_rejected || !task.is_solved_by(&said.text))
+    let wrong = |rollout: &&Rollout| {
+        !rollout.text.is_empty() && (filters.any_rejected || !task.is_solved_by(&rollout.text))
     };
     let Some(rejected) = ordinary.iter().find(wrong) else {
         counts.all_right += 1;
@@ -174,9 +176,14 @@ fn pair(
 
 /// The first explanation that can stand as an answer to the plain question, and is not `but`; one that
 /// reaches the answer by itself, if there is one.
-pub fn explanation(filters: Filters, task: &Task, said: &[Said], but: &str) -> Option<String> {
+pub fn explanation(
+    filters: Filters,
+    task: &Task,
+    rollouts: &[Rollout],
+    but: &str,
+) -> Option<String> {
     let first = |verified: bool| {
-        let mut kept = said
+        let mut kept = rollouts
             .iter()
             .filter(|s| task.is_solved_by(&s.text) == verified);
         kept.find_map(|s| prompts::as_response(task, &s.text).filter(|text| text != but))
@@ -227,12 +234,12 @@ mod tests {
             user: None,
             tenant: None,
         };
-        let texts = |texts: &[&str]| -> Vec<Said> {
-            let said = |text: &&str| Said {
+        let texts = |texts: &[&str]| -> Vec<Rollout> {
+            let rollout = |text: &&str| Rollout {
                 text: (*text).into(),
                 ids: vec![0],
             };
-            texts.iter().map(said).collect()
+            texts.iter().map(rollout).collect()
         };
         let mut counts = ExplainCounts::default();
         let (ordinary, explained) = (texts(ordinary), texts(explained));

@@ -14,17 +14,17 @@ use crate::metrics::MetricsFile;
 use crate::pair_work::PairWork;
 use crate::pairs::IdPair;
 use crate::prepare::{encoder, pairs_to_train_on};
-use crate::rollout::voice::Voices;
+use crate::rollout::policy_adapter::PolicySnapshot;
 use crate::settings::expo::{Explainer, Positive};
 use crate::task::Task;
-use crate::work::context::Run;
-use crate::work::{Held, Judged, Learned, Line, Update, Work};
+use crate::work::context::RunContext;
+use crate::work::{EvalOutput, FinalEvaluation, Line, StepOutput, Update, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
 
 /// Tasks to learn from by pairs.
 pub struct ExplainedWork<'a> {
-    run: &'a Run<'a>,
+    run: &'a RunContext<'a>,
     answers: Answers<'a>,
     judge: Judge<'a>,
     tasks: Vec<Task>,
@@ -32,7 +32,7 @@ pub struct ExplainedWork<'a> {
     /// Rows of the longest pair.
     longest: usize,
     /// Who explained first, where explanations are theirs.
-    base: Option<Voices>,
+    base: Option<PolicySnapshot>,
     /// The iteration whose pairs are learned from, and they.
     pairs: Option<(usize, PairWork<'a>)>,
     clock: Instant,
@@ -41,7 +41,7 @@ pub struct ExplainedWork<'a> {
 impl<'a> ExplainedWork<'a> {
     /// Pairs are made anew every so many steps.
     pub fn new(
-        run: &'a Run<'a>,
+        run: &'a RunContext<'a>,
         answers: Answers<'a>,
         judge: Judge<'a>,
         (tasks, longest): (Vec<Task>, usize),
@@ -66,7 +66,10 @@ impl<'a> ExplainedWork<'a> {
 
     /// Where the pairs of an iteration are: a resumed run learns from what it began with.
     fn file(&self, iteration: usize) -> PathBuf {
-        self.run.place.out.join(format!("pairs-{iteration}.jsonl"))
+        self.run
+            .options
+            .out
+            .join(format!("pairs-{iteration}.jsonl"))
     }
 
     /// The pairs of `step`, made by the policy as it is if they are not there yet.
@@ -117,18 +120,21 @@ impl<'a> ExplainedWork<'a> {
         iteration: usize,
         step: usize,
     ) -> Result<(), TrainError> {
-        let voices = Voices::of(adapter)?;
+        let snapshot = PolicySnapshot::of(adapter)?;
         if self.answers.expo.explainer == Explainer::Initial && self.base.is_none() {
-            self.base = Some(Voices::untrained(self.run.base, &self.run.settings.lora)?);
+            self.base = Some(PolicySnapshot::untrained(
+                self.run.base,
+                &self.run.settings.lora,
+            )?);
         }
         let tasks: Vec<&Task> = self.tasks.iter().collect();
-        let ordinary = self.answers.ordinary(&voices, &tasks, step)?;
+        let ordinary = self.answers.ordinary(&snapshot, &tasks, step)?;
         let explained = match self.answers.expo.positive {
             Positive::Expert => None,
             _ => {
                 let explainer = match (self.answers.expo.explainer, &self.base) {
                     (Explainer::Initial, Some(base)) => base,
-                    _ => &voices,
+                    _ => &snapshot,
                 };
                 Some(self.answers.explanations(explainer, &tasks, step)?)
             }
@@ -168,18 +174,18 @@ impl Work for ExplainedWork<'_> {
         step: usize,
         dropout: Option<LoraDropout>,
         update: &mut Update,
-    ) -> Result<Learned, TrainError> {
+    ) -> Result<StepOutput, TrainError> {
         let within = self.within(step);
         let work = self.pairs(adapter, step)?;
         work.learn(adapter, within, dropout, update)
     }
 
-    fn tell(&mut self, line: &mut Line) -> String {
+    fn log(&mut self, line: &mut Line) -> String {
         rollouts(line, &mut self.answers, &mut self.clock);
         match &mut self.pairs {
             Some((_, work)) => {
                 line.insert("explained_pairs".into(), work.n_pairs().into());
-                work.tell(line)
+                work.log(line)
             }
             None => String::new(),
         }
@@ -189,7 +195,7 @@ impl Work for ExplainedWork<'_> {
         &mut self,
         adapter: &TrainedAdapter,
         step: usize,
-    ) -> Result<Option<Held>, TrainError> {
+    ) -> Result<Option<EvalOutput>, TrainError> {
         let at = (step, self.epochs(step));
         self.judge
             .held(adapter, &mut self.answers, at, &mut self.clock)
@@ -211,7 +217,10 @@ impl Work for ExplainedWork<'_> {
         Ok(line)
     }
 
-    fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {
+    fn final_evaluation(
+        &mut self,
+        adapter: &TrainedAdapter,
+    ) -> Result<FinalEvaluation, TrainError> {
         self.judge.last(adapter, &mut self.answers)
     }
 }

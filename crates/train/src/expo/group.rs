@@ -50,7 +50,7 @@ pub struct GroupLearner<'a> {
     pub temperature: f64,
     /// Packed rows of one pass, at most; a single answer may have more.
     pub pack_rows: usize,
-    /// Whether blocks run a second time on the way back.
+    /// Whether blocks run a second time in the backward pass.
     pub activations: Activations,
 }
 
@@ -99,7 +99,9 @@ impl GroupLearner<'_> {
         };
         let items = items(groups);
         let mut logps = Vec::new();
-        for range in cut(&items, self.pack_rows, policy.front, |i| vec![i.completion]) {
+        for range in cut(&items, self.pack_rows, policy.prefix, |i| {
+            vec![i.completion]
+        }) {
             let pack: Vec<Completion> = items[range].iter().map(|i| i.completion).collect();
             logps.extend(policy.token_log_probs(&pack)?);
         }
@@ -148,11 +150,13 @@ impl GroupLearner<'_> {
         // The others have a gradient of exactly 0, and nothing to add to the loss.
         let learned = |item: &&Item| reference.is_some() || item.advantage != 0.0;
         let items: Vec<Item> = all.iter().filter(learned).copied().collect();
-        for range in cut(&items, self.pack_rows, policy.front, |i| vec![i.completion]) {
+        for range in cut(&items, self.pack_rows, policy.prefix, |i| {
+            vec![i.completion]
+        }) {
             let items = &items[range];
             let pack: Vec<Completion> = items.iter().map(|i| i.completion).collect();
-            let slopes = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
-                let mut slopes = Vec::with_capacity(scored.values.len());
+            let grads = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
+                let mut grads = Vec::with_capacity(scored.values.len());
                 for (item, logps) in items.iter().zip(scored.by_completion()) {
                     let n = logps.len();
                     let weight = self.grpo.weight(n, all.len(), tokens);
@@ -162,14 +166,14 @@ impl GroupLearner<'_> {
                         let old = old.map_or(policy, of);
                         let reference = reference.map(of);
                         let token = self.grpo.token(policy, old, reference, item.advantage);
-                        slopes.push((weight * token.slope) as f32);
+                        grads.push((weight * token.grad) as f32);
                         result.add(&token, weight);
                     }
                     result.logps[item.number] = logps;
                 }
-                Ok(slopes)
+                Ok(grads)
             };
-            result.packed_rows += policy.learn_tokens(adapter, &pack, self.activations, slopes)?;
+            result.packed_rows += policy.learn_tokens(adapter, &pack, self.activations, grads)?;
         }
         Ok(())
     }
@@ -183,10 +187,10 @@ impl GroupLearner<'_> {
         result: &mut GroupResult,
     ) -> Result<(), TrainError> {
         let positives: Vec<Completion> = groups.iter().filter_map(positive).collect();
-        for range in cut(&positives, self.pack_rows, policy.front, |c| vec![*c]) {
+        for range in cut(&positives, self.pack_rows, policy.prefix, |c| vec![*c]) {
             let pack = &positives[range];
-            let slopes = |sums: &[f64]| -> Result<Vec<f64>, TrainError> {
-                let slope = |(completion, sum): (&Completion, &f64)| {
+            let grads = |sums: &[f64]| -> Result<Vec<f64>, TrainError> {
+                let grad = |(completion, sum): (&Completion, &f64)| {
                     let tokens = match self.positive_sum {
                         true => 1,
                         false => completion.response.len(),
@@ -195,9 +199,9 @@ impl GroupLearner<'_> {
                     result.positive_nll -= weight * sum;
                     -beta * weight
                 };
-                Ok(pack.iter().zip(sums).map(slope).collect())
+                Ok(pack.iter().zip(sums).map(grad).collect())
             };
-            result.packed_rows += policy.learn(adapter, pack, self.activations, slopes)?;
+            result.packed_rows += policy.learn(adapter, pack, self.activations, grads)?;
         }
         Ok(())
     }

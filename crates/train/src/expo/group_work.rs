@@ -6,19 +6,19 @@ use std::time::Instant;
 use super::answers::Answers;
 use super::explain::{explanation, solution};
 use super::group::{Batch, Group, GroupLearner, GroupResult};
-use super::judge::{Judge, Told};
+use super::judge::Judge;
 use super::prompts;
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint::Progress;
 use crate::encode::Encoder;
-use crate::metrics::MetricsFile;
+use crate::metrics::{MetricsFile, NamedMeans};
 use crate::order::Order;
-use crate::rollout::engine::Said;
-use crate::rollout::voice::Voices;
+use crate::rollout::engine::Rollout;
+use crate::rollout::policy_adapter::PolicySnapshot;
 use crate::settings::expo::{Anneal, Explainer, Method, Positive};
 use crate::task::Task;
-use crate::work::context::Run;
-use crate::work::{Held, Judged, Learned, Line, Update, Work};
+use crate::work::context::RunContext;
+use crate::work::{EvalOutput, FinalEvaluation, Line, StepOutput, Update, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
 
@@ -37,10 +37,10 @@ pub struct GroupWork<'a> {
     /// Positive answers that stay what they are, by task.
     kept: HashMap<usize, Option<Vec<u32>>>,
     /// The base model, where explanations are its own.
-    base: Voices,
+    base: PolicySnapshot,
     /// Running share of groups without a right answer.
     unsolved: f64,
-    told: Told,
+    means: NamedMeans,
     seen: Seen,
     clock: Instant,
 }
@@ -86,7 +86,7 @@ impl<'a> GroupWork<'a> {
     /// # Errors
     /// No memory.
     pub fn new(
-        run: &'a Run<'a>,
+        run: &'a RunContext<'a>,
         answers: Answers<'a>,
         judge: Judge<'a>,
         encoder: Encoder<'a>,
@@ -105,10 +105,10 @@ impl<'a> GroupWork<'a> {
             return Err(TrainError::Bug("not a run of groups".into()));
         };
         Ok(Self {
-            base: Voices::untrained(run.base, &run.settings.lora)?,
+            base: PolicySnapshot::untrained(run.base, &run.settings.lora)?,
             learner: GroupLearner {
                 decoder: &run.base.decoder,
-                bos: run.front.bos,
+                bos: run.prefix.bos,
                 grpo: objective,
                 positive_sum: expsft_sum,
                 temperature: f64::from(answers.expo.temperature),
@@ -127,7 +127,7 @@ impl<'a> GroupWork<'a> {
             encoder,
             tasks,
             kept: HashMap::new(),
-            told: Told::default(),
+            means: NamedMeans::default(),
             seen: Seen::default(),
             clock: Instant::now(),
         })
@@ -147,7 +147,7 @@ impl<'a> GroupWork<'a> {
         batch: &[usize],
         step: usize,
     ) -> Result<Vec<Group>, TrainError> {
-        let voices = Voices::of(adapter)?;
+        let snapshot = PolicySnapshot::of(adapter)?;
         let tasks: Vec<Task> = batch.iter().map(|i| self.tasks[*i].clone()).collect();
         let tasks: Vec<&Task> = tasks.iter().collect();
         let expo = self.answers.expo;
@@ -155,26 +155,26 @@ impl<'a> GroupWork<'a> {
             && (expo.positive, expo.explainer) == (Positive::Explanation, Explainer::Current);
         let (answers, positives) = match explained {
             true => {
-                let [answers, said] = self.answers.both(&voices, &tasks, step)?;
-                (answers, self.usable(&tasks, &said)?)
+                let [answers, explanations] = self.answers.both(&snapshot, &tasks, step)?;
+                (answers, self.usable(&tasks, &explanations)?)
             }
             false => {
-                let answers = self.answers.ordinary(&voices, &tasks, step)?;
+                let answers = self.answers.ordinary(&snapshot, &tasks, step)?;
                 (answers, self.kept_positives(batch, &tasks)?)
             }
         };
         let mut groups = Vec::with_capacity(tasks.len());
         for ((task, answers), positive) in tasks.iter().zip(answers).zip(positives) {
             let answers = answers.unwrap_or_default();
-            for said in &answers {
-                let unreadable = f64::from(u8::from(!task.reads(&said.text)));
-                self.told.add("answers/unreadable", unreadable, 1.0);
+            for rollout in &answers {
+                let unreadable = f64::from(u8::from(!task.reads(&rollout.text)));
+                self.means.add("answers/unreadable", unreadable, 1.0);
             }
-            let reward = |said: &Said| f64::from(u8::from(task.is_solved_by(&said.text)));
+            let reward = |rollout: &Rollout| f64::from(u8::from(task.is_solved_by(&rollout.text)));
             groups.push(Group {
                 prompt: self.prompt(task)?,
                 rewards: answers.iter().map(reward).collect(),
-                answers: answers.into_iter().map(|said| said.ids).collect(),
+                answers: answers.into_iter().map(|rollout| rollout.ids).collect(),
                 positive,
             });
         }
@@ -211,8 +211,8 @@ impl<'a> GroupWork<'a> {
                 }
                 Positive::Explanation => {
                     // Each task by itself, so that what it gets does not depend on when it comes.
-                    let said = self.answers.explanations(&self.base, &[task], *number)?;
-                    self.usable(&[task], &said)?.pop().flatten()
+                    let explanations = self.answers.explanations(&self.base, &[task], *number)?;
+                    self.usable(&[task], &explanations)?.pop().flatten()
                 }
             };
             self.kept.insert(*number, usable);
@@ -224,41 +224,41 @@ impl<'a> GroupWork<'a> {
     fn usable(
         &self,
         tasks: &[&Task],
-        said: &[Option<Vec<Said>>],
+        explanations: &[Option<Vec<Rollout>>],
     ) -> Result<Vec<Option<Vec<u32>>>, TrainError> {
         let filters = self.answers.expo.filters;
-        let both = tasks.iter().zip(said);
-        both.map(|(task, said)| {
-            let text = explanation(filters, task, said.as_deref().unwrap_or_default(), "");
+        let both = tasks.iter().zip(explanations);
+        both.map(|(task, rollouts)| {
+            let text = explanation(filters, task, rollouts.as_deref().unwrap_or_default(), "");
             text.map(|text| Ok(self.ids(task, &text)?[1].clone()))
                 .transpose()
         })
         .collect()
     }
 
-    fn tell_of(&mut self, groups: &[Group], result: &GroupResult, beta: f64) {
-        let told = &mut self.told;
+    fn record(&mut self, groups: &[Group], result: &GroupResult, beta: f64) {
+        let means = &mut self.means;
         let n = groups.len() as f64;
         let share = |of: fn(&Group) -> bool| groups.iter().filter(|g| of(g)).count() as f64 / n;
         if self.answers.expo.samples > 0 {
             let rewards: Vec<f64> = groups.iter().flat_map(|g| g.rewards.clone()).collect();
             let answers = rewards.len() as f64;
-            told.add("reward", rewards.iter().sum::<f64>() / answers, n);
-            told.add("groups/unsolved", share(Group::is_unsolved), n);
-            told.add("groups/agree", share(Group::agrees), n);
-            told.add("answers/tokens", result.tokens as f64 / answers, n);
-            told.add("grpo/surrogate", result.surrogate, n);
-            told.add("grpo/kl", result.kl, n);
+            means.add("reward", rewards.iter().sum::<f64>() / answers, n);
+            means.add("groups/unsolved", share(Group::is_unsolved), n);
+            means.add("groups/agree", share(Group::agrees), n);
+            means.add("answers/tokens", result.tokens as f64 / answers, n);
+            means.add("grpo/surrogate", result.surrogate, n);
+            means.add("grpo/kl", result.kl, n);
             let clipped = result.clipped as f64 / result.tokens.max(1) as f64;
-            told.add("grpo/clipped", clipped, n);
+            means.add("grpo/clipped", clipped, n);
         }
         if self.plan.beta > 0.0 {
             let positives = share(|g| g.positive.is_some());
-            told.add("expsft/beta", beta, n);
-            told.add("expsft/groups", positives, n);
+            means.add("expsft/beta", beta, n);
+            means.add("expsft/groups", positives, n);
             if positives > 0.0 {
                 // Of those that have one; in the loss the others count as 0.
-                told.add("expsft/nll", result.positive_nll / positives, n * positives);
+                means.add("expsft/nll", result.positive_nll / positives, n * positives);
             }
         }
     }
@@ -275,7 +275,7 @@ impl Work for GroupWork<'_> {
         step: usize,
         _: Option<LoraDropout>,
         update: &mut Update,
-    ) -> Result<Learned, TrainError> {
+    ) -> Result<StepOutput, TrainError> {
         let batch = self.order.batch(step);
         let groups = self.groups(adapter, &batch, step)?;
         if self.plan.anneal == Anneal::Solved {
@@ -287,7 +287,7 @@ impl Work for GroupWork<'_> {
         self.seen.mixed += groups.iter().filter(|g| !g.agrees()).count();
         self.seen.positives += groups.iter().filter(|g| g.positive.is_some()).count();
         let beta = self.beta();
-        let mut learned = Learned {
+        let mut learned = StepOutput {
             loss: 0.0,
             tokens: 0,
             items: groups.iter().map(|g| g.answers.len()).sum(),
@@ -302,14 +302,14 @@ impl Work for GroupWork<'_> {
             update(adapter)?;
             learned.loss += result.loss / self.plan.updates as f64;
             learned.tokens += result.packed_rows;
-            self.tell_of(&batch.groups, &result, beta);
+            self.record(&batch.groups, &result, beta);
             batch.old.get_or_insert(result.logps);
         }
         Ok(learned)
     }
 
-    fn tell(&mut self, line: &mut Line) -> String {
-        self.told.write(line);
+    fn log(&mut self, line: &mut Line) -> String {
+        self.means.write(line);
         rollouts(line, &mut self.answers, &mut self.clock);
         let number = |name: &str| line.get(name).and_then(|v| v.as_f64());
         match (number("reward"), number("groups/unsolved")) {
@@ -322,7 +322,7 @@ impl Work for GroupWork<'_> {
         &mut self,
         adapter: &TrainedAdapter,
         step: usize,
-    ) -> Result<Option<Held>, TrainError> {
+    ) -> Result<Option<EvalOutput>, TrainError> {
         let at = (step, self.epochs(step));
         self.judge
             .held(adapter, &mut self.answers, at, &mut self.clock)
@@ -338,9 +338,12 @@ impl Work for GroupWork<'_> {
         Ok(Line::new())
     }
 
-    fn judge(&mut self, adapter: &TrainedAdapter) -> Result<Judged, TrainError> {
+    fn final_evaluation(
+        &mut self,
+        adapter: &TrainedAdapter,
+    ) -> Result<FinalEvaluation, TrainError> {
         let mut judged = self.judge.last(adapter, &mut self.answers)?;
-        if let Judged::Tasks(evaluation) = &mut judged {
+        if let FinalEvaluation::Tasks(evaluation) = &mut judged {
             evaluation.notes.extend(self.seen.note());
         }
         Ok(judged)

@@ -13,12 +13,12 @@ use crate::encode::Encoder;
 use crate::evaluate::{PassAtK, Sample, Signals, TaskEvaluation};
 use crate::metrics::line::head;
 use crate::policy::Policy;
-use crate::rollout::engine::{RolledOut, Said};
-use crate::rollout::voice::Voices;
+use crate::rollout::engine::{Rollout, Rollouts};
+use crate::rollout::policy_adapter::PolicySnapshot;
 use crate::settings::expo::ExpoSettings;
 use crate::task::Task;
-use crate::work::context::Run;
-use crate::work::{Held, Judged, Line};
+use crate::work::context::RunContext;
+use crate::work::{EvalOutput, FinalEvaluation};
 use crate::TrainError;
 
 /// Answers that an evaluation shows.
@@ -26,7 +26,7 @@ const SHOWN: usize = 6;
 
 /// Tasks to judge by.
 pub struct Judge<'a> {
-    pub(super) run: &'a Run<'a>,
+    pub(super) run: &'a RunContext<'a>,
     pub(super) encoder: Encoder<'a>,
     pub(super) tasks: Vec<Task>,
 }
@@ -45,20 +45,20 @@ impl Judge<'_> {
             return Ok(None);
         }
         let expo = answers.expo;
-        let voices = Voices::of(adapter)?;
+        let snapshot = PolicySnapshot::of(adapter)?;
         let tasks: Vec<&Task> = self.tasks.iter().collect();
-        let rolled = answers.judged(&voices, &tasks)?;
+        let rollouts = answers.judged(&snapshot, &tasks)?;
         let solved = solved(
             &self.tasks,
-            &rolled,
+            &rollouts,
             expo.eval_samples,
             &expo.ks,
             answers.seed,
         );
         Ok(Some(TaskEvaluation {
             solved,
-            signals: self.signals(adapter, answers, &voices, &rolled, expo)?,
-            samples: samples(&self.tasks, &rolled),
+            signals: self.signals(adapter, answers, &snapshot, &rollouts, expo)?,
+            samples: samples(&self.tasks, &rollouts),
             notes: Vec::new(),
         }))
     }
@@ -74,7 +74,7 @@ impl Judge<'_> {
         answers: &mut Answers,
         (step, epoch): (usize, f64),
         clock: &mut Instant,
-    ) -> Result<Option<Held>, TrainError> {
+    ) -> Result<Option<EvalOutput>, TrainError> {
         let since = Instant::now();
         let found = self.evaluate(adapter, answers)?;
         *clock += since.elapsed();
@@ -89,17 +89,19 @@ impl Judge<'_> {
         &self,
         adapter: &TrainedAdapter,
         answers: &mut Answers,
-    ) -> Result<Judged, TrainError> {
+    ) -> Result<FinalEvaluation, TrainError> {
         let found = self.evaluate(adapter, answers)?;
-        Ok(found.map_or(Judged::Nothing, |found| Judged::Tasks(Box::new(found))))
+        Ok(found.map_or(FinalEvaluation::Nothing, |found| {
+            FinalEvaluation::Tasks(Box::new(found))
+        }))
     }
 
     fn signals(
         &self,
         adapter: &TrainedAdapter,
         answers: &mut Answers,
-        voices: &Voices,
-        rolled: &RolledOut,
+        snapshot: &PolicySnapshot,
+        rollouts: &Rollouts,
         expo: &ExpoSettings,
     ) -> Result<Option<Signals>, TrainError> {
         if expo.signals == 0 {
@@ -107,17 +109,16 @@ impl Judge<'_> {
         }
         let spent = answers.spent;
         let tasks: Vec<&Task> = self.tasks.iter().take(expo.signals).collect();
-        let explained = answers.explanations(voices, &tasks, 0)?;
+        let explained = answers.explanations(snapshot, &tasks, 0)?;
         // Evaluations are no part of what training takes.
         answers.spent = spent;
-        let explanation = |(task, said): (&&Task, &Option<Vec<Said>>)| {
-            let said = said.as_ref()?.iter();
-            said.map(|said| prompts::as_response(task, &said.text))
-                .find(Option::is_some)?
+        let explanation = |(task, rollouts): (&&Task, &Option<Vec<Rollout>>)| {
+            let mut rollouts = rollouts.as_ref()?.iter();
+            rollouts.find_map(|rollout| prompts::as_response(task, &rollout.text))
         };
         let explained: Vec<Option<String>> =
             tasks.iter().zip(&explained).map(explanation).collect();
-        let texts = tasks.iter().zip(&explained).zip(&rolled.answers);
+        let texts = tasks.iter().zip(&explained).zip(&rollouts.answers);
         let texts = texts.filter_map(|((task, explanation), own)| {
             Some(Texts {
                 task,
@@ -128,14 +129,14 @@ impl Judge<'_> {
         });
         let texts: Vec<Texts> = texts.collect();
         let base = self.run.base;
-        let policy = Policy::of(&base.decoder, self.run.front.bos, adapter, None)?;
+        let policy = Policy::of(&base.decoder, self.run.prefix.bos, adapter, None)?;
         let rows = self.run.memory.pack_rows;
         measure(&policy, &self.encoder, &texts, rows).map(Some)
     }
 }
 
 /// As an evaluation on the way.
-fn held(found: &TaskEvaluation, step: usize, epoch: f64) -> Held {
+fn held(found: &TaskEvaluation, step: usize, epoch: f64) -> EvalOutput {
     let mut line = head(step as u64, epoch);
     let mut put = |name: &str, value: Option<f64>| {
         if let Some(value) = value {
@@ -151,47 +152,23 @@ fn held(found: &TaskEvaluation, step: usize, epoch: f64) -> Held {
         put(name, value);
     }
     let rate = |at: Option<&PassAtK>| at.map_or(0.0, |pass| pass.rate);
-    Held {
+    EvalOutput {
         line,
         accuracy: rate(found.solved.pass.first()),
         loss: -rate(found.solved.pass.last()),
     }
 }
 
-fn samples(tasks: &[Task], rolled: &RolledOut) -> Vec<Sample> {
-    let sample = |(task, said): (&Task, &Option<Vec<Said>>)| {
-        let said = &said.as_ref()?.first()?.text;
+fn samples(tasks: &[Task], rollouts: &Rollouts) -> Vec<Sample> {
+    let sample = |(task, rollouts): (&Task, &Option<Vec<Rollout>>)| {
+        let text = &rollouts.as_ref()?.first()?.text;
         Some(Sample {
             question: task.question.clone(),
             answer: task.answer.clone(),
-            right: task.is_solved_by(said),
-            said: said.clone(),
+            right: task.is_solved_by(text),
+            said: text.clone(),
         })
     };
-    let both = tasks.iter().zip(&rolled.answers);
+    let both = tasks.iter().zip(&rollouts.answers);
     both.filter_map(sample).take(SHOWN).collect()
-}
-
-/// Numbers since the last line, averaged.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    sums: std::collections::BTreeMap<&'static str, (f64, f64)>,
-}
-
-impl Told {
-    /// Adds `value` with `weight` to a mean.
-    pub(super) fn add(&mut self, name: &'static str, value: f64, weight: f64) {
-        let (sum, weights) = self.sums.entry(name).or_default();
-        *sum += value * weight;
-        *weights += weight;
-    }
-
-    /// The means; forgets them.
-    pub(super) fn write(&mut self, line: &mut Line) {
-        for (name, (sum, weights)) in std::mem::take(&mut self.sums) {
-            if weights > 0.0 {
-                line.insert(name.to_owned(), Value::from(sum / weights));
-            }
-        }
-    }
 }

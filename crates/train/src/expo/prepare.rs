@@ -13,13 +13,13 @@ use super::prompts;
 use super::solve::{first, read};
 use crate::checkpoint::Progress;
 use crate::encode::Encoder;
-use crate::pack::Front;
+use crate::pack::PromptPrefix;
 use crate::prepare::encoder;
 use crate::rollout::engine::{self, RolloutEngine, MAX_RUNNING};
 use crate::settings::expo::{ExpoSettings, Method, Positive};
 use crate::settings::Settings;
 use crate::task::Task;
-use crate::work::context::Run;
+use crate::work::context::RunContext;
 use crate::work::Work;
 use crate::TrainError;
 use attune_base_model::BaseModel;
@@ -30,8 +30,8 @@ use attune_ids::UserKey;
 pub struct PreparedTasks {
     /// The person of user row i + 1.
     pub users: Vec<UserKey>,
-    /// What stands in front of prompts.
-    pub front: Front,
+    /// What precedes every prompt.
+    pub prefix: PromptPrefix,
     /// To learn from.
     pub train: Vec<Task>,
     /// To judge by.
@@ -61,7 +61,7 @@ pub struct TaskCounts {
 
 impl TaskCounts {
     /// Says on the terminal what was left out, if anything was.
-    fn tell(&self) {
+    fn warn(&self) {
         if self.too_long + self.without_solution > 0 {
             tracing::warn!(
                 "{} tasks to learn from, {} to judge by; left out: {} too long for the model with --max-tokens, {} \
@@ -128,7 +128,7 @@ impl PreparedTasks {
         }
         counts.train = train.len();
         counts.held_out = held_out.len();
-        counts.tell();
+        counts.warn();
         if train.is_empty() {
             return Err(TrainError::Data(format!(
                 "no task is left to learn from: {} are too long (a smaller --max-tokens), {} have no \
@@ -147,7 +147,7 @@ impl PreparedTasks {
         let most = expo.eval_samples.max(expo.samples).max(expo.explanations);
         Ok(Self {
             users: users.into_iter().filter(|_| personal).collect(),
-            front: Front {
+            prefix: PromptPrefix {
                 bos: base.tokenizer.added_bos(),
                 n_user_tokens,
             },
@@ -171,7 +171,7 @@ impl PreparedTasks {
     /// A template that fails; no thread for the engine.
     pub fn work<'a>(
         self,
-        run: &'a Run<'a>,
+        run: &'a RunContext<'a>,
         progress: &Progress,
     ) -> Result<Box<dyn Work + 'a>, TrainError> {
         let settings = run.settings;

@@ -44,7 +44,7 @@ pub fn measure(
         let kept = |read: &Read| read.kept.iter().filter(|k| **k).count();
         // What the model was not made for says nothing about it.
         let context = policy.decoder.config().max_positions;
-        let rows = |r: &Read| policy.front.n_user_tokens + 1 + r.prompt.len() + r.response.len();
+        let rows = |r: &Read| policy.prefix.n_user_tokens + 1 + r.prompt.len() + r.response.len();
         let counted = read
             .into_iter()
             .filter(|r| kept(r) > 0 && rows(r) <= context);
@@ -56,7 +56,7 @@ pub fn measure(
     };
     let whole = |of: fn(&Texts) -> Option<String>| -> Result<_, TrainError> {
         let read = texts.iter().filter_map(|t| Some((t, of(t)?)));
-        let read: Result<Vec<Read>, _> = read.map(|(t, text)| said(encoder, t, &text)).collect();
+        let read: Result<Vec<Read>, _> = read.map(|(t, text)| reply(encoder, t, &text)).collect();
         let nll = mean(read?, true)?;
         Ok(nll.map(|mean| -mean))
     };
@@ -92,7 +92,7 @@ impl Read {
     }
 }
 
-fn said(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, TrainError> {
+fn reply(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, TrainError> {
     let ids = encoder.question_and_reply(&prompts::plain(of.task), text);
     let [prompt, response] = ids?;
     let kept = vec![true; response.len()];
@@ -108,7 +108,7 @@ fn said(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, TrainError> {
 fn answer_after(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, TrainError> {
     let way = format!("{}\nThe answer is", final_answer::before(text));
     let whole = format!("{way} {}.", prompts::shown(of.task));
-    let (before, mut read) = (said(encoder, of, &way)?, said(encoder, of, &whole)?);
+    let (before, mut read) = (reply(encoder, of, &way)?, reply(encoder, of, &whole)?);
     let both = before.response.iter().zip(&read.response);
     let shared = both.take_while(|(a, b)| a == b).count();
     read.kept[..shared].fill(false);
@@ -118,7 +118,7 @@ fn answer_after(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, Train
 fn sums(policy: &Policy, read: &[Read], pack_rows: usize) -> Result<Vec<f64>, TrainError> {
     let completions: Vec<Completion> = read.iter().map(|r| r.completion(policy)).collect();
     let mut sums = Vec::new();
-    for range in cut(&completions, pack_rows, policy.front, |c| vec![*c]) {
+    for range in cut(&completions, pack_rows, policy.prefix, |c| vec![*c]) {
         sums.extend(policy.log_probs(&completions[range])?);
     }
     Ok(sums)

@@ -9,9 +9,9 @@ use super::prompts;
 use crate::compute::Compute;
 use crate::evaluate::{Bootstrap, PassAtK, Solved};
 use crate::rollout::engine::{
-    longest, Asked, RolledOut, RolloutEngine, Said, Sampling, MAX_RUNNING,
+    longest, Rollout, RolloutEngine, RolloutRequest, Rollouts, Sampling, MAX_RUNNING,
 };
-use crate::rollout::voice::Voice;
+use crate::rollout::policy_adapter::PolicyAdapter;
 use crate::task::{load, Task};
 use crate::TrainError;
 use attune_base_model as base_model;
@@ -43,22 +43,22 @@ pub struct SolveRequest {
 /// Tasks or a bundle that cannot be used.
 pub fn solve(request: &SolveRequest) -> Result<String, TrainError> {
     let base = base_model::load(&request.base, request.compute.for_answers()?)?;
-    let voice = Voice::of(request.bundle.as_deref(), &base)?;
+    let policy = PolicyAdapter::of(request.bundle.as_deref(), &base)?;
     let tasks = read(&request.tasks, request.max_tasks)?;
     let sampling = request.sampling;
     let numbered = tasks.iter().enumerate();
-    let asked: Vec<Asked> = numbered
-        .map(|(i, task)| Asked::new(prompts::plain(task), voice.clone(), i, &sampling))
+    let requests: Vec<RolloutRequest> = numbered
+        .map(|(i, task)| RolloutRequest::new(prompts::plain(task), policy.clone(), i, &sampling))
         .collect();
-    let jobs = asked.len() * sampling.samples;
-    let longest = longest(&base, &asked)?;
+    let jobs = requests.len() * sampling.samples;
+    let longest = longest(&base, &requests)?;
     let engine = RolloutEngine::new(&base, longest, jobs.min(MAX_RUNNING))?;
     let bar = ProgressBar::new(jobs as u64);
-    let rolled = engine.roll_out(&asked, |n| bar.set_position(n as u64))?;
+    let rollouts = engine.roll_out(&requests, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
     let solved = solved(
         &tasks,
-        &rolled,
+        &rollouts,
         sampling.samples,
         &request.ks,
         sampling.seed,
@@ -100,21 +100,21 @@ pub(super) fn first(tasks: &mut Vec<Task>, most: usize, setting: &str) {
 /// Checks `samples` answers to each of `tasks`; `seed` is of the intervals.
 pub fn solved(
     tasks: &[Task],
-    rolled: &RolledOut,
+    rollouts: &Rollouts,
     samples: usize,
     ks: &[usize],
     seed: u64,
 ) -> Solved {
-    let right = |(task, said): (&Task, &Option<Vec<Said>>)| {
-        let right = |said: &&Said| task.is_solved_by(&said.text);
-        Some(said.as_ref()?.iter().filter(right).count())
+    let right = |(task, answers): (&Task, &Option<Vec<Rollout>>)| {
+        let right = |rollout: &&Rollout| task.is_solved_by(&rollout.text);
+        Some(answers.as_ref()?.iter().filter(right).count())
     };
-    let unread = |(task, said): (&Task, &Option<Vec<Said>>)| {
-        let said = said.iter().flatten();
-        said.filter(|said| !task.reads(&said.text)).count()
+    let unread = |(task, answers): (&Task, &Option<Vec<Rollout>>)| {
+        let answers = answers.iter().flatten();
+        answers.filter(|rollout| !task.reads(&rollout.text)).count()
     };
-    let unreadable = tasks.iter().zip(&rolled.answers).map(unread).sum();
-    let right: Vec<Option<usize>> = tasks.iter().zip(&rolled.answers).map(right).collect();
+    let unreadable = tasks.iter().zip(&rollouts.answers).map(unread).sum();
+    let right: Vec<Option<usize>> = tasks.iter().zip(&rollouts.answers).map(right).collect();
     let counts: Vec<usize> = right.iter().flatten().copied().collect();
     Solved {
         tasks: counts.len(),
@@ -122,8 +122,8 @@ pub fn solved(
         unsolved: counts.iter().filter(|n| **n == 0).count(),
         unreadable,
         pass: pass(&counts, samples, ks, seed),
-        tokens: rolled.tokens,
-        tokens_per_second: rolled.tokens as f64 / rolled.seconds,
+        tokens: rollouts.tokens,
+        tokens_per_second: rollouts.tokens as f64 / rollouts.seconds,
     }
 }
 

@@ -9,14 +9,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Judge, Preference};
 use crate::adapter::TrainedAdapter;
+use crate::baseline::Baseline;
 use crate::evaluate::{AnswersCompared, PersonGain};
 use crate::load::locate_and_read;
 use crate::prepare::HeldOutPair;
-use crate::rival::Rival;
 use crate::rollout::engine::{kv_bytes, Job, RolloutEngine, MAX_RUNNING};
-use crate::rollout::voice::{Voice, Voices};
+use crate::rollout::policy_adapter::{PolicyAdapter, PolicySnapshot};
 use crate::settings::judge::JudgeSettings;
-use crate::work::context::Run;
+use crate::work::context::RunContext;
 use crate::TrainError;
 use attune_ids::UserKey;
 
@@ -29,29 +29,29 @@ const TEMPERATURE: f32 = 0.7;
 /// The order in which answers are shown is drawn apart from all else.
 const STREAM: u64 = 0x6a75_6467;
 
-/// Compares the answers of `adapter` with those of `rival` to prompts of `pairs`.
+/// Compares the answers of `adapter` with those of `baseline` to prompts of `pairs`.
 ///
 /// # Errors
 /// A bundle that cannot be used; a failure of the engine. What the judge fails at is no error.
 pub fn duel(
-    run: &Run,
+    run: &RunContext,
     adapter: &TrainedAdapter,
-    rival: &Rival,
+    baseline: &Baseline,
     pairs: &[HeldOutPair],
     settings: &JudgeSettings,
 ) -> Result<AnswersCompared, TrainError> {
-    let asked = asked(run, adapter, rival, pairs, settings)?;
-    let answers = answers(run, &asked, settings)?;
+    let questions = questions(run, adapter, baseline, pairs, settings)?;
+    let answers = answers(run, &questions, settings)?;
     let mut order = ChaCha8Rng::seed_from_u64(run.settings.seed);
     order.set_stream(STREAM);
     let mut judge = Judge::new(settings);
     let mut compared = AnswersCompared::default();
     let mut votes: BTreeMap<Option<&UserKey>, Vec<f64>> = BTreeMap::new();
-    let bar = run.place.bar("judge");
-    bar.set_length(asked.len() as u64);
-    for (Asked { pair, .. }, [ours, theirs]) in asked.iter().zip(&answers) {
+    let bar = run.options.bar("judge");
+    bar.set_length(questions.len() as u64);
+    for (Question { pair, .. }, [ours, theirs]) in questions.iter().zip(&answers) {
         bar.inc(1);
-        if run.place.stop.load(Ordering::Relaxed) {
+        if run.options.stop.load(Ordering::Relaxed) {
             break;
         }
         compared.prompts += 1;
@@ -96,18 +96,18 @@ fn vote(preference: Preference, turned: bool) -> f64 {
 }
 
 /// A prompt that both versions answer.
-struct Asked<'a> {
+struct Question<'a> {
     pair: &'a HeldOutPair,
     /// Ours and theirs.
-    voices: [Voice; 2],
+    policies: [PolicyAdapter; 2],
 }
 
-impl Asked<'_> {
-    fn jobs(&self, run: &Run, number: usize, settings: &JudgeSettings) -> [Job<'_>; 2] {
+impl Question<'_> {
+    fn jobs(&self, run: &RunContext, number: usize, settings: &JudgeSettings) -> [Job<'_>; 2] {
         let ids = self.pair.pair.prompt.iter().copied();
-        let prompt: Arc<[u32]> = run.front.bos.into_iter().chain(ids).collect();
-        self.voices.each_ref().map(|voice| Job {
-            voice,
+        let prompt: Arc<[u32]> = run.prefix.bos.into_iter().chain(ids).collect();
+        self.policies.each_ref().map(|policy| Job {
+            policy,
             prompt: prompt.clone(),
             temperature: TEMPERATURE,
             max_tokens: settings.max_tokens,
@@ -118,70 +118,70 @@ impl Asked<'_> {
 
 /// Everybody's first prompt, then everybody's second, and on. Those that leave no room for an answer are left
 /// out.
-fn asked<'a>(
-    run: &Run,
+fn questions<'a>(
+    run: &RunContext,
     adapter: &TrainedAdapter,
-    rival: &Rival,
+    baseline: &Baseline,
     pairs: &'a [HeldOutPair],
     settings: &JudgeSettings,
-) -> Result<Vec<Asked<'a>>, TrainError> {
-    let ours = Voices::of(adapter)?;
-    let theirs = match rival {
-        Rival::Bundle(dir) => Some(Arc::new(locate_and_read(dir, run.base)?)),
-        Rival::Reference => None,
+) -> Result<Vec<Question<'a>>, TrainError> {
+    let ours = PolicySnapshot::of(adapter)?;
+    let theirs = match baseline {
+        Baseline::Bundle(dir) => Some(Arc::new(locate_and_read(dir, run.base)?)),
+        Baseline::Reference => None,
     };
     let context = run.base.decoder.config().max_positions;
-    let mut people: BTreeMap<Option<&UserKey>, Vec<Asked>> = BTreeMap::new();
+    let mut people: BTreeMap<Option<&UserKey>, Vec<Question>> = BTreeMap::new();
     for pair in pairs {
         let own = people.entry(pair.user.as_ref()).or_default();
         let known = own
             .iter()
-            .any(|asked| asked.pair.conversation == pair.conversation);
+            .any(|question| question.pair.conversation == pair.conversation);
         if known || own.len() == settings.prompts {
             continue;
         }
         let theirs = match &theirs {
-            Some(version) => Voice::of_person(version, pair.user.as_ref()),
-            None => Voice::base(),
+            Some(version) => PolicyAdapter::of_person(version, pair.user.as_ref()),
+            None => PolicyAdapter::base(),
         };
-        let voices = [ours.of_row(pair.pair.user), theirs];
-        let asked = Asked { pair, voices };
-        let rows = asked.jobs(run, 0, settings).map(|job| job.rows());
+        let policies = [ours.of_row(pair.pair.user), theirs];
+        let question = Question { pair, policies };
+        let rows = question.jobs(run, 0, settings).map(|job| job.rows());
         if rows.into_iter().all(|rows| rows <= context) {
-            own.push(asked);
+            own.push(question);
         }
     }
     let mut rest: Vec<_> = people.into_values().map(Vec::into_iter).collect();
-    let mut asked = Vec::new();
+    let mut questions = Vec::new();
     for _ in 0..settings.prompts {
-        asked.extend(rest.iter_mut().filter_map(Iterator::next));
+        questions.extend(rest.iter_mut().filter_map(Iterator::next));
     }
-    asked.truncate(MAX_PROMPTS);
-    Ok(asked)
+    questions.truncate(MAX_PROMPTS);
+    Ok(questions)
 }
 
 /// Ours and theirs, by prompt.
 fn answers(
-    run: &Run,
-    asked: &[Asked],
+    run: &RunContext,
+    questions: &[Question],
     settings: &JudgeSettings,
 ) -> Result<Vec<[String; 2]>, TrainError> {
-    let numbered = asked.iter().enumerate();
+    let numbered = questions.iter().enumerate();
     let jobs: Vec<Job> = numbered
-        .flat_map(|(number, asked)| asked.jobs(run, number, settings))
+        .flat_map(|(number, question)| question.jobs(run, number, settings))
         .collect();
     let Some(longest) = jobs.iter().map(Job::rows).max() else {
         return Ok(Vec::new());
     };
-    let room = run.place.max_memory / kv_bytes(run.base, longest, 1).max(1);
+    let room = run.options.max_memory / kv_bytes(run.base, longest, 1).max(1);
     let running = jobs.len().min(MAX_RUNNING).min(room.max(1));
     let engine = RolloutEngine::new(run.base, longest, running)?;
-    let bar = run.place.bar("answers");
+    let bar = run.options.bar("answers");
     bar.set_length(jobs.len() as u64);
-    let said = engine.answer_all(&jobs, |n| bar.set_position(n as u64))?;
+    let rollouts = engine.answer_all(&jobs, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
-    let mut texts = said.into_iter().map(|said| said.text);
-    let mut pairs = Vec::with_capacity(asked.len());
+    let mut texts = rollouts.into_iter().map(|rollout| rollout.text);
+    let mut pairs = Vec::with_capacity(questions.len());
     while let (Some(ours), Some(theirs)) = (texts.next(), texts.next()) {
         pairs.push([ours, theirs]);
     }

@@ -51,7 +51,7 @@ pub struct TokenLoss {
     /// exp(d) - d - 1 with d = log pi_ref - log pi; 0 without a reference.
     pub kl: f64,
     /// d (surrogate + kl coefficient * kl) / d log pi.
-    pub slope: f64,
+    pub grad: f64,
     /// Whether the clip holds it back.
     pub clipped: bool,
 }
@@ -69,7 +69,7 @@ impl Grpo {
         let ratio = (policy - old).exp();
         let held = ratio.clamp(1.0 - self.clip, 1.0 + self.clip);
         let clipped = held * advantage < ratio * advantage;
-        let (surrogate, mut slope) = if clipped {
+        let (surrogate, mut grad) = if clipped {
             (-held * advantage, 0.0)
         } else {
             (-ratio * advantage, -ratio * advantage)
@@ -78,12 +78,12 @@ impl Grpo {
         if let Some(reference) = reference {
             let d = reference - policy;
             kl = d.exp() - d - 1.0;
-            slope += self.kl * (1.0 - d.exp());
+            grad += self.kl * (1.0 - d.exp());
         }
         TokenLoss {
             surrogate,
             kl,
-            slope,
+            grad,
             clipped,
         }
     }
@@ -129,8 +129,8 @@ mod tests {
                 let h = 1e-6;
                 let numeric =
                     (value(policy + h, advantage) - value(policy - h, advantage)) / (2.0 * h);
-                let slope = GRPO.token(policy, -1.0, Some(-1.3), advantage).slope;
-                assert!((numeric - slope).abs() < 1e-6, "{policy} {advantage}");
+                let grad = GRPO.token(policy, -1.0, Some(-1.3), advantage).grad;
+                assert!((numeric - grad).abs() < 1e-6, "{policy} {advantage}");
             }
         }
     }
@@ -140,7 +140,7 @@ mod tests {
         let clipped = |policy, advantage| GRPO.token(policy, -1.0, None, advantage).clipped;
         assert!(clipped(-0.5, 1.0) && clipped(-1.5, -1.0));
         assert!(!clipped(-0.5, -1.0) && !clipped(-1.5, 1.0) && !clipped(-1.0, 1.0));
-        assert_eq!(GRPO.token(-0.5, -1.0, None, 1.0).slope, 0.0);
+        assert_eq!(GRPO.token(-0.5, -1.0, None, 1.0).grad, 0.0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | [`means`] | rows since the last line, averaged: all of them, by user, and pooled over users |
+//! | [`named`] | other numbers since the last line, averaged |
 //! | [`mod@line`] | the fields of a training line and of an evaluation line |
 //! | [`mod@file`] | whole lines appended; a resumed run goes on after its checkpoint |
 //! | [`memory`] | the most memory that the process held |
@@ -28,10 +29,12 @@ pub mod file;
 pub mod line;
 pub mod means;
 pub mod memory;
+pub mod named;
 
 pub use file::{MetricsError, MetricsFile};
 pub use line::{eval_line, train_line, StepFacts};
 pub use means::Means;
+pub use named::NamedMeans;
 
 use super::loss::{PairLogps, PairLoss};
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures_util::{stream, StreamExt};
 use tokio::runtime::Runtime;
 
-use super::voice::Voice;
+use super::policy_adapter::PolicyAdapter;
 use crate::TrainError;
 use attune_base_model::{BaseModel, LoadError};
 use attune_engine::block_hash::CacheSalt;
@@ -40,11 +40,11 @@ pub struct Sampling {
 
 /// A prompt, who answers it, and how often.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct RolloutRequest {
     /// One user message.
     pub prompt: String,
-    /// Who answers.
-    pub voice: Voice,
+    /// What answers.
+    pub policy: PolicyAdapter,
     /// Answers.
     pub samples: usize,
     /// 0 is greedy.
@@ -55,12 +55,12 @@ pub struct Asked {
     pub seed: u64,
 }
 
-impl Asked {
+impl RolloutRequest {
     /// Prompt `number` of those that are sampled in one way.
-    pub fn new(prompt: String, voice: Voice, number: usize, sampling: &Sampling) -> Self {
+    pub fn new(prompt: String, policy: PolicyAdapter, number: usize, sampling: &Sampling) -> Self {
         Self {
             prompt,
-            voice,
+            policy,
             samples: sampling.samples,
             temperature: sampling.temperature,
             max_tokens: sampling.max_tokens,
@@ -79,9 +79,9 @@ fn mixed(seed: u64) -> u64 {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct RolledOut {
+pub struct Rollouts {
     /// By prompt; `None`: prompt and answer do not fit the context, nothing was asked.
-    pub answers: Vec<Option<Vec<Said>>>,
+    pub answers: Vec<Option<Vec<Rollout>>>,
     /// Tokens of all answers.
     pub tokens: usize,
     /// How long it took.
@@ -90,7 +90,7 @@ pub struct RolledOut {
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct Rollout {
     /// As text.
     pub text: String,
     /// As the model sampled it, with the id that ended it, where one did; not empty.
@@ -137,26 +137,26 @@ impl<'a> RolloutEngine<'a> {
         })
     }
 
-    /// Answers to each of `asked`. The same arguments give the same answers, whatever runs beside them.
+    /// Answers to each of `requests`. The same arguments give the same answers, whatever runs beside them.
     /// `progress` is told how many answers are done.
     ///
     /// # Errors
     /// A template or a pass that fails; no prompt fits the context.
     pub fn roll_out(
         &self,
-        asked: &[Asked],
+        requests: &[RolloutRequest],
         mut progress: impl FnMut(usize),
-    ) -> Result<RolledOut, TrainError> {
+    ) -> Result<Rollouts, TrainError> {
         let start = Instant::now();
         let room = self.room();
-        let mut encoded: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(asked.len());
-        for one in asked {
+        let mut encoded: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(requests.len());
+        for one in requests {
             let ids = encode(self.base, &one.prompt)?;
-            let rows = ids.len() + one.voice.soft_prompt.len() + one.max_tokens;
+            let rows = ids.len() + one.policy.soft_prompt.len() + one.max_tokens;
             encoded.push((rows <= room).then_some(ids));
         }
-        if !asked.is_empty() && encoded.iter().all(Option::is_none) {
-            let most = asked.iter().map(|one| one.max_tokens).max();
+        if !requests.is_empty() && encoded.iter().all(Option::is_none) {
+            let most = requests.iter().map(|one| one.max_tokens).max();
             return Err(TrainError::Setting(format!(
                 "no prompt leaves room for {} tokens in a context of {room}: give a smaller \
                  --max-tokens",
@@ -164,10 +164,10 @@ impl<'a> RolloutEngine<'a> {
             )));
         }
         let mut jobs = Vec::new();
-        for (one, prompt) in asked.iter().zip(&encoded) {
+        for (one, prompt) in requests.iter().zip(&encoded) {
             for prompt in prompt.iter() {
                 jobs.extend((0..one.samples as u64).map(|sample| Job {
-                    voice: &one.voice,
+                    policy: &one.policy,
                     prompt: prompt.clone(),
                     temperature: one.temperature,
                     max_tokens: one.max_tokens,
@@ -175,15 +175,15 @@ impl<'a> RolloutEngine<'a> {
                 }));
             }
         }
-        let said = self.answer_all(&jobs, &mut progress)?;
-        let tokens = said.iter().map(|said| said.ids.len()).sum();
-        let mut said = said.into_iter();
+        let rollouts = self.answer_all(&jobs, &mut progress)?;
+        let tokens = rollouts.iter().map(|rollout| rollout.ids.len()).sum();
+        let mut rollouts = rollouts.into_iter();
         // Answers come in the order of jobs: all of a prompt that was asked, then all of the next.
-        let answers = asked.iter().zip(&encoded).map(|(one, prompt)| {
+        let answers = requests.iter().zip(&encoded).map(|(one, prompt)| {
             prompt.as_ref()?;
-            Some(said.by_ref().take(one.samples).collect())
+            Some(rollouts.by_ref().take(one.samples).collect())
         });
-        Ok(RolledOut {
+        Ok(Rollouts {
             answers: answers.collect(),
             tokens,
             seconds: start.elapsed().as_secs_f64(),
@@ -198,8 +198,8 @@ impl<'a> RolloutEngine<'a> {
         &self,
         jobs: &[Job],
         mut progress: impl FnMut(usize),
-    ) -> Result<Vec<Said>, TrainError> {
-        let mut answers: Vec<Option<Said>> = vec![None; jobs.len()];
+    ) -> Result<Vec<Rollout>, TrainError> {
+        let mut answers: Vec<Option<Rollout>> = vec![None; jobs.len()];
         self.runtime.block_on(async {
             // As many as run at once wait in the engine; the others here.
             let mut done = stream::iter(jobs.iter().enumerate())
@@ -209,8 +209,8 @@ impl<'a> RolloutEngine<'a> {
                 })
                 .buffer_unordered(MAX_RUNNING);
             let mut n = 0;
-            while let Some((number, said)) = done.next().await {
-                answers[number] = Some(said?);
+            while let Some((number, rollout)) = done.next().await {
+                answers[number] = Some(rollout?);
                 n += 1;
                 progress(n);
             }
@@ -225,7 +225,7 @@ impl<'a> RolloutEngine<'a> {
         context.min(self.engine.kv_rows())
     }
 
-    async fn ask(&self, request: EngineRequest) -> Result<Said, TrainError> {
+    async fn ask(&self, request: EngineRequest) -> Result<Rollout, TrainError> {
         let answers = self.engine.submit(vec![request]).map_err(failed)?;
         let ended = || TrainError::Engine("the engine ended before the answer".into());
         let mut answer: Answer = answers.into_iter().next().ok_or_else(ended)?;
@@ -236,7 +236,7 @@ impl<'a> RolloutEngine<'a> {
                 EngineEvent::Finished(finished) => {
                     let text = self.base.tokenizer.decode(&ids, true).trim().to_owned();
                     ids.extend(finished.end_id);
-                    return Ok(Said { text, ids });
+                    return Ok(Rollout { text, ids });
                 }
                 EngineEvent::Failed(error) => return Err(failed(error)),
             }
@@ -260,8 +260,8 @@ pub fn kv_bytes(base: &BaseModel, longest: usize, running: usize) -> usize {
 /// One answer that is to be made.
 #[derive(Debug)]
 pub struct Job<'a> {
-    /// Who answers.
-    pub voice: &'a Voice,
+    /// What answers.
+    pub policy: &'a PolicyAdapter,
     /// Prompt ids, BOS included where the tokenizer adds one.
     pub prompt: Arc<[u32]>,
     /// 0 is greedy.
@@ -275,19 +275,19 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Positions that it takes with its answer.
     pub fn rows(&self) -> usize {
-        self.prompt.len() + self.voice.soft_prompt.len() + self.max_tokens
+        self.prompt.len() + self.policy.soft_prompt.len() + self.max_tokens
     }
 }
 
-/// Positions of the longest of `asked` that fits the context, with its answer.
+/// Positions of the longest of `requests` that fits the context, with its answer.
 ///
 /// # Errors
 /// A template that fails.
-pub fn longest(base: &BaseModel, asked: &[Asked]) -> Result<usize, TrainError> {
+pub fn longest(base: &BaseModel, requests: &[RolloutRequest]) -> Result<usize, TrainError> {
     let context = base.decoder.config().max_positions;
     let mut longest = 0;
-    for one in asked {
-        let rows = encode(base, &one.prompt)?.len() + one.voice.soft_prompt.len() + one.max_tokens;
+    for one in requests {
+        let rows = encode(base, &one.prompt)?.len() + one.policy.soft_prompt.len() + one.max_tokens;
         longest = longest.max(rows.min(context));
     }
     Ok(longest)
@@ -324,9 +324,9 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
     let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
     EngineRequest {
         prompt: job.prompt.clone().into(),
-        soft_prompt: job.voice.soft_prompt.clone(),
+        soft_prompt: job.policy.soft_prompt.clone(),
         soft_at: usize::from(begins),
-        adapter: job.voice.adapter.clone(),
+        adapter: job.policy.adapter.clone(),
         sampling: SamplingParams {
             temperature: job.temperature,
             seed: Some(job.seed),

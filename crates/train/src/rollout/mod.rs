@@ -3,7 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | [`engine`] | many answers to many prompts |
-//! | [`voice`] | who answers: a base model, alone or with a version |
+//! | [`policy_adapter`] | who answers: a base model, alone or with a version |
 
 pub mod engine;
-pub mod voice;
+pub mod policy_adapter;

@@ -14,8 +14,8 @@ use crate::files::replace;
 use crate::publish::{contents, publish_only, Description};
 use crate::report::report;
 use crate::run_dir::{BEST_FILE, BUNDLE_DIR, EVAL_FILE, SOLVED_FILE};
-use crate::work::context::Run;
-use crate::work::{Judged, Work};
+use crate::work::context::RunContext;
+use crate::work::{FinalEvaluation, Work};
 use crate::TrainError;
 use attune_adapter::manifest;
 use attune_ids::AdapterVersion;
@@ -41,29 +41,29 @@ pub enum Outcome {
 
 /// Evaluates the best state with intervals, publishes it, and writes the report.
 pub(super) fn publish(
-    run: &Run,
+    run: &RunContext,
     (mut work, mut adapter): (Box<dyn Work + '_>, TrainedAdapter),
 ) -> Result<Outcome, TrainError> {
-    let out = &run.place.out;
+    let out = &run.options.out;
     let best = out.join(BEST_FILE);
     let best_step = if best.exists() {
         checkpoint::load(&best, &mut adapter)?.1.step
     } else {
         0
     };
-    let judged = work.judge(&adapter)?;
-    if run.place.judge.is_some() && run.place.stop.load(Ordering::Relaxed) {
+    let judged = work.final_evaluation(&adapter)?;
+    if run.options.judge.is_some() && run.options.stop.load(Ordering::Relaxed) {
         // The judge was not asked to the end.
         return Ok(Outcome::Stopped { step: best_step });
     }
     let mut training = run.description.clone();
     training["best_step"] = json!(best_step);
     training["evaluation"] = match &judged {
-        Judged::Nothing => Value::Null,
-        Judged::Pairs(evaluation) => {
+        FinalEvaluation::Nothing => Value::Null,
+        FinalEvaluation::Pairs(evaluation) => {
             write(run, EVAL_FILE, evaluation).map(|()| summary(evaluation))?
         }
-        Judged::Tasks(evaluation) => {
+        FinalEvaluation::Tasks(evaluation) => {
             write(run, SOLVED_FILE, evaluation)?;
             // Texts stay out of a manifest: they may be people's.
             json!({"solved": evaluation.solved, "signals": evaluation.signals})
@@ -73,9 +73,9 @@ pub(super) fn publish(
     let version = publish_only(&out.join(BUNDLE_DIR), &contents)?;
     report(out)?;
     let (evaluation, tasks) = match judged {
-        Judged::Nothing => (None, None),
-        Judged::Pairs(evaluation) => (Some(evaluation), None),
-        Judged::Tasks(evaluation) => (None, Some(evaluation)),
+        FinalEvaluation::Nothing => (None, None),
+        FinalEvaluation::Pairs(evaluation) => (Some(evaluation), None),
+        FinalEvaluation::Tasks(evaluation) => (None, Some(evaluation)),
     };
     Ok(Outcome::Published {
         version,
@@ -84,12 +84,12 @@ pub(super) fn publish(
     })
 }
 
-fn write(run: &Run, file: &str, evaluation: &impl Serialize) -> Result<(), TrainError> {
+fn write(run: &RunContext, file: &str, evaluation: &impl Serialize) -> Result<(), TrainError> {
     let json = serde_json::to_value(evaluation).unwrap_or_default();
-    replace(&run.place.out.join(file), &pretty(&json))
+    replace(&run.options.out.join(file), &pretty(&json))
 }
 
-fn describe(run: &Run, training: Value) -> Description {
+fn describe(run: &RunContext, training: Value) -> Description {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Description {
         name: run.settings.name.clone(),

@@ -3,13 +3,13 @@
 //! | module | subject |
 //! |---|---|
 //! | [`whole`] | from settings to a version |
-//! | [`material`] | what a run learns from: pairs, or tasks |
+//! | [`data`] | what a run learns from: pairs, or tasks |
 //! | [`start`] | a new directory, or the state to go on from |
 //! | [`steps`] | step after step, with metrics, evaluations and checkpoints |
 //! | [`finish`] | the best state, evaluated and published |
 
+pub mod data;
 pub mod finish;
-pub mod material;
 pub mod start;
 pub mod steps;
 pub mod whole;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{json, Value};
 
-use super::material::Material;
+use super::data::TrainingData;
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint::{self, Progress};
 use crate::entangle::diagnose::FILE_NAME as GRADIENTS;
@@ -15,7 +15,7 @@ use crate::metrics::MetricsFile;
 use crate::optimizer::OptimizerState;
 use crate::run_dir::RUN_FILE;
 use crate::settings::Settings;
-use crate::work::place::Place;
+use crate::work::options::RunOptions;
 use crate::TrainError;
 use attune_base_model::BaseModel;
 
@@ -32,16 +32,16 @@ pub(super) struct Start {
 impl Start {
     /// Refuses a directory of another run, before anything is computed.
     pub(super) fn find(
-        place: &Place,
+        options: &RunOptions,
         description: &Value,
         adapter: &mut TrainedAdapter,
         diagnosed: bool,
     ) -> Result<Self, TrainError> {
-        let run_file = place.out.join(RUN_FILE);
-        let checkpoint = place.out.join(checkpoint::FILE_NAME);
-        if !place.resume {
-            let metrics = MetricsFile::create(&place.out, METRICS)?;
-            let gradients = || MetricsFile::create(&place.out, GRADIENTS);
+        let run_file = options.out.join(RUN_FILE);
+        let checkpoint = options.out.join(checkpoint::FILE_NAME);
+        if !options.resume {
+            let metrics = MetricsFile::create(&options.out, METRICS)?;
+            let gradients = || MetricsFile::create(&options.out, GRADIENTS);
             let gradients = diagnosed.then(gradients).transpose()?;
             replace(&run_file, &pretty(description))?;
             return Ok(Self {
@@ -60,7 +60,7 @@ impl Start {
             let optimizer = OptimizerState::new(&adapter.parameters);
             (optimizer, Progress::default(), None)
         };
-        let resume = |name| MetricsFile::resume(&place.out, name, at);
+        let resume = |name| MetricsFile::resume(&options.out, name, at);
         Ok(Self {
             metrics: resume(METRICS)?,
             gradients: diagnosed.then(|| resume(GRADIENTS)).transpose()?,
@@ -71,13 +71,13 @@ impl Start {
 }
 
 /// What `run.json` says, and the manifest under `training`.
-pub(super) fn describe(settings: &Settings, material: &Material, base: &BaseModel) -> Value {
+pub(super) fn describe(settings: &Settings, data: &TrainingData, base: &BaseModel) -> Value {
     json!({
         "program": concat!("attune-train ", env!("CARGO_PKG_VERSION")),
         "settings": settings,
         "base": {"id": base.id, "sha256": base.sha256},
-        "data": material.counts(),
-        "users": material.users().len(),
+        "data": data.counts(),
+        "users": data.users().len(),
     })
 }
 

@@ -13,14 +13,14 @@ use crate::optimizer::{AdamW, Rates};
 use crate::parameters::{Parameter, ParameterKind};
 use crate::run_dir::BEST_FILE;
 use crate::settings::Settings;
-use crate::work::context::Run;
-use crate::work::{Held, Work};
+use crate::work::context::RunContext;
+use crate::work::{EvalOutput, Work};
 use crate::TrainError;
 use attune_model::lora::LoraDropout;
 
 /// The loop of a run.
 pub(super) struct Steps<'a> {
-    run: &'a Run<'a>,
+    run: &'a RunContext<'a>,
     work: Box<dyn Work + 'a>,
     adapter: TrainedAdapter,
     start: Start,
@@ -52,12 +52,12 @@ impl Since {
 
 impl<'a> Steps<'a> {
     pub(super) fn new(
-        run: &'a Run,
+        run: &'a RunContext,
         work: Box<dyn Work + 'a>,
         adapter: TrainedAdapter,
         start: Start,
     ) -> Self {
-        let bar = run.place.bar("training");
+        let bar = run.options.bar("training");
         bar.set_length(run.total_steps as u64);
         bar.set_position(start.progress.step as u64);
         bar.reset_eta();
@@ -87,7 +87,7 @@ impl<'a> Steps<'a> {
             let facts = self.step()?;
             let done = self.start.progress.step;
             self.bar.set_position(done as u64);
-            let stopped = self.run.place.stop.load(Ordering::Relaxed) && done < self.total;
+            let stopped = self.run.options.stop.load(Ordering::Relaxed) && done < self.total;
             let last = done == self.total;
             let logged = done.is_multiple_of(settings.log_every) || last || stopped;
             if logged {
@@ -163,7 +163,7 @@ impl<'a> Steps<'a> {
             seconds,
         };
         let mut line = train_line(&facts);
-        let words = self.work.tell(&mut line);
+        let words = self.work.log(&mut line);
         self.start.metrics.append(&line)?;
         self.bar.set_message(format!(
             "loss {loss:.4}  {words}  {:.0} tokens/s  {:.1}/s",
@@ -179,7 +179,7 @@ impl<'a> Steps<'a> {
         let Some(held) = self.work.evaluate(&self.adapter, step)? else {
             return self.save(BEST_FILE);
         };
-        let Held {
+        let EvalOutput {
             line,
             accuracy,
             loss,
@@ -214,7 +214,7 @@ impl<'a> Steps<'a> {
     }
 
     fn save(&mut self, file: &str) -> Result<(), TrainError> {
-        let path = self.run.place.out.join(file);
+        let path = self.run.options.out.join(file);
         self.start.progress.remember(self.work.remembered());
         let (optimizer, progress) = (&self.start.optimizer, &self.start.progress);
         checkpoint::save(&path, &self.adapter, optimizer, progress)

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use super::data::TrainingData;
 use super::finish::{publish, Outcome};
-use super::material::Material;
 use super::start::{describe, Start};
 use super::steps::Steps;
 use crate::adapter::TrainedAdapter;
@@ -11,8 +11,8 @@ use crate::entangle::{gate, mask::Mask};
 use crate::init::{self, UserModelShape};
 use crate::memory::{plan, Footprint, Need};
 use crate::settings::Settings;
-use crate::work::context::Run;
-use crate::work::place::Place;
+use crate::work::context::RunContext;
+use crate::work::options::RunOptions;
 use crate::TrainError;
 use attune_base_model::{self as base_model, BaseModel};
 
@@ -20,37 +20,37 @@ use attune_base_model::{self as base_model, BaseModel};
 ///
 /// # Errors
 /// See [`TrainError`]; files that were written are whole.
-pub fn run(settings: &Settings, place: &Place) -> Result<Outcome, TrainError> {
-    fs::create_dir_all(&place.out).map_err(TrainError::io(&place.out))?;
-    let base = base_model::load(&settings.base, place.compute.for_gradients()?)?;
-    for rival in &place.against {
-        rival.check(&base)?;
+pub fn run(settings: &Settings, options: &RunOptions) -> Result<Outcome, TrainError> {
+    fs::create_dir_all(&options.out).map_err(TrainError::io(&options.out))?;
+    let base = base_model::load(&settings.base, options.compute.for_gradients()?)?;
+    for baseline in &options.against {
+        baseline.check(&base)?;
     }
-    let material = Material::prepare(settings, &base)?;
-    let mut adapter = fresh_adapter(settings, material.users().len(), &base)?;
-    let description = describe(settings, &material, &base);
+    let data = TrainingData::prepare(settings, &base)?;
+    let mut adapter = fresh_adapter(settings, data.users().len(), &base)?;
+    let description = describe(settings, &data, &base);
     // Before anything is computed: a directory of another run, or a checkpoint that does not fit.
     let diagnosed = settings.diagnose_gradients > 0;
-    let start = Start::find(place, &description, &mut adapter, diagnosed)?;
+    let start = Start::find(options, &description, &mut adapter, diagnosed)?;
     let trained = adapter.parameters.iter().map(|p| p.values.len()).sum();
     let need = Need {
         trained,
-        longest: material.longest(),
-        taken: material.cache_bytes(&base),
+        longest: data.longest(),
+        taken: data.cache_bytes(&base),
     };
     let footprint = Footprint::of(base.decoder.placement());
-    let run = Run {
+    let run = RunContext {
         settings,
-        place,
+        options,
         base: &base,
-        memory: plan(base.decoder.config(), footprint, need, place.max_memory)?,
-        users: material.users().to_vec(),
-        reach: material.reach(settings.data_until),
-        front: material.front(),
-        total_steps: settings.total_steps(material.len()),
+        memory: plan(base.decoder.config(), footprint, need, options.max_memory)?,
+        users: data.users().to_vec(),
+        reach: data.reach(settings.data_until),
+        prefix: data.prefix(),
+        total_steps: settings.total_steps(data.len()),
         description,
     };
-    let work = material.work(&run, &start.progress)?;
+    let work = data.work(&run, &start.progress)?;
     let mut steps = Steps::new(&run, work, adapter, start);
     match steps.all()? {
         Some(step) => Ok(Outcome::Stopped { step }),

@@ -14,7 +14,7 @@ use attune_base_model::BaseModel;
 
 /// What a version is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rival {
+pub enum Baseline {
     /// Another version, by its bundle.
     Bundle(PathBuf),
     /// The bare base model as the objective sees it: by a loss with a reference it prefers nothing to
@@ -23,7 +23,7 @@ pub enum Rival {
     Reference,
 }
 
-impl Rival {
+impl Baseline {
     /// Its name in a comparison: of a bundle, the run's directory where there is one.
     pub fn name(&self) -> String {
         let Self::Bundle(dir) = self else {
@@ -62,7 +62,7 @@ impl Rival {
     }
 }
 
-/// The name of [`Rival::Reference`].
+/// The name of [`Baseline::Reference`].
 pub const REFERENCE: &str = "reference";
 
 /// `pairs` under the bundle in `dir`, each person with the row that they have there. The groups stay

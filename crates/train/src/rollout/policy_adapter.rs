@@ -14,14 +14,14 @@ use attune_ids::{AdapterVersion, UserKey};
 use attune_model::user_model::model::UserModel;
 use attune_model::user_model::soft_prompt::{RowKind, SoftPrompt};
 
-/// Who answers.
+/// What rollouts are sampled from: a base model, alone or with an adapter, and the soft prompt of a user.
 #[derive(Debug, Clone)]
-pub struct Voice {
+pub struct PolicyAdapter {
     pub(super) adapter: Option<EngineAdapter>,
     pub(super) soft_prompt: SoftPrompt,
 }
 
-impl Voice {
+impl PolicyAdapter {
     /// The bare base model.
     pub fn base() -> Self {
         Self {
@@ -63,14 +63,14 @@ impl Voice {
     }
 }
 
-/// An adapter in training, at one step: everybody whom it knows.
+/// An adapter in training as it is at one step, with everybody whom it knows.
 #[derive(Debug)]
-pub struct Voices {
+pub struct PolicySnapshot {
     adapter: EngineAdapter,
     user_model: Option<UserModel>,
 }
 
-impl Voices {
+impl PolicySnapshot {
     /// With the current values, which the engine takes as they are: nothing of the base is loaded anew.
     ///
     /// # Errors
@@ -95,12 +95,12 @@ impl Voices {
     }
 
     /// The person of a user row, 0 being the generic user.
-    pub fn of_row(&self, row: usize) -> Voice {
+    pub fn of_row(&self, row: usize) -> PolicyAdapter {
         let soft_prompt = match &self.user_model {
             None => SoftPrompt::none(),
             Some(model) => model.soft_prompt(row),
         };
-        Voice {
+        PolicyAdapter {
             adapter: Some(self.adapter.clone()),
             soft_prompt,
         }

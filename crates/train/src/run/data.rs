@@ -1,15 +1,15 @@
-//! What a run works on, before its first step: pairs, or tasks.
+//! What a run learns from, before its first step: pairs, or tasks.
 
 use serde_json::Value;
 
 use crate::checkpoint::Progress;
 use crate::expo::prepare::PreparedTasks;
-use crate::pack::Front;
+use crate::pack::PromptPrefix;
 use crate::pair_work::PairWork;
 use crate::pairs::IdPair;
 use crate::prepare::{prepare, Prepared};
 use crate::settings::Settings;
-use crate::work::context::Run;
+use crate::work::context::RunContext;
 use crate::work::Work;
 use crate::TrainError;
 use attune_adapter::data_until::{DataUntil, Reach};
@@ -17,12 +17,12 @@ use attune_base_model::BaseModel;
 use attune_ids::UserKey;
 
 /// What a run works on.
-pub(super) enum Material {
+pub(super) enum TrainingData {
     Pairs(Box<Prepared>),
     Tasks(Box<PreparedTasks>),
 }
 
-impl Material {
+impl TrainingData {
     pub(super) fn prepare(settings: &Settings, base: &BaseModel) -> Result<Self, TrainError> {
         Ok(match &settings.expo {
             None => Self::Pairs(Box::new(prepare(settings, base)?)),
@@ -46,10 +46,10 @@ impl Material {
         }
     }
 
-    pub(super) fn front(&self) -> Front {
+    pub(super) fn prefix(&self) -> PromptPrefix {
         match self {
-            Self::Pairs(prepared) => prepared.front,
-            Self::Tasks(prepared) => prepared.front,
+            Self::Pairs(prepared) => prepared.prefix,
+            Self::Tasks(prepared) => prepared.prefix,
         }
     }
 
@@ -88,7 +88,7 @@ impl Material {
 
     pub(super) fn work<'a>(
         self,
-        run: &'a Run<'a>,
+        run: &'a RunContext<'a>,
         progress: &Progress,
     ) -> Result<Box<dyn Work + 'a>, TrainError> {
         match self {
@@ -113,9 +113,9 @@ impl Material {
 
 /// A beginning and both responses.
 fn longest_pair(prepared: &Prepared) -> usize {
-    let front = usize::from(prepared.front.bos.is_some()) + prepared.front.n_user_tokens;
+    let prefix = usize::from(prepared.prefix.bos.is_some()) + prepared.prefix.n_user_tokens;
     let held_out = prepared.held_out.iter().chain(&prepared.test);
     let pairs = prepared.train.iter().chain(held_out.map(|p| &p.pair));
-    let rows = |pair: &IdPair| front + pair.prompt.len() + pair.chosen.len() + pair.rejected.len();
+    let rows = |pair: &IdPair| prefix + pair.prompt.len() + pair.chosen.len() + pair.rejected.len();
     pairs.map(rows).max().unwrap_or(0)
 }

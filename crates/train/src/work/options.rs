@@ -5,17 +5,17 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::baseline::Baseline;
 use crate::compute::Compute;
-use crate::rival::Rival;
 use crate::settings::judge::JudgeSettings;
 
 /// Where a run is, and what it may take.
 #[derive(Debug, Clone)]
-pub struct Place<'a> {
+pub struct RunOptions<'a> {
     /// Its directory.
     pub out: PathBuf,
     /// What the version is compared with, on the same pairs.
-    pub against: Vec<Rival>,
+    pub against: Vec<Baseline>,
     /// Who compares answers with those of `against`; `None`: likelihoods alone are compared.
     pub judge: Option<JudgeSettings>,
     /// Go on from the checkpoint there.
@@ -30,7 +30,7 @@ pub struct Place<'a> {
     pub progress: bool,
 }
 
-impl Place<'_> {
+impl RunOptions<'_> {
     /// A bar that is called `what`; hidden where nobody looks.
     pub(crate) fn bar(&self, what: &'static str) -> ProgressBar {
         if !self.progress {
