@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor, Var};
 
 use super::adapter::{LoraVariables, TrainedAdapter};
-use super::pack::{Completion, Pack, PromptPrefix};
+use super::pack::{cut, Completion, Pack, PromptPrefix};
 use crate::TrainError;
 use attune_model::decoder::{Decoder, Pass};
 use attune_model::input::LearnedRows;
@@ -74,6 +74,21 @@ impl<'a> Policy<'a> {
             user_model,
             temperature: 1.0,
         })
+    }
+
+    /// `items` pack by pack, each of them one completion: those of a pack, which has at most `limit` rows or one
+    /// item, and their completions.
+    pub fn packs<'t, 'c, T>(
+        &self,
+        items: &'t [T],
+        limit: usize,
+        completion: impl Fn(&T) -> Completion<'c>,
+    ) -> Vec<(&'t [T], Vec<Completion<'c>>)> {
+        let cuts = cut(items, limit, self.prefix, |item| vec![completion(item)]);
+        let packs = cuts.into_iter().map(|range| &items[range]);
+        packs
+            .map(|items| (items, items.iter().map(&completion).collect()))
+            .collect()
     }
 
     /// log p of each completion's response, summed over its tokens.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::pack::{cut, Completion};
+use super::pack::Completion;
 use super::policy::Policy;
 
 /// log p of each completion under `policy`, in the order of `completions`; `progress` is told how
@@ -21,10 +21,10 @@ pub fn log_probs(
     distinct.sort_unstable();
     distinct.dedup();
     let mut values: HashMap<Completion, f64> = HashMap::with_capacity(distinct.len());
-    for range in cut(&distinct, pack_rows, policy.prefix, |c| vec![*c]) {
-        let pack = &distinct[range.clone()];
-        values.extend(pack.iter().copied().zip(policy.log_probs(pack)?));
-        progress(range.end, distinct.len());
+    for (_, pack) in policy.packs(&distinct, pack_rows, |c| *c) {
+        let log_probs = policy.log_probs(&pack)?;
+        values.extend(pack.into_iter().zip(log_probs));
+        progress(values.len(), distinct.len());
     }
     Ok(completions.iter().map(|c| values[c]).collect())
 }

@@ -3,7 +3,7 @@
 
 use crate::adapter::TrainedAdapter;
 use crate::loss::grpo::{advantages, Grpo, TokenLoss};
-use crate::pack::{cut, Completion};
+use crate::pack::Completion;
 use crate::policy::{Activations, Policy, Scored};
 use crate::TrainError;
 use attune_model::decoder::Decoder;
@@ -99,10 +99,7 @@ impl GroupLearner<'_> {
         };
         let items = items(groups);
         let mut logps = Vec::new();
-        for range in cut(&items, self.pack_rows, policy.prefix, |i| {
-            vec![i.completion]
-        }) {
-            let pack: Vec<Completion> = items[range].iter().map(|i| i.completion).collect();
+        for (_, pack) in policy.packs(&items, self.pack_rows, |i| i.completion) {
             logps.extend(policy.token_log_probs(&pack)?);
         }
         Ok(Some(logps))
@@ -150,11 +147,7 @@ impl GroupLearner<'_> {
         // The others have a gradient of exactly 0, and nothing to add to the loss.
         let learned = |item: &&Item| reference.is_some() || item.advantage != 0.0;
         let items: Vec<Item> = all.iter().filter(learned).copied().collect();
-        for range in cut(&items, self.pack_rows, policy.prefix, |i| {
-            vec![i.completion]
-        }) {
-            let items = &items[range];
-            let pack: Vec<Completion> = items.iter().map(|i| i.completion).collect();
+        for (items, pack) in policy.packs(&items, self.pack_rows, |i| i.completion) {
             let grads = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
                 let mut grads = Vec::with_capacity(scored.values.len());
                 for (item, logps) in items.iter().zip(scored.by_completion()) {
@@ -187,8 +180,7 @@ impl GroupLearner<'_> {
         result: &mut GroupResult,
     ) -> Result<(), TrainError> {
         let positives: Vec<Completion> = groups.iter().filter_map(positive).collect();
-        for range in cut(&positives, self.pack_rows, policy.prefix, |c| vec![*c]) {
-            let pack = &positives[range];
+        for (_, pack) in policy.packs(&positives, self.pack_rows, |c| *c) {
             let grads = |sums: &[f64]| -> Result<Vec<f64>, TrainError> {
                 let grad = |(completion, sum): (&Completion, &f64)| {
                     let tokens = match self.positive_sum {
@@ -201,7 +193,7 @@ impl GroupLearner<'_> {
                 };
                 Ok(pack.iter().zip(sums).map(grad).collect())
             };
-            result.packed_rows += policy.learn(adapter, pack, self.activations, grads)?;
+            result.packed_rows += policy.learn(adapter, &pack, self.activations, grads)?;
         }
         Ok(())
     }

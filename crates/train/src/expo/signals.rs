@@ -4,7 +4,7 @@
 use super::prompts;
 use crate::encode::Encoder;
 use crate::evaluate::Signals;
-use crate::pack::{cut, Completion};
+use crate::pack::Completion;
 use crate::policy::Policy;
 use crate::task::{final_answer, Task};
 use crate::TrainError;
@@ -116,10 +116,10 @@ fn answer_after(encoder: &Encoder, of: &Texts, text: &str) -> Result<Read, Train
 }
 
 fn sums(policy: &Policy, read: &[Read], pack_rows: usize) -> Result<Vec<f64>, TrainError> {
-    let completions: Vec<Completion> = read.iter().map(|r| r.completion(policy)).collect();
     let mut sums = Vec::new();
-    for range in cut(&completions, pack_rows, policy.prefix, |c| vec![*c]) {
-        sums.extend(policy.log_probs(&completions[range])?);
+    let completions: Vec<Completion> = read.iter().map(|r| r.completion(policy)).collect();
+    for (_, pack) in policy.packs(&completions, pack_rows, |c| *c) {
+        sums.extend(policy.log_probs(&pack)?);
     }
     Ok(sums)
 }
