@@ -3,12 +3,10 @@
 //! Each pair is there as its user sees it and as the generic user sees it (P-RLHF, 2402.05133); the
 //! mixture weighs these rows, and the objective is any function of a row's log-probabilities.
 
-use candle_core::DType;
-
 use super::adapter::TrainedAdapter;
 use super::entangle::gate::Gate;
 use super::entangle::gradients::Probe;
-use super::entangle::masked::MaskedPair;
+use super::entangle::token_weights::{gate_inputs, TokenWeights};
 use super::loss::{Objective, PairLogps};
 use super::metrics::RowResult;
 use super::mixture::Mixture;
@@ -181,51 +179,34 @@ impl Learner<'_> {
         }
     }
 
-    fn learn_pack<'b>(
+    /// Rows of one pack: log-probabilities, loss, backward pass.
+    fn learn_pack(
         &self,
         adapter: &mut TrainedAdapter,
         policy: &Policy,
-        rows: &[Weighed<'b>],
+        rows: &[Weighed],
         mut gate: Option<&mut Gate>,
         result: &mut BatchResult,
     ) -> Result<(), TrainError> {
-        let mut completions: Vec<Completion> = Vec::new();
-        // Equal completions of one pack are computed once.
-        let mut place = |completion: Completion<'b>| {
-            let known = completions.iter().position(|c| *c == completion);
-            known.unwrap_or_else(|| {
-                completions.push(completion);
-                completions.len() - 1
-            })
-        };
-        let places: Vec<Vec<usize>> = rows
-            .iter()
-            .map(|Weighed { row, .. }| {
-                let of_row = self.completions(row.pair, row.user).into_iter();
-                of_row.map(&mut place).collect()
-            })
-            .collect();
+        let (completions, places) = self.distinct(rows);
         let grads = |scored: &Scored| -> Result<Vec<f32>, TrainError> {
             let mut grads = vec![0.0; scored.values.len()];
-            let hidden = match gate {
-                Some(_) => {
-                    let hidden = scored.hidden.to_dtype(DType::F32)?;
-                    hidden.flatten_all()?.to_vec1::<f32>()?
-                }
-                None => Vec::new(),
-            };
-            for (weighed, places) in rows.iter().zip(&places) {
-                let Weighed { row, weight, .. } = weighed;
-                let masked = MaskedPair::new(row.pair, places, scored, &hidden, gate.as_deref());
-                let mut found = self.score(row, &masked)?;
+            let hidden = gate_inputs(gate.as_deref(), scored)?;
+            for (weighed, at) in rows.iter().zip(&places) {
+                let Weighed {
+                    row,
+                    weight,
+                    factors,
+                } = *weighed;
+                let tokens =
+                    TokenWeights::new(row.pair, factors, at, scored, &hidden, gate.as_deref());
+                let mut found = self.loss(&row, tokens.logps())?;
+                tokens.backward(&found.loss, weight, &mut grads);
                 if let Some(gate) = gate.as_deref_mut() {
-                    found.loss.value += masked.learn(gate, &self.objective, &found.loss, *weight);
+                    found.loss.value +=
+                        tokens.gate_backward(gate, &self.objective, &found.loss, weight);
                 }
                 result.loss += weight * found.loss.value;
-                let by_side = [found.loss.d_chosen, found.loss.d_rejected];
-                for ((side, grad), factor) in by_side.into_iter().enumerate().zip(weighed.factors) {
-                    masked.spread(side, weight * factor * grad, &mut grads);
-                }
                 result.rows.push(found);
             }
             Ok(grads.into_iter().map(|grad| grad as f32).collect())
@@ -235,18 +216,25 @@ impl Learner<'_> {
         Ok(())
     }
 
-    fn score(&self, row: &Row, masked: &MaskedPair) -> Result<RowResult, TrainError> {
-        let [ref_chosen, ref_rejected] = masked.reference();
-        let [n_chosen, n_rejected] = masked.lengths();
-        let [chosen, rejected] = masked.sums();
-        let logps = PairLogps {
-            chosen,
-            rejected,
-            ref_chosen,
-            ref_rejected,
-            n_chosen,
-            n_rejected,
+    /// The completions of `rows`, equal ones only once, and where those of each row are among them.
+    fn distinct<'b>(&self, rows: &[Weighed<'b>]) -> (Vec<Completion<'b>>, Vec<Vec<usize>>) {
+        let mut distinct: Vec<Completion> = Vec::new();
+        let mut place = |completion: Completion<'b>| {
+            let known = distinct.iter().position(|c| *c == completion);
+            known.unwrap_or_else(|| {
+                distinct.push(completion);
+                distinct.len() - 1
+            })
         };
+        let of_row = |Weighed { row, .. }: &Weighed<'b>| {
+            let completions = self.completions(row.pair, row.user).into_iter();
+            completions.map(&mut place).collect()
+        };
+        let places = rows.iter().map(of_row).collect();
+        (distinct, places)
+    }
+
+    fn loss(&self, row: &Row, logps: PairLogps) -> Result<RowResult, TrainError> {
         let loss = self.objective.loss(&logps);
         if !(loss.value.is_finite() && loss.d_chosen.is_finite() && loss.d_rejected.is_finite()) {
             return Err(TrainError::NotFinite { step: 0 });

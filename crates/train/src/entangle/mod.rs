@@ -6,7 +6,7 @@
 //! | [`measure`] | norms and inner product of a pair: the condition, the case, the predicted change |
 //! | [`gradients`] | the gradients themselves, and the change that a step really brings |
 //! | [`heat_map`] | cosines of the gradients of single tokens, as numbers and as a picture |
-//! | [`mask`], [`gate`], [`masked`] | which tokens count: sparse token masking, exact or learned |
+//! | [`mask`], [`gate`], [`token_weights`] | which tokens count: sparse token masking, exact or learned |
 //! | [`diagnose`] | some pairs of a run, measured every now and then |
 
 pub mod diagnose;
@@ -14,5 +14,5 @@ pub mod gate;
 pub mod gradients;
 pub mod heat_map;
 pub mod mask;
-pub mod masked;
 pub mod measure;
+pub mod token_weights;

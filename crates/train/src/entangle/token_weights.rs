@@ -1,16 +1,20 @@
-//! A pair's tokens in a pack, and how much each of them counts.
+//! A pair's tokens in a pack, and how much each of them counts: gate, mask and normalisation.
 
 use std::ops::Range;
 
+use candle_core::DType;
+
 use super::gate::{reference_grads, tokens, Gate};
-use crate::loss::{Objective, PairLoss};
+use crate::loss::{Objective, PairLogps, PairLoss};
 use crate::pairs::IdPair;
 use crate::policy::Scored;
 
 /// A pair's tokens, with its mask: 1 and 0 of [`IdPair::kept`], or what a gate says.
 #[derive(Debug)]
-pub struct MaskedPair<'a> {
+pub struct TokenWeights<'a> {
     pair: &'a IdPair,
+    /// What the gradients of chosen and rejected are multiplied with.
+    factors: [f64; 2],
     /// Chosen, and rejected where the loss looks at it.
     sides: Vec<Side<'a>>,
 }
@@ -25,11 +29,12 @@ struct Side<'a> {
     mask: Vec<f64>,
 }
 
-impl<'a> MaskedPair<'a> {
-    /// `places` are the completions of `pair` in the pack; `hidden` is (targets, hidden) of the whole pack
-    /// where there is a gate, else empty.
+impl<'a> TokenWeights<'a> {
+    /// `places` are the completions of `pair` in the pack; `hidden` is what
+    /// [`gate_inputs`] gave for the whole pack.
     pub fn new(
         pair: &'a IdPair,
+        factors: [f64; 2],
         places: &[usize],
         scored: &'a Scored,
         hidden: &'a [f32],
@@ -54,17 +59,29 @@ impl<'a> MaskedPair<'a> {
         };
         Self {
             pair,
+            factors,
             sides: places.iter().enumerate().map(side).collect(),
         }
     }
 
-    /// Masked log-probabilities of chosen and rejected; 0 for a side that the loss does not look at.
-    pub fn sums(&self) -> [f64; 2] {
-        [0, 1].map(|side| self.sides.get(side).map_or(0.0, |s| s.sum(s.logps)))
+    /// What the loss looks at: log-probabilities and lengths by the tokens that count.
+    pub fn logps(&self) -> PairLogps {
+        let [chosen, rejected] =
+            [0, 1].map(|side| self.sides.get(side).map_or(0.0, |s| s.sum(s.logps)));
+        let [ref_chosen, ref_rejected] = self.reference();
+        let [n_chosen, n_rejected] = self.lengths();
+        PairLogps {
+            chosen,
+            rejected,
+            ref_chosen,
+            ref_rejected,
+            n_chosen,
+            n_rejected,
+        }
     }
 
-    /// The same of the reference.
-    pub fn reference(&self) -> [f64; 2] {
+    /// Log-probabilities under the reference; 0 for a side that the loss does not look at.
+    fn reference(&self) -> [f64; 2] {
         let Some(gated) = &self.pair.gated else {
             return self.pair.reference;
         };
@@ -75,7 +92,7 @@ impl<'a> MaskedPair<'a> {
     }
 
     /// Tokens that count; of a gate's, their sum, rounded up. For losses that average it is a constant.
-    pub fn lengths(&self) -> [usize; 2] {
+    fn lengths(&self) -> [usize; 2] {
         let lengths = self.pair.lengths();
         [0, 1].map(|side| match (&self.pair.gated, self.sides.get(side)) {
             (Some(_), Some(s)) => s.mask.iter().sum::<f64>().ceil() as usize,
@@ -83,17 +100,19 @@ impl<'a> MaskedPair<'a> {
         })
     }
 
-    /// Adds `grad` of a side's sum to the derivatives of its tokens in the pack.
-    pub fn spread(&self, side: usize, grad: f64, grads: &mut [f64]) {
-        if let Some(side) = self.sides.get(side) {
+    /// Adds what `weight` times `loss` says of the tokens to `grads`, those of the whole pack.
+    pub fn backward(&self, loss: &PairLoss, weight: f64, grads: &mut [f64]) {
+        let by_sum = [loss.d_chosen, loss.d_rejected];
+        for ((side, by_sum), factor) in self.sides.iter().zip(by_sum).zip(self.factors) {
+            let grad = weight * factor * by_sum;
             for (sum, m) in grads[side.at.clone()].iter_mut().zip(&side.mask) {
                 *sum += grad * m;
             }
         }
     }
 
-    /// What the mask costs; its gradient goes to `gate`.
-    pub fn learn(
+    /// What a gate's mask costs; its gradient goes to `gate`.
+    pub fn gate_backward(
         &self,
         gate: &mut Gate,
         objective: &Objective,
@@ -112,6 +131,17 @@ impl<'a> MaskedPair<'a> {
             cost += gate.cost(&tokens, &side.mask);
         }
         cost
+    }
+}
+
+/// What a gate sees, (targets, hidden) of the whole pack; empty where there is none.
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn gate_inputs(gate: Option<&Gate>, scored: &Scored) -> candle_core::Result<Vec<f32>> {
+    match gate {
+        None => Ok(Vec::new()),
+        Some(_) => scored.hidden.to_dtype(DType::F32)?.flatten_all()?.to_vec1(),
     }
 }
 
