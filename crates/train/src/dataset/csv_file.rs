@@ -1,6 +1,7 @@
 //! Tables with a header. A cell is text; lists of messages do not fit into one.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,9 +35,14 @@ pub(super) fn read(
     sink: &mut dyn Sink,
 ) -> Result<(), DatasetError> {
     let budget = Budget::new(MAX_RECORD_BYTES);
-    let mut reader = csv::Reader::from_reader(Bounded::new(opened, budget.clone()));
-    let fail = |error: csv::Error, line: u64| problem(file, &budget, error, line);
-    let names = reader.headers().map_err(|e| fail(e, 1))?.clone();
+    let mut input = BufReader::new(Bounded::new(opened, budget.clone()));
+    let start = input.fill_buf().map_err(|e| io_error(file, e))?;
+    // The reader takes a record to begin before the line feed that ends the line before it.
+    let ahead = u64::from(is_crlf(start));
+    let mut reader = csv::Reader::from_reader(input);
+    let fail = |error: csv::Error, line: u64| problem(file, &budget, error, line, ahead);
+    let names = reader.headers();
+    let names = names.map_err(|e| problem(file, &budget, e, 1, 0))?.clone();
     check_names(&names).map_err(|p| p.at(&at(file, 1)))?;
     let mut record = StringRecord::new();
     loop {
@@ -58,10 +64,16 @@ pub(super) fn read(
                 continue;
             }
         }
-        let line = record.position().map_or(line, csv::Position::line);
+        let line = record.position().map_or(line, csv::Position::line) + ahead;
         let object = names.iter().zip(&record).map(cell).collect();
         sink.record(&at(file, line), object)?;
     }
+}
+
+/// Whether the first line ends as those of Windows do.
+fn is_crlf(start: &[u8]) -> bool {
+    let end = start.iter().position(|byte| *byte == b'\n');
+    end.is_some_and(|end| start[..end].ends_with(b"\r"))
 }
 
 fn cell((name, text): (&str, &str)) -> (String, Value) {
@@ -90,8 +102,14 @@ fn at(file: &Arc<Path>, line: u64) -> Source {
     }
 }
 
-fn problem(file: &Arc<Path>, budget: &Budget, error: csv::Error, line: u64) -> DatasetError {
-    let line = error.position().map_or(line, csv::Position::line);
+fn problem(
+    file: &Arc<Path>,
+    budget: &Budget,
+    error: csv::Error,
+    line: u64,
+    ahead: u64,
+) -> DatasetError {
+    let line = error.position().map_or(line, csv::Position::line) + ahead;
     let spent = budget.is_spent();
     let problem = match error.into_kind() {
         ErrorKind::Io(_) if spent => Problem::RecordTooLong {

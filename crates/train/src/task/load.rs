@@ -350,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_tables_are_counted_whatever_ends_them() {
+        for end in ["\n", "\r\n"] {
+            let table = ["question,answer", "p,5", "q", "r,x", "s,6"].join(end);
+            let loaded = read_as("a.csv", table).unwrap();
+            assert_eq!(loaded.left_out, 2);
+            assert!(loaded.reasons[0].starts_with("line 3: "), "{loaded}");
+            assert!(loaded.reasons[1].starts_with("line 4: "), "{loaded}");
+        }
+    }
+
+    #[test]
     fn columns_that_are_no_mistakes_are_only_named() {
         let line = r#"{"question": "q", "answer": "4", "used": true}"#;
         let loaded = read(line).unwrap();

@@ -86,9 +86,8 @@ const AFTER: [&str; 20] = [
 /// Words that say that the number directly behind them is not the answer: the one before it may be.
 const INSTEAD: [&str; 5] = ["not", "than", "t", "of", "never"];
 /// Words that say that the number in their clause is not the answer, and none is.
-const DENIALS: [&str; 9] = [
+const DENIALS: [&str; 8] = [
     "not",
-    "t",
     "never",
     "cannot",
     "wrong",
@@ -239,21 +238,22 @@ fn is_another(before: &[Token]) -> bool {
 /// Whether the clause around a number denies it, or what follows takes it back: "It cannot be 9.", "9 is wrong",
 /// "It is 9? No."
 fn is_denied(tokens: &[Token], start: usize, end: usize) -> bool {
-    let ends = |token: &&Token| match &token.kind {
+    let ends = |at: &usize| match &tokens[*at].kind {
         Kind::Sign(sign) => ",;.:?!".contains(*sign),
         Kind::Letters(word) => CLAUSES.contains(&word.to_lowercase().as_str()),
         _ => false,
     };
-    let is = |token: &Token, words: &[&str]| {
-        let word = token.letters().map(str::to_lowercase);
+    let is = |at: usize, words: &[&str]| {
+        let word = tokens[at].letters().map(str::to_lowercase);
         word.is_some_and(|word| words.contains(&word.as_str()))
     };
-    let denies = |token: &Token| is(token, &DENIALS);
-    let (before, after) = (&tokens[..start], &tokens[end..]);
-    let mut before = before.iter().rev().take_while(|t| !ends(t));
-    let mut clause = after.iter().take_while(|t| !ends(t));
-    let next = after.iter().find(|t| t.letters().is_some());
-    before.any(denies) || clause.any(denies) || next.is_some_and(|t| is(t, &["no", "wait"]))
+    // "can't", and not a variable.
+    let contracted = |at: usize| is(at, &["t"]) && at > 0 && tokens[at - 1].is('\'');
+    let denies = |at: usize| is(at, &DENIALS) || contracted(at);
+    let mut before = (0..start).rev().take_while(|at| !ends(at));
+    let mut after = (end..tokens.len()).take_while(|at| !ends(at));
+    let next = (end..tokens.len()).find(|at| tokens[*at].letters().is_some());
+    before.any(denies) || after.any(denies) || next.is_some_and(|at| is(at, &["no", "wait"]))
 }
 
 /// `3-5` among words.
