@@ -23,6 +23,7 @@ use crate::app::{answer, completions};
 ///
 /// The older interface: no roles and no chat template. Control tokens in a text are plain text;
 /// who needs them sends token ids. A prompt that is empty begins with what stands before any text.
+/// The person's profile stands in front of a text, not of token ids.
 #[utoipa::path(
     post,
     path = "/v1/completions",

@@ -39,8 +39,8 @@ pub(super) async fn retrieve_user(
 
 /// Set a person's profile
 ///
-/// `profile` stands in front of their first message in each prompt of a personalised answer.
-/// `learning: false` keeps what they prefer out of training.
+/// `profile` stands in front of their first message, or of the text to go on from, in each prompt of a personalised
+/// answer. `learning: false` keeps what they prefer out of training.
 #[utoipa::path(
     post,
     path = "/v1/users/{id}",

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use super::error::AppError;
-use super::generate::{self, GenerationOptions, Running};
+use super::generate::{self, GenerationOptions, ReadyPrompt, Running};
 use super::keep::{KeepCommand, Keeper};
 use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
 pub use attune_text::chat_template::{ChatMessage, TemplateVariables};
-use attune_text::tokenizer::TextError;
-use attune_text::user_info;
+use attune_text::prompt::PromptSource;
 
 /// What a message costs beside its text, as bytes of text.
 const MESSAGE_BYTES: usize = 64;
@@ -47,17 +46,20 @@ pub async fn start(
     let hold = generate::hold(state, caller, &command.user, command.options.n)?;
     let selection =
         selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
-    let mut messages = command.messages;
+    let messages = command.messages;
     let keeper = Keeper::new(state, caller, &selection, &messages, command.keep);
-    if let Some(info) = selection.profile() {
-        user_info::put_into(&mut messages, info);
-    }
+    let profile = selection.profile().cloned();
     let bytes = messages.iter().map(|m| MESSAGE_BYTES + m.content.len());
+    let bytes = bytes.sum::<usize>() + profile.as_deref().map_or(0, str::len);
     let repetition = command.options.sampling.repetition_penalty;
     let variables = command.variables;
-    let prompt = generate::tokenize(state, bytes.sum(), move |state| {
-        let ids = encode(state, &messages, &variables)?;
-        Ok(generate::prompt_ids(ids, repetition))
+    let prompt = generate::tokenize(state, bytes, move |state| {
+        let source = PromptSource::Messages(messages.into());
+        let prompts = state.prompts().with_variables(&variables);
+        prompts
+            .encode(&source, profile.as_deref())
+            .map(|prompt| ReadyPrompt::new(prompt, repetition))
+            .map_err(|error| generate::text_error("messages", error))
     });
     let prompts = vec![prompt.await?];
     let options = command.options;
@@ -69,16 +71,4 @@ pub async fn start(
 pub fn template_knows(state: &AppState, name: &str) -> bool {
     let template = state.template.as_ref();
     template.is_some_and(|template| template.knows(name))
-}
-
-fn encode(
-    state: &AppState,
-    messages: &[ChatMessage],
-    variables: &TemplateVariables,
-) -> Result<Vec<u32>, AppError> {
-    let template = state.template.as_ref().ok_or(TextError::NoChatTemplate);
-    let (most, tokenizer) = (state.context_len, &state.tokenizer);
-    template
-        .and_then(|template| template.encode_with(variables, most, tokenizer, messages, true))
-        .map_err(|error| generate::text_error("messages", error))
 }

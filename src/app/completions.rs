@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use super::error::AppError;
-use super::generate::{self, GenerationOptions, Running};
+use super::generate::{self, GenerationOptions, ReadyPrompt, Running};
 use super::keys::Caller;
 use super::selection;
 use super::state::AppState;
 use super::user::UserHint;
 use attune_text::detokenizer::Detokenizer;
-use attune_text::tokenizer::SpecialTokens;
+use attune_text::prompt::{self, PromptSource};
+use attune_text::tokenizer::TextError;
 
 /// A prompt in one of its two forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
-    /// Text; control tokens in it are plain text. Begins with BOS where the tokenizer adds one.
+    /// Text; control tokens in it are plain text. Begins with BOS where the tokenizer adds one, then comes what is
+    /// known about the person in words.
     Text(String),
-    /// Ids, as they are; each was checked against the width of the logits.
+    /// Ids, as they are, so no words about the person either; each was checked against the width of the logits.
     Ids(Vec<u32>),
 }
 
@@ -60,24 +62,29 @@ pub async fn start(
         selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
     let (n, prompts) = (command.options.n, command.prompts);
     let (echo, skip_special) = (command.echo, command.options.skip_special);
-    let bytes = prompts.iter().map(Prompt::bytes).sum();
+    let profile = selection.profile().cloned();
+    let profile_bytes = profile.as_deref().map_or(0, str::len);
+    let bytes = prompts.iter().map(|prompt| prompt.bytes(profile_bytes));
+    let bytes = bytes.sum();
     for prompt in &prompts {
         prompt.could_fit(state, selection.soft_prompt().len())?;
     }
     let repetition = command.options.sampling.repetition_penalty;
     let encoded = generate::tokenize(state, bytes, move |state| {
-        let encode = |prompt| {
-            let ids = encode(state, prompt)?;
-            let read = read(state, prompt, &ids, skip_special);
-            Ok((generate::prompt_ids(ids, repetition), read))
+        let encode = |prompt: &Prompt| {
+            let encoded = prompt
+                .encode(state, profile.as_deref())
+                .map_err(|error| generate::text_error("prompt", error))?;
+            let read = read(state, prompt, &encoded.ids, skip_special);
+            Ok((ReadyPrompt::new(encoded, repetition), read))
         };
         prompts
             .iter()
             .map(encode)
             .collect::<Result<Vec<_>, AppError>>()
     });
-    let (ids, read): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
-    let mut running = generate::submit(state, &selection, hold, "prompt", ids, command.options)?;
+    let (ready, read): (Vec<_>, Vec<_>) = encoded.await?.into_iter().unzip();
+    let mut running = generate::submit(state, &selection, hold, "prompt", ready, command.options)?;
     let mut echoes = Vec::with_capacity(running.answers.len());
     let of_answers = read.iter().flat_map(|read| std::iter::repeat_n(read, n));
     for (answer, (text, detokenizer)) in running.answers.iter_mut().zip(of_answers) {
@@ -88,9 +95,9 @@ pub async fn start(
 }
 
 impl Prompt {
-    fn bytes(&self) -> usize {
+    fn bytes(&self, profile: usize) -> usize {
         match self {
-            Self::Text(text) => text.len(),
+            Self::Text(text) => profile + text.len(),
             Self::Ids(ids) => ids.len(),
         }
     }
@@ -116,6 +123,13 @@ impl Prompt {
             _ => Ok(()),
         }
     }
+
+    fn encode(&self, state: &AppState, profile: Option<&str>) -> Result<prompt::Prompt, TextError> {
+        match self {
+            Self::Text(text) => state.prompts().encode(&PromptSource::Text(text), profile),
+            Self::Ids(ids) => Ok(state.prompts().ids(ids.clone())),
+        }
+    }
 }
 
 /// The text of a prompt as an echo gives it, and what reads on after it: ids may end inside a character, which then
@@ -137,33 +151,4 @@ fn read(
         }
     };
     (text, detokenizer)
-}
-
-/// The ids of a prompt.
-fn encode(state: &AppState, prompt: &Prompt) -> Result<Vec<u32>, AppError> {
-    let tokenizer = &state.tokenizer;
-    let mut ids = match prompt {
-        Prompt::Ids(ids) => ids.clone(),
-        Prompt::Text(text) => {
-            let rest = tokenizer
-                .encode(text, SpecialTokens::AsText)
-                .map_err(|error| generate::text_error("prompt", error))?;
-            let bos = tokenizer.added_bos();
-            bos.into_iter().chain(rest).collect()
-        }
-    };
-    if ids.is_empty() {
-        // The model needs something to go on: what stands before any text, as OpenAI does it.
-        let start = tokenizer
-            .bos()
-            .or_else(|| tokenizer.end_ids().first().copied());
-        ids.extend(start);
-    }
-    if ids.is_empty() {
-        return Err(AppError::Invalid {
-            field: "prompt",
-            message: "the prompt has no tokens".to_owned(),
-        });
-    }
-    Ok(ids)
 }

@@ -17,6 +17,7 @@ use attune_engine::request::{EngineRequest, Payer, TimeLimits};
 pub use attune_engine::sampling_params::MAX_LOGIT_BIAS;
 use attune_engine::thread::Hold;
 use attune_ids::{Tenant, UserKey};
+use attune_text::prompt::Prompt;
 use attune_text::tokenizer::TextError;
 
 /// How answers are made; every number was checked at the edge.
@@ -83,16 +84,16 @@ pub(super) fn submit(
     selection: &Selection,
     hold: Hold,
     field: &'static str,
-    prompts: Vec<PromptIds>,
+    prompts: Vec<ReadyPrompt>,
     options: GenerationOptions,
 ) -> Result<Running, AppError> {
     if state.is_draining() {
         return Err(AppError::ShuttingDown);
     }
-    let prompt_tokens = prompts.iter().map(|ids| ids.len()).sum();
+    let prompt_tokens = prompts.iter().map(|prompt| prompt.ids.len()).sum();
     let mut requests = Vec::with_capacity(prompts.len() * options.n);
     for prompt in prompts {
-        let max_tokens = max_tokens(state, selection, field, prompt.len(), &options)?;
+        let max_tokens = max_tokens(state, selection, field, prompt.ids.len(), &options)?;
         let request = EngineRequest {
             payer: *hold.payer(),
             ..engine_request(state, selection, prompt, max_tokens, &options)
@@ -164,14 +165,26 @@ where
     state.encoding.run(&state.tasks, bytes, work).await?
 }
 
-/// The ids of a prompt. What its answers will ask of them is found out here, where that holds nobody up.
-#[expect(clippy::float_cmp, reason = "exactly 1 is how clients say `off`")]
-pub(super) fn prompt_ids(ids: Vec<u32>, repetition_penalty: f32) -> PromptIds {
-    let ids = PromptIds::from(ids);
-    if repetition_penalty != 1.0 {
-        ids.distinct();
+/// A prompt as the engine takes it.
+#[derive(Debug)]
+pub(super) struct ReadyPrompt {
+    ids: PromptIds,
+    soft_at: usize,
+}
+
+impl ReadyPrompt {
+    /// What the answers will ask of its ids is found out here, where that holds nobody up.
+    #[expect(clippy::float_cmp, reason = "exactly 1 is how clients say `off`")]
+    pub(super) fn new(prompt: Prompt, repetition_penalty: f32) -> Self {
+        let ids = PromptIds::from(prompt.ids);
+        if repetition_penalty != 1.0 {
+            ids.distinct();
+        }
+        Self {
+            ids,
+            soft_at: prompt.soft_at,
+        }
     }
-    ids
 }
 
 /// What a failure of the text part means for the caller, whose text was in `field`.
@@ -219,14 +232,13 @@ fn max_tokens(
 fn engine_request(
     state: &AppState,
     selection: &Selection,
-    prompt: PromptIds,
+    prompt: ReadyPrompt,
     max_tokens: usize,
     options: &GenerationOptions,
 ) -> EngineRequest {
-    let begins = state.tokenizer.adds_bos() && state.tokenizer.bos() == prompt.first().copied();
     EngineRequest {
-        soft_at: usize::from(begins && !prompt.is_empty()),
-        prompt,
+        prompt: prompt.ids,
+        soft_at: prompt.soft_at,
         soft_prompt: selection.soft_prompt().clone(),
         adapter: selection.engine_adapter(),
         sampling: options.sampling.clone(),

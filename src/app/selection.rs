@@ -94,8 +94,8 @@ impl Selection {
     }
 
     /// What is known about them in words.
-    pub fn profile(&self) -> Option<&str> {
-        self.profile.as_deref()
+    pub fn profile(&self) -> Option<&Arc<str>> {
+        self.profile.as_ref()
     }
 
     /// When the request began.

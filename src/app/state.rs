@@ -21,6 +21,7 @@ pub use attune_engine::thread::EngineStats;
 use attune_ids::Alias;
 use attune_store::Store;
 use attune_text::chat_template::ChatTemplate;
+use attune_text::prompt::PromptEncoder;
 use attune_text::tokenizer::Tokenizer;
 
 /// Bounds of requests that are no part of the OpenAI surface.
@@ -153,6 +154,11 @@ impl AppState {
     /// [`Store::begin`].
     pub fn begin(&self) -> u64 {
         self.versions.store().begin(now_unix_ms())
+    }
+
+    /// What makes prompts.
+    pub fn prompts(&self) -> PromptEncoder<'_> {
+        PromptEncoder::new(&self.tokenizer, self.template.as_ref()).at_most(self.context_len)
     }
 
     /// Whether new work is refused.

@@ -3,6 +3,7 @@
 use attune::app::housekeeping;
 use serde_json::{json, Value};
 
+use crate::support::runner::id;
 use crate::support::{keys, Setup, TestServer, VERSION};
 
 #[tokio::test]
@@ -91,6 +92,32 @@ async fn a_profile_stands_in_the_prompt_of_personalised_answers() {
     ] {
         let error = server.post("/v1/users/alice", &body).await.error();
         assert_eq!((error.0, error.3.as_deref()), (400, Some(param)), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_stands_in_front_of_a_text_that_is_gone_on_from() {
+    let server = TestServer::promoted();
+    let ask = async |model: &str, prompt: Value| {
+        let body = json!({"model": model, "user": "alice", "prompt": prompt, "echo": true, "max_tokens": 1});
+        let reply = server.post("/v1/completions", &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let answer = reply.json();
+        let tokens = answer["usage"]["prompt_tokens"].as_u64().unwrap();
+        (tokens, answer["choices"][0]["text"].clone())
+    };
+    let profile = json!({"profile": "Drinks tea."});
+    server.post("/v1/users/alice", &profile).await;
+    let added = "User textual information: Drinks tea.\n".len() as u64;
+    let ids = json!([id('0'), id('1')]);
+    for (model, prompt, tokens) in [
+        ("attune", json!("01"), added + 2),
+        // Ids are as they are, and the bare base knows nobody.
+        ("attune", ids, 2),
+        ("tiny-llama", json!("01"), 2),
+    ] {
+        // An echo is what the caller sent.
+        assert_eq!(ask(model, prompt).await, (tokens, json!("012")), "{model}");
     }
 }
 

@@ -34,6 +34,7 @@ mod forget_everywhere;
 mod forget_versions;
 mod forgetting;
 mod key_command;
+mod prompts;
 mod store_costs;
 mod store_outage;
 mod support;

@@ -11,6 +11,7 @@ use attune_model::load::ModelFiles;
 use attune_model::placement::Placement;
 use attune_model::weights::gguf::{without_part, GgufFile};
 use attune_text::chat_template::ChatTemplate;
+use attune_text::prompt::PromptEncoder;
 use attune_text::tokenizer::{TextError, Tokenizer};
 
 /// A base model that could not be loaded.
@@ -47,6 +48,13 @@ pub struct BaseModel {
     pub tokenizer: Arc<Tokenizer>,
     /// Messages to ids; some models have none.
     pub template: Option<ChatTemplate>,
+}
+
+impl BaseModel {
+    /// What makes its prompts.
+    pub fn prompts(&self) -> PromptEncoder<'_> {
+        PromptEncoder::new(&self.tokenizer, self.template.as_ref())
+    }
 }
 
 /// Where a model's files are: a known name is fetched into the cache first.

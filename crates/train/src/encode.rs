@@ -1,29 +1,22 @@
 //! Pairs to token ids, exactly those that serving gives.
 //!
-//! A prompt is encoded as `/v1/chat/completions` encodes the same messages (a text prompt is one
-//! user message), or, for a model without a chat template, as `/v1/completions` encodes the same
-//! text. A reply is encoded as the template writes it after that prompt, up to the token that ends
-//! the turn; special tokens that a reply spells stay text.
-//!
-//! What users say about themselves goes in front of the first user message (of the text, without a
-//! template), as the P-RLHF authors have it: [`USER_INFO`](attune_text::user_info::USER_INFO), the information, a line end, the rest.
-//! An app that serves such a model writes it there, too.
+//! A prompt is made by [`PromptEncoder`], as serving makes it: that of `/v1/chat/completions` for the same messages (a
+//! text prompt is one user message), or, for a model without a chat template, that of `/v1/completions` for the same
+//! text, with what users say about themselves in the place of their profile. A reply is encoded as the template writes
+//! it after that prompt, up to the token that ends the turn; special tokens that a reply spells stay text.
 //!
 //! Two lengths bound a pair; both count BOS and the reply's end, but no soft rows. A prompt is cut
 //! at its beginning, where the oldest turns are; a reply at its end. Every cut is counted.
-
-mod written;
 
 use std::fmt;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::dataset::{Pair, Source};
+use super::dataset::{Pair, Prompt, Source};
 use attune_text::chat_template::ChatTemplate;
+use attune_text::prompt::{PromptEncoder, PromptSource};
 use attune_text::tokenizer::{SpecialTokens, TextError, Tokenizer};
-pub use written::chat_messages;
-use written::{end_of_turn, Written};
 
 /// Why pairs cannot be encoded.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +58,18 @@ pub enum EncodeError {
 #[derive(Debug)]
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
-    template: Option<&'a ChatTemplate>,
+    prompts: PromptEncoder<'a>,
     max_prompt: usize,
     max_length: usize,
     bos: Option<u32>,
     end: u32,
+}
+
+/// A prompt before it is encoded, and after.
+struct EncodedPrompt<'a> {
+    source: PromptSource<'a>,
+    profile: Option<&'a str>,
+    encoded: attune_text::prompt::Prompt,
 }
 
 /// A pair as token ids. What the model reads is `[BOS] [soft rows] prompt reply`.
@@ -135,7 +135,7 @@ impl<'a> Encoder<'a> {
         }
         Ok(Self {
             tokenizer,
-            template,
+            prompts: PromptEncoder::new(tokenizer, template),
             max_prompt,
             max_length,
             bos: tokenizer.added_bos(),
@@ -192,14 +192,22 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// Messages without a template; a text that is too long, or that the template refuses.
     pub fn encode(&self, pair: &Pair) -> Result<Option<Encoded>, EncodeError> {
-        let at = || Box::new(pair.source.clone());
-        let text_error = |error| EncodeError::Text { at: at(), error };
-        let written = Written::of(pair, self.template);
-        let written = written.ok_or_else(|| EncodeError::NoTemplate { at: at() })?;
-        let prompt = written.prompt(self.tokenizer).map_err(text_error)?;
-        let reply = |text| self.reply(&written, &prompt, text).map_err(text_error);
+        let failed = |error| {
+            let at = Box::new(pair.source.clone());
+            match error {
+                TextError::NoChatTemplate => EncodeError::NoTemplate { at },
+                error => EncodeError::Text { at, error },
+            }
+        };
+        let source = match &pair.prompt {
+            Prompt::Text(text) => self.prompts.question(text),
+            Prompt::Messages(messages) => PromptSource::Messages(messages.into()),
+        };
+        let prompt = self.prompt(source, pair.user_info.as_deref());
+        let prompt = prompt.map_err(failed)?;
+        let reply = |text| self.reply(&prompt, text).map_err(failed);
         let (chosen, rejected) = (reply(&pair.chosen)?, reply(&pair.rejected)?);
-        let encoded = self.cut(self.without_bos(prompt), chosen, rejected);
+        let encoded = self.cut(prompt.without_bos(), chosen, rejected);
         Ok((encoded.chosen != encoded.rejected).then_some(encoded))
     }
 
@@ -212,35 +220,37 @@ impl<'a> Encoder<'a> {
         question: &str,
         reply: &str,
     ) -> Result<[Vec<u32>; 2], TextError> {
-        let written = Written::question(question, self.template);
-        let prompt = written.prompt(self.tokenizer)?;
-        let reply = self.reply(&written, &prompt, reply)?;
-        Ok([self.without_bos(prompt), reply])
+        let prompt = self.prompt(self.prompts.question(question), None)?;
+        let reply = self.reply(&prompt, reply)?;
+        Ok([prompt.without_bos(), reply])
     }
 
-    fn without_bos(&self, mut prompt: Vec<u32>) -> Vec<u32> {
-        let begins = self.bos.is_some() && prompt.first().copied() == self.bos;
-        prompt.drain(..usize::from(begins));
-        prompt
+    fn prompt<'p>(
+        &self,
+        source: PromptSource<'p>,
+        profile: Option<&'p str>,
+    ) -> Result<EncodedPrompt<'p>, TextError> {
+        Ok(EncodedPrompt {
+            encoded: self.prompts.encode(&source, profile)?,
+            source,
+            profile,
+        })
     }
 
-    /// A reply as it continues `prompt`. Encoding both at once and taking what comes after the
+    /// A reply as it continues the prompt. Encoding both at once and taking what comes after the
     /// prompt gives the ids that the model would write there: a vocabulary with a space before
     /// each text has none here, and a template may have one of its own. Where that does not work
     /// (tokens that span both, a template that puts more than the reply there), the reply is
     /// encoded by itself.
-    fn reply(
-        &self,
-        written: &Written<'_>,
-        prompt: &[u32],
-        text: &str,
-    ) -> Result<Vec<u32>, TextError> {
+    fn reply(&self, prompt: &EncodedPrompt<'_>, text: &str) -> Result<Vec<u32>, TextError> {
+        let (source, profile) = (&prompt.source, prompt.profile);
         // A template that refuses, or a length that is too much together, is no failure yet.
-        let joint = written.with_reply(self.tokenizer, text).ok();
-        let tail = joint.as_deref().and_then(|ids| ids.strip_prefix(prompt));
-        let tail = match written {
-            Written::Plain(_) => tail,
-            Written::Chat(..) => tail.and_then(|ids| {
+        let joint = self.prompts.encode_with_reply(source, profile, text).ok();
+        let tail = joint.as_deref();
+        let tail = tail.and_then(|ids| ids.strip_prefix(&prompt.encoded.ids[..]));
+        let tail = match source {
+            PromptSource::Text(_) => tail,
+            PromptSource::Messages(_) => tail.and_then(|ids| {
                 let end = ids.iter().rposition(|&id| id == self.end)?;
                 Some(&ids[..end])
             }),
@@ -276,6 +286,30 @@ impl<'a> Encoder<'a> {
             rejected_cut,
         }
     }
+}
+
+impl EncodedPrompt<'_> {
+    /// Where there is an [`Encoder::bos`], [`PromptEncoder`] puts it in front of all messages and texts.
+    fn without_bos(&self) -> Vec<u32> {
+        self.encoded.after_soft_rows().to_vec()
+    }
+}
+
+/// The last token that ends an answer in a conversation as the template writes it; the model's end
+/// of text, where there is none.
+fn end_of_turn(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Result<u32, TextError> {
+    let ends = tokenizer.end_ids();
+    let written = match template {
+        Some(_) => {
+            let prompts = PromptEncoder::new(tokenizer, template);
+            prompts.encode_with_reply(&prompts.question("a"), None, "b")?
+        }
+        None => Vec::new(),
+    };
+    let last = written.into_iter().rev().find(|id| ends.contains(id));
+    let first = ends.first().copied();
+    last.or(first)
+        .ok_or_else(|| TextError::Tokenizer("no token ends a text".to_owned()))
 }
 
 /// One line for people; what is zero is not said.

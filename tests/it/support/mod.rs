@@ -42,7 +42,7 @@ use axum::middleware::map_request;
 use axum::Router;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use runner::{Gate, ScriptedRunner, Shape, HIDDEN, VOCAB};
+use runner::{Gate, RowsRead, ScriptedRunner, Shape, HIDDEN, VOCAB};
 
 /// The first installed version, promoted where [`Setup::promoted`] says so.
 pub const VERSION: &str = "ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12cd34ef56ab12";
@@ -73,6 +73,8 @@ pub struct Setup {
     pub adapter_bytes: usize,
     /// The data directory of a server that was there before; a new one where it is `None`.
     pub data_dir: Option<Arc<tempfile::TempDir>>,
+    /// Where the model notes what it reads.
+    pub rows_read: Option<RowsRead>,
 }
 
 impl Default for Setup {
@@ -92,6 +94,7 @@ impl Default for Setup {
             http: HttpConfig::default(),
             adapter_bytes: 1 << 30,
             data_dir: None,
+            rows_read: None,
         }
     }
 }
@@ -142,7 +145,9 @@ impl TestServer {
         };
         let recorder = PrometheusBuilder::new().build_recorder();
         let engine_metrics = recorder.handle();
-        let runner = ScriptedRunner::new(gate.clone(), Shape::default()).counting_into(recorder);
+        let runner = ScriptedRunner::new(gate.clone(), Shape::default())
+            .noting(setup.rows_read)
+            .counting_into(recorder);
         let template = match setup.template_source {
             None => ChatTemplate::of(&tokenizer),
             Some(source) => ChatTemplate::new(source, tokenizer.bos_token(), tokenizer.eos_token()),
@@ -211,7 +216,7 @@ async fn called_by_a_name(mut request: Request) -> Request {
 }
 
 /// The tokenizer of the tiny Llama: one character is one token.
-fn tiny_llama() -> PathBuf {
+pub fn tiny_llama() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oracles/tiny/llama")
 }
 

@@ -104,8 +104,12 @@ impl Default for Shape {
     }
 }
 
+/// What a model read, row by row; `None` is a soft row.
+pub type RowsRead = Arc<Mutex<Vec<Option<u32>>>>;
+
 pub struct ScriptedRunner {
     gate: Arc<Gate>,
+    rows_read: Option<RowsRead>,
     shape: Shape,
     /// Until the first step, whose thread counts into it from then on.
     recorder: Option<&'static PrometheusRecorder>,
@@ -115,8 +119,17 @@ impl ScriptedRunner {
     pub fn new(gate: Arc<Gate>, shape: Shape) -> Self {
         Self {
             gate,
+            rows_read: None,
             shape,
             recorder: None,
+        }
+    }
+
+    /// Notes what it reads in `rows`.
+    pub fn noting(self, rows: Option<RowsRead>) -> Self {
+        Self {
+            rows_read: rows,
+            ..self
         }
     }
 
@@ -147,6 +160,12 @@ impl Runner for ScriptedRunner {
         }
         self.gate.step();
         self.compute(input.token_ids.len());
+        if let Some(read) = &self.rows_read {
+            let is_soft = |row| input.soft_rows.iter().any(|soft| soft.row == row);
+            let rows = input.token_ids.iter().enumerate();
+            let rows = rows.map(|(row, id)| (!is_soft(row)).then_some(*id));
+            read.lock().unwrap().extend(rows);
+        }
         let mut logits = Vec::with_capacity(input.logit_rows.len() * VOCAB);
         for &row in &input.logit_rows {
             let span = input.spans.iter().find(|s| s.rows.contains(&row)).unwrap();

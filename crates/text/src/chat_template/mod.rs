@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `prompt` | which control tokens of a prompt the template wrote: content cannot spell one |
+//! | `rendered` | which control tokens of a prompt the template wrote: content cannot spell one |
 //! | `marks`, `marked` | text and templates whose characters are marked, to follow them |
 //! | `source`, `dialect` | a template cut into tokens, and in words that our Jinja knows |
 //! | `functions`, `filters`, `methods`, `json` | what templates may call, as Jinja2, transformers and Python have it |
@@ -19,7 +19,7 @@ mod json;
 mod marked;
 mod marks;
 mod methods;
-mod prompt;
+mod rendered;
 mod source;
 mod strftime;
 pub mod variables;
@@ -35,7 +35,7 @@ use minijinja::{context, AutoEscape, Environment};
 use super::tokenizer::{TextError, TokenNames, Tokenizer};
 use marked::Words;
 use marks::Marks;
-use prompt::{Marked, Prompt};
+use rendered::{Marked, Rendered};
 pub use variables::TemplateVariables;
 
 /// What one rendering may do: an instruction costs 1, and so do 64 bytes that it writes or copies.
@@ -199,7 +199,7 @@ impl ChatTemplate {
             add_generation_prompt,
         };
         let render = |marked| self.render_marked(tokenizer, &conversation, &marks, marked);
-        let prompt = Prompt::new(specials, &marks, render)?;
+        let prompt = Rendered::new(specials, &marks, render)?;
         let bytes = prompt.text_bytes();
         let least = tokenizer.least_tokens(bytes);
         if least > most {

@@ -3,8 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{json, Value};
 
-use super::super::dataset::{Place, Prompt};
-use super::written::message;
+use super::super::dataset::Place;
 use super::*;
 use attune_text::chat_template::ChatMessage;
 use attune_text::tokenizer::GgufVocabulary;
@@ -54,6 +53,13 @@ fn pair(prompt: Prompt, chosen: &str, rejected: &str) -> Pair {
             file: Path::new("f.jsonl").into(),
             place: Place::Line(3),
         },
+    }
+}
+
+fn message(role: &str, content: &str) -> ChatMessage {
+    ChatMessage {
+        role: role.to_owned(),
+        content: content.to_owned(),
     }
 }
 
@@ -138,11 +144,13 @@ fn a_text_is_one_user_message_and_information_goes_before_it() {
         message("user", "2"),
     ];
     asked.prompt = Prompt::Messages(turns);
-    let contents: Vec<String> = chat_messages(&asked)
-        .into_iter()
-        .map(|m| m.content)
-        .collect();
-    assert_eq!(contents, ["S", "User textual information: age: 30\n1", "2"]);
+    let informed = encoder.encode(&asked).unwrap().unwrap();
+    let sent_turns = [
+        message("system", "S"),
+        message("user", "User textual information: age: 30\n1"),
+        message("user", "2"),
+    ];
+    assert_eq!(informed.prompt, served(&tokenizer, &template, &sent_turns));
 
     let encoder = Encoder::new(&tokenizer, None, 100, ROOM).unwrap();
     asked.prompt = text("Hi");

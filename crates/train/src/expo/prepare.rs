@@ -104,10 +104,12 @@ impl PreparedTasks {
         for tasks in [&mut train, &mut held_out] {
             let mut fitting = Vec::with_capacity(tasks.len());
             for task in tasks.drain(..) {
-                let prompt = engine::encode(base, &prompts::with_answer(&task))?;
-                let rows = prompt.len() + n_user_tokens + expo.max_tokens;
+                let prompt = engine::encode(base, &prompts::with_answer(&task))?
+                    .ids
+                    .len();
+                let rows = prompt + n_user_tokens + expo.max_tokens;
                 let reply = longest_reply(expo, &encoder, &task)?;
-                if rows.max(prompt.len() + n_user_tokens + reply) > context {
+                if rows.max(prompt + n_user_tokens + reply) > context {
                     counts.too_long += 1;
                     continue;
                 }
@@ -116,7 +118,7 @@ impl PreparedTasks {
                     Method::Dpo { .. } => 2 * reply,
                     Method::Grpo { .. } => reply,
                 };
-                longest_pass = longest_pass.max(prompt.len() + n_user_tokens + replies);
+                longest_pass = longest_pass.max(prompt + n_user_tokens + replies);
                 fitting.push(task);
             }
             *tasks = fitting;

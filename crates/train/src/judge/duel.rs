@@ -105,7 +105,8 @@ struct Question<'a> {
 impl Question<'_> {
     fn jobs(&self, run: &RunContext, number: usize, settings: &JudgeSettings) -> [Job<'_>; 2] {
         let ids = self.pair.pair.prompt.iter().copied();
-        let prompt: Arc<[u32]> = run.prefix.bos.into_iter().chain(ids).collect();
+        let ids = run.prefix.bos.into_iter().chain(ids).collect();
+        let prompt = run.base.prompts().ids(ids);
         self.policies.each_ref().map(|policy| Job {
             policy,
             prompt: prompt.clone(),

@@ -1,7 +1,6 @@
 //! Many answers to many prompts, through the engine that serves: continuous batching, and the rows of a
 //! prompt computed once for all its answers.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{stream, StreamExt};
@@ -19,8 +18,7 @@ use attune_engine::outbox::Answer;
 use attune_engine::request::{EngineEvent, EngineRequest, Payer, SamplingParams, TimeLimits};
 use attune_engine::thread::{EngineConfig, EngineHandle};
 use attune_model::kernels::paged_attention::BLOCK_SIZE;
-use attune_text::chat_template::ChatMessage;
-use attune_text::tokenizer::SpecialTokens;
+use attune_text::prompt::Prompt;
 
 /// Answers that are made at once.
 pub const MAX_RUNNING: usize = 32;
@@ -149,11 +147,11 @@ impl<'a> RolloutEngine<'a> {
     ) -> Result<Rollouts, TrainError> {
         let start = Instant::now();
         let room = self.room();
-        let mut encoded: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(requests.len());
+        let mut encoded: Vec<Option<Prompt>> = Vec::with_capacity(requests.len());
         for one in requests {
-            let ids = encode(self.base, &one.prompt)?;
-            let rows = ids.len() + one.policy.soft_prompt.len() + one.max_tokens;
-            encoded.push((rows <= room).then_some(ids));
+            let prompt = encode(self.base, &one.prompt)?;
+            let rows = prompt.ids.len() + one.policy.soft_prompt.len() + one.max_tokens;
+            encoded.push((rows <= room).then_some(prompt));
         }
         if !requests.is_empty() && encoded.iter().all(Option::is_none) {
             let most = requests.iter().map(|one| one.max_tokens).max();
@@ -262,8 +260,8 @@ pub fn kv_bytes(base: &BaseModel, longest: usize, running: usize) -> usize {
 pub struct Job<'a> {
     /// What answers.
     pub policy: &'a PolicyAdapter,
-    /// Prompt ids, BOS included where the tokenizer adds one.
-    pub prompt: Arc<[u32]>,
+    /// What it answers.
+    pub prompt: Prompt,
     /// 0 is greedy.
     pub temperature: f32,
     /// Tokens, at most.
@@ -275,7 +273,7 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Positions that it takes with its answer.
     pub fn rows(&self) -> usize {
-        self.prompt.len() + self.policy.soft_prompt.len() + self.max_tokens
+        self.prompt.ids.len() + self.policy.soft_prompt.len() + self.max_tokens
     }
 }
 
@@ -287,45 +285,27 @@ pub fn longest(base: &BaseModel, requests: &[RolloutRequest]) -> Result<usize, T
     let context = base.decoder.config().max_positions;
     let mut longest = 0;
     for one in requests {
-        let rows = encode(base, &one.prompt)?.len() + one.policy.soft_prompt.len() + one.max_tokens;
+        let prompt = encode(base, &one.prompt)?.ids.len();
+        let rows = prompt + one.policy.soft_prompt.len() + one.max_tokens;
         longest = longest.max(rows.min(context));
     }
     Ok(longest)
 }
 
-/// As `/v1/chat/completions` encodes a user's message, or `/v1/completions` a prompt for a model without a
-/// template.
-pub fn encode(base: &BaseModel, prompt: &str) -> Result<Arc<[u32]>, TrainError> {
-    let ids = match &base.template {
-        Some(template) => {
-            let message = ChatMessage {
-                role: "user".into(),
-                content: prompt.to_owned(),
-            };
-            template.encode(&base.tokenizer, &[message], true)
-        }
-        None => {
-            let rest = base.tokenizer.encode(prompt, SpecialTokens::AsText);
-            let bos = base.tokenizer.added_bos().into_iter();
-            rest.map(|rest| bos.chain(rest).collect())
-        }
-    };
-    let ids = ids?;
-    if ids.is_empty() {
-        return Err(TrainError::Setting(
-            "the prompt has no token: write one".into(),
-        ));
-    }
-    Ok(ids.into())
+/// The prompt that a person of whom no profile is known gives with one message.
+///
+/// # Errors
+/// A text that is too long, or that the template refuses.
+pub fn encode(base: &BaseModel, text: &str) -> Result<Prompt, TrainError> {
+    let prompts = base.prompts();
+    Ok(prompts.encode(&prompts.question(text), None)?)
 }
 
 fn request(base: &BaseModel, job: &Job) -> EngineRequest {
-    let tokenizer = &base.tokenizer;
-    let begins = tokenizer.adds_bos() && tokenizer.bos() == job.prompt.first().copied();
     EngineRequest {
-        prompt: job.prompt.clone().into(),
+        prompt: job.prompt.ids.clone().into(),
         soft_prompt: job.policy.soft_prompt.clone(),
-        soft_at: usize::from(begins),
+        soft_at: job.prompt.soft_at,
         adapter: job.policy.adapter.clone(),
         sampling: SamplingParams {
             temperature: job.temperature,
@@ -334,7 +314,7 @@ fn request(base: &BaseModel, job: &Job) -> EngineRequest {
         },
         max_tokens: job.max_tokens.max(1),
         min_tokens: 0,
-        end_ids: tokenizer.end_ids().into(),
+        end_ids: base.tokenizer.end_ids().into(),
         ignore_eos: false,
         cache_salt: CacheSalt::default(),
         payer: Payer::default(),

@@ -35,7 +35,7 @@ pub(super) enum Marked {
 
 /// A prompt, cut at the template's control tokens.
 #[derive(Debug)]
-pub(super) struct Prompt {
+pub(super) struct Rendered {
     parts: Vec<Part>,
 }
 
@@ -45,7 +45,7 @@ enum Part {
     Text(String),
 }
 
-impl Prompt {
+impl Rendered {
     /// `render`: the prompt, with something marked.
     ///
     /// # Errors
