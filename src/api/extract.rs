@@ -151,7 +151,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PersonOfPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
         let PathPart(id) = PathPart::from_request_parts(parts, state).await?;
-        let id = UserId::trimmed(&id);
+        let id = UserId::new(&id);
         let id = id.map_err(|e| ApiError::invalid("invalid_value", "id", e.to_string()))?;
         Ok(Self(people::person_of(&caller, id)?))
     }
@@ -192,7 +192,7 @@ impl<S: Sync> FromRequestParts<S> for RecordedUserHeader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let user = user_header(parts)?.map(UserId::trimmed).transpose();
+        let user = user_header(parts)?.map(UserId::new).transpose();
         user.map(Self).map_err(invalid_header)
     }
 }

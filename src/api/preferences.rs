@@ -112,7 +112,7 @@ pub(super) async fn list_preferences(
     QueryParameters(mut query): QueryParameters,
 ) -> Result<Json<List<Preference>>, ApiError> {
     let user = query.take("user")?;
-    let user = user.as_deref().map(UserId::trimmed).transpose();
+    let user = user.as_deref().map(UserId::new).transpose();
     let user = user.map_err(|e| ApiError::invalid("invalid_value", "user", e.to_string()))?;
     let page = query.page()?;
     query.finish()?;

@@ -244,7 +244,7 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
     let user = |name: &String| -> Result<UserKey> {
         Ok(UserKey {
             tenant: Tenant::default(),
-            user: UserId::trimmed(name)?,
+            user: UserId::new(name)?,
         })
     };
     let users = import.users.iter().map(user).collect::<Result<Vec<_>>>()?;

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::data_until::{DataUntil, Reach};
 use super::error::AdapterError;
@@ -115,6 +116,7 @@ pub struct UserRow {
     #[serde(default)]
     pub tenant: Tenant,
     /// Their id.
+    #[serde(deserialize_with = "exact_id")]
     pub user: UserId,
     /// Their user row, 1 ..= N.
     pub row: usize,
@@ -292,6 +294,18 @@ impl UserRow {
     }
 }
 
+/// An id without white space around it. A manifest is never changed, so an id that would have to be is refused: people
+/// may have been deleted under either.
+fn exact_id<'de, D: Deserializer<'de>>(from: D) -> Result<UserId, D::Error> {
+    let text = String::deserialize(from)?;
+    let user = UserId::new(&text).map_err(D::Error::custom)?;
+    if user.as_str() == text {
+        return Ok(user);
+    }
+    let message = format!("user {text:?} has white space around the id, which is no part of it; make the version anew");
+    Err(D::Error::custom(message))
+}
+
 fn ascending<T: PartialOrd>(items: &[T]) -> bool {
     items.windows(2).all(|pair| pair[0] < pair[1])
 }
@@ -406,6 +420,17 @@ mod tests {
             ("/users/0/row", json!(3), "two users have row 3"),
             ("/users/0/tenant", json!("acme"), "has two rows"),
             ("/users/0/user", json!("x".repeat(65)), "at most 64"),
+            (
+                "/users/0/user",
+                json!(" bob"),
+                "user \" bob\" has white space",
+            ),
+            (
+                "/users/0/user",
+                json!("bob\u{a0}"),
+                "has white space around",
+            ),
+            ("/users/0/user", json!(" "), "must not be empty"),
             ("/users/0/tenant", json!("../x"), "malformed"),
             ("/user_model", json!(null), "no user_model"),
         ];

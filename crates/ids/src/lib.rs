@@ -60,7 +60,8 @@ pub enum IdError {
 #[serde(try_from = "String", into = "String")]
 pub struct Tenant(String);
 
-/// A person, as the chat app names them: 1 to 64 characters of any text.
+/// A person, as the chat app names them: 1 to 64 characters of any text. White space around an id is no part of it,
+/// wherever it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UserId(String);
@@ -143,22 +144,14 @@ impl Default for Tenant {
 }
 
 impl UserId {
-    /// Checks `value`.
-    ///
-    /// # Errors
-    /// Empty, or longer than [`MAX_USER_ID_CHARS`].
-    pub fn new(value: impl Into<String>) -> Result<Self, IdError> {
-        let value = value.into();
-        check_length("user", &value, MAX_USER_ID_CHARS)?;
-        Ok(Self(value))
-    }
-
-    /// The person whom `text` names, as people and programs write it: white space around an id is no part of it.
+    /// The person whom `text` names.
     ///
     /// # Errors
     /// Nothing but white space, or longer than [`MAX_USER_ID_CHARS`].
-    pub fn trimmed(text: &str) -> Result<Self, IdError> {
-        Self::new(text.trim())
+    pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
+        let id = text.as_ref().trim();
+        check_length("user", id, MAX_USER_ID_CHARS)?;
+        Ok(Self(id.to_owned()))
     }
 
     /// The same where nobody need be named: nothing but white space names nobody.
@@ -166,8 +159,8 @@ impl UserId {
     /// # Errors
     /// Longer than [`MAX_USER_ID_CHARS`].
     pub fn given(text: &str) -> Result<Option<Self>, IdError> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self::new(text)).transpose()
+        let names = !text.trim().is_empty();
+        names.then(|| Self::new(text)).transpose()
     }
 }
 
@@ -386,17 +379,20 @@ mod tests {
             "alice\t\r\n",
             "\u{a0}\u{3000}alice\u{2028}\u{85}",
         ] {
-            assert_eq!(UserId::trimmed(text), Ok(alice.clone()), "{text:?}");
+            assert_eq!(UserId::new(text), Ok(alice.clone()), "{text:?}");
             assert_eq!(UserId::given(text), Ok(Some(alice.clone())), "{text:?}");
+            // As serde reads it.
+            assert_eq!(UserId::try_from(text.to_owned()), Ok(alice.clone()));
+            assert_eq!(text.parse(), Ok(alice.clone()), "{text:?}");
         }
-        assert_eq!(UserId::trimmed("a b").unwrap().as_str(), "a b");
+        assert_eq!(UserId::new("a b").unwrap().as_str(), "a b");
         for nobody in ["", " ", "\t\u{2029}"] {
             assert_eq!(UserId::given(nobody), Ok(None));
             let empty = IdError::Empty { what: "user" };
-            assert_eq!(UserId::trimmed(nobody), Err(empty));
+            assert_eq!(UserId::new(nobody), Err(empty));
         }
         let long = format!(" {} ", "x".repeat(64));
-        assert!(UserId::trimmed(&long).is_ok());
+        assert!(UserId::new(&long).is_ok());
         assert!(UserId::given(&long.replace('x', "xx")).is_err());
     }
 

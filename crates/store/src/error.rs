@@ -45,6 +45,18 @@ pub enum StoreError {
         /// The newest schema version of this build.
         known: u32,
     },
+    /// A person's id has white space around it, which is no part of an id. Nothing was changed.
+    #[error(
+        "the store in {} has the user {user:?}, and white space around an id is no part of it any more; export it \
+         with the attune that wrote it, and import that into a new directory: an import leaves the white space out",
+        dir.display()
+    )]
+    WhiteSpace {
+        /// The directory.
+        dir: PathBuf,
+        /// The id.
+        user: String,
+    },
     /// Files or records are not as they were written: a failing disk, a partial copy, an edit by
     /// hand. [`Store::open`](crate::Store::open) that says so has changed nothing.
     #[error(

@@ -23,7 +23,7 @@ use crate::quota::TenantQuota;
 use crate::seal::Seal;
 use crate::space::Space;
 use crate::trees::Trees;
-use crate::{compact, greatest, verify, StoreError, StoreInfo};
+use crate::{compact, greatest, users, verify, StoreError, StoreInfo};
 
 /// How long closing waits for sled's threads to let go of the files. A store that is not sealed in
 /// time is recovered at the next open, as after a kill.
@@ -298,6 +298,7 @@ fn is_damage(error: &StoreError) -> bool {
 
 /// Discards an import that was interrupted, and migrates older records.
 fn make_current(trees: &Trees, dir: &Dir) -> Result<(), StoreError> {
+    users::refuse_white_space(trees, dir.path())?;
     let value = trees.get(meta::TREE, meta::META_KEY)?;
     if let Some(schema) = value.as_deref().and_then(meta::schema_of) {
         migrate::refuse_newer(schema, || dir.path().display().to_string())?;

@@ -1,9 +1,11 @@
 //! Users: who has been seen, and since when.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::record::{self, Record};
-use crate::trees::Edit;
+use crate::trees::{Edit, Trees};
 use crate::{keys, Store, StoreError};
 use attune_ids::{Tenant, UserId, UserKey};
 
@@ -78,6 +80,19 @@ impl Store {
             .scan(UserRecord::TREE, &prefix)
             .map(|entry| entry.and_then(|(key, value)| record::decode(&key, &value)))
     }
+}
+
+/// Refuses a store that knows somebody by an id with white space around it, as stores of early builds may: no
+/// [`UserId`] names them, so nothing of theirs could be shown or deleted. Whoever has records has one of these.
+pub(super) fn refuse_white_space(trees: &Trees, dir: &Path) -> Result<(), StoreError> {
+    for entry in trees.scan(UserRecord::TREE, &[]) {
+        let parts = keys::decode(&entry?.0).unwrap_or_default();
+        if let Some(user) = parts.into_iter().nth(1).filter(|user| user.trim() != user) {
+            let dir = dir.to_owned();
+            return Err(StoreError::WhiteSpace { dir, user });
+        }
+    }
+    Ok(())
 }
 
 /// The key of what there is once for each user.

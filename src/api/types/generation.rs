@@ -310,7 +310,7 @@ fn user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
 /// The person of whom something is recorded: a field that names nobody is a mistake there.
 pub(super) fn recorded_user_id(fields: &mut Fields, name: &str) -> Parsed<Option<UserId>> {
     let (path, text) = (fields.path(name), user_text(fields, name)?);
-    let user = text.as_deref().map(UserId::trimmed).transpose();
+    let user = text.as_deref().map(UserId::new).transpose();
     user.map_err(|e| ApiError::invalid("invalid_value", path, e.to_string()))
 }
 

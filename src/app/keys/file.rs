@@ -131,7 +131,7 @@ struct Named(UserId);
 impl TryFrom<String> for Named {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
-        UserId::trimmed(&text).map(Self)
+        UserId::new(&text).map(Self)
     }
 }
 

@@ -156,3 +156,54 @@ fn a_newer_store_is_refused_and_left_alone() {
         assert_eq!(super::damage::files(dir.path()), before);
     }
 }
+
+#[test]
+fn ids_with_white_space_are_refused_by_name_and_imported_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let at = |user: &str| keys::encode(&["t", user]);
+    let value = |kind: &str, user: &str, more: &str| {
+        format!(r#"{{"kind":"{kind}","v":1,"data":{{"tenant":"t","user":"{user}",{more}}}}}"#)
+    };
+    let profile = r#""text":"likes tea","learning":false,"updated_unix_ms":4"#;
+    for user in [" ann", "bob\u{a0}"] {
+        put_raw(
+            &store,
+            "users",
+            &at(user),
+            &value("user", user, r#""created_unix_ms":3"#),
+        );
+        put_raw(
+            &store,
+            "profiles",
+            &at(user),
+            &value("profile", user, profile),
+        );
+    }
+    let exported = export(&store);
+    drop(store);
+    for killed in [false, true] {
+        if killed {
+            std::fs::remove_file(dir.path().join("seal.json")).unwrap();
+        }
+        let before = super::damage::files(dir.path());
+        let error = Store::open(dir.path(), 0).unwrap_err();
+        let StoreError::WhiteSpace { user, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(user, " ann");
+        if killed {
+            assert_eq!(super::damage::files(dir.path()), before);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.import(&mut exported.as_slice()).unwrap();
+    let users: Result<Vec<UserRecord>, StoreError> = store.users().collect();
+    assert_eq!(users.unwrap(), [user("t", "ann", 3), user("t", "bob", 3)]);
+    let profile = store.profile(&user_key("t", "ann")).unwrap().unwrap();
+    assert!(!profile.learning);
+    assert_clean(&store);
+    drop(store);
+    assert_clean(&open(dir.path()));
+}

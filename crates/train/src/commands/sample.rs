@@ -78,7 +78,7 @@ fn policies(
 ) -> Result<Vec<(String, PolicyAdapter)>, TrainError> {
     let mut policies = Vec::new();
     for user in &request.users {
-        let id = UserId::trimmed(user).map_err(|e| TrainError::Setting(e.to_string()))?;
+        let id = UserId::new(user).map_err(|e| TrainError::Setting(e.to_string()))?;
         let key = UserKey {
             tenant: Tenant::default(),
             user: id,

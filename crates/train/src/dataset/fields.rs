@@ -57,7 +57,7 @@ pub(super) fn user(object: &mut Object) -> Result<Option<UserKey>, Problem> {
         None => Tenant::default(),
     };
     if let Some(user) = name_like(object, "user")? {
-        let user = UserId::trimmed(&user)?;
+        let user = UserId::new(&user)?;
         return Ok(Some(UserKey { tenant, user }));
     }
     match NEARLY_USER.iter().find(|name| object.has(name)) {
@@ -76,7 +76,7 @@ pub(super) fn numbered_user(object: &mut Object, name: &str) -> Result<Option<Us
     }
     Ok(Some(UserKey {
         tenant: Tenant::default(),
-        user: UserId::trimmed(&id)?,
+        user: UserId::new(&id)?,
     }))
 }
 

@@ -87,7 +87,7 @@ pub(super) fn read(
         let user =
             user.ok_or_else(|| wrong(format!("its user {} is not there", dialog.user_id)))?;
         let whose = if split.seen_user_ids.contains_key(&dialog.user_id) {
-            let user = UserId::trimmed(&dialog.user_id).map_err(|e| Problem::Id(e).at(&at))?;
+            let user = UserId::new(&dialog.user_id).map_err(|e| Problem::Id(e).at(&at))?;
             let tenant = Tenant::default();
             Whose {
                 user: Some(UserKey { tenant, user }),
