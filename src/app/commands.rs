@@ -290,9 +290,10 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
 
 fn forget(bundles: Option<PathBuf>, data: &DataDir) -> Result<String> {
     let versions = open(data)?;
-    let replaced = versions.forget_deleted(now_unix_ms())?;
+    let replaced = versions.forget_deleted(now_unix_ms());
     let folder = bundles.unwrap_or_else(|| versions.data_dir().join("bundles"));
     let offered = versions.forget_in_folder(&folder)?;
+    let replaced = replaced?;
     let mut lines = String::new();
     for Replaced { old, new, people } in replaced {
         lines.push_str(&format!(

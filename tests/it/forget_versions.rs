@@ -430,3 +430,35 @@ async fn the_command_does_it_where_no_server_runs() {
     assert_eq!(left, Vec::<PathBuf>::new());
     assert_eq!(forget(), "no version knows anybody who was deleted\n");
 }
+
+#[tokio::test]
+async fn the_command_goes_on_after_a_version_that_is_damaged() {
+    let server = TestServer::new();
+    let mut versions = [installed(&server, 0).await, installed(&server, 1).await];
+    versions.sort();
+    let [damaged, sound] = versions;
+    server.delete(&format!("/v1/users/{GONE}")).await;
+    let data_dir = server.data_dir.clone();
+    drop(server);
+    let adapters = data_dir.path().join("adapters");
+    let weights = bundle_dir(&adapters, &damaged).join("adapter.safetensors");
+    fs::write(&weights, "cut").unwrap();
+    let forget = || {
+        let data = DataDir {
+            data_dir: Some(data_dir.path().to_owned()),
+        };
+        let bundles = None;
+        commands::adapter(Adapter::Forget { bundles, data })
+    };
+    let error = forget().unwrap_err().to_string();
+    assert!(error.contains(damaged.as_str()), "{error}");
+    assert!(!bundle_dir(&adapters, &sound).exists());
+    for folder in [adapters, data_dir.path().join("bundles")] {
+        let left = holding(&folder, &[GONE.as_bytes()]);
+        assert!(
+            left.iter()
+                .all(|file| file.starts_with(bundle_dir(&folder, &damaged))),
+            "{left:?}"
+        );
+    }
+}

@@ -105,18 +105,28 @@ impl Versions {
     /// Steps 1 to 3 for every version, where no server runs.
     ///
     /// # Errors
-    /// As [`publish_without`](Self::publish_without); the store cannot write. What was replaced stays so.
+    /// The first version that could not be replaced, after all others were: as
+    /// [`publish_without`](Self::publish_without); the store cannot write.
     pub fn forget_deleted(&self, now_unix_ms: u64) -> Result<Vec<Replaced>, VersionsError> {
-        let mut replaced = Vec::new();
+        let (mut replaced, mut failed) = (Vec::new(), None);
         for found in self.remembering()? {
-            let new = self.publish_without(&found)?;
-            let old = &found.record.version;
-            self.store().replace_adapter(old, &new, now_unix_ms)?;
-            publish::remove(self.adapters_dir(), old)?;
-            replaced.push(found.replaced_by(new.version));
+            match self.replace(&found, now_unix_ms) {
+                Ok(done) => replaced.push(done),
+                Err(error) => {
+                    failed.get_or_insert(found.not_replaced(error));
+                }
+            }
         }
         self.sweep()?;
-        Ok(replaced)
+        failed.map_or(Ok(replaced), Err)
+    }
+
+    fn replace(&self, found: &Remembering, now_unix_ms: u64) -> Result<Replaced, VersionsError> {
+        let new = self.publish_without(found)?;
+        let old = &found.record.version;
+        self.store().replace_adapter(old, &new, now_unix_ms)?;
+        publish::remove(self.adapters_dir(), old)?;
+        Ok(found.replaced_by(new.version))
     }
 
     /// Removes bundles of versions that were replaced, and bundles that nobody names and that know people
@@ -188,6 +198,19 @@ impl Remembering {
             old: self.record.version.clone(),
             new,
             people: self.gone.len(),
+        }
+    }
+
+    /// Logs that it could not be replaced; the error names it.
+    pub fn not_replaced(&self, error: VersionsError) -> VersionsError {
+        let version = &self.record.version;
+        tracing::error!(%version, %error, "a version still knows people who were deleted");
+        match error {
+            VersionsError::Adapter(source) => VersionsError::Load {
+                version: version.clone(),
+                source: source.into(),
+            },
+            other => other,
         }
     }
 }

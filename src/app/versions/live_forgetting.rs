@@ -52,15 +52,7 @@ impl LiveVersions {
             match self.replace(&found, now_unix_ms) {
                 Ok(done) => replaced.extend(done),
                 Err(error) => {
-                    let version = &found.record.version;
-                    tracing::error!(%version, %error, "a version still knows people who were deleted");
-                    failed.get_or_insert(match error {
-                        VersionsError::Adapter(source) => VersionsError::Load {
-                            version: version.clone(),
-                            source: source.into(),
-                        },
-                        other => other,
-                    });
+                    failed.get_or_insert(found.not_replaced(error));
                 }
             }
         }
