@@ -88,7 +88,13 @@ impl Fields {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// Puts `value`, which the caller wrote as `path`, in the place of the field `name`.
+    /// Whether the caller wrote a field only under another name.
+    pub fn is_written_otherwise(&self, name: &str) -> bool {
+        self.written.iter().any(|(ours, _)| *ours == name)
+    }
+
+    /// Puts `value`, which the caller wrote as `path`, in the place of the field `name`. Of two values one that sets
+    /// nothing gives way.
     ///
     /// # Errors
     /// That field is there with another value.
@@ -96,13 +102,15 @@ impl Fields {
         let number = |a: &Value, b: &Value| a.as_f64().is_some_and(|a| b.as_f64() == Some(a));
         match self.peek(name) {
             Some(there) if *there == value || number(there, &value) => Ok(()),
-            Some(_) => {
+            Some(_) if is_unset(name, &value) => Ok(()),
+            Some(there) if !is_unset(name, there) => {
                 let other = self.path(name);
                 let message = format!("'{path}' is another name of '{other}'; give one of them");
                 Err(ApiError::invalid("invalid_value", path, message))
             }
-            None => {
+            _ => {
                 self.map.insert(name.to_owned(), value);
+                self.written.retain(|(ours, _)| *ours != name);
                 self.written.push((name, path));
                 Ok(())
             }
@@ -244,6 +252,19 @@ impl Fields {
                 Err(unsupported_parameter(&self.path(&name)))
             }
         }
+    }
+}
+
+/// Whether clients that fill in all fields mean by `value` that they set nothing.
+fn is_unset(name: &str, value: &Value) -> bool {
+    match (name, value) {
+        ("stop" | "stop_sequences", Value::Array(values)) => values.is_empty(),
+        ("stop" | "stop_sequences", Value::String(text)) => text.is_empty(),
+        ("max_tokens" | "n_predict" | "num_predict", value) => {
+            matches!(value.as_f64(), Some(number) if number == -1.0 || number == -2.0)
+        }
+        ("seed", value) => value.as_f64() == Some(-1.0),
+        _ => false,
     }
 }
 

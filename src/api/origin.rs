@@ -72,6 +72,7 @@ impl CorsOrigins {
             headers::ADAPTER_VERSION,
             headers::USER_ROW,
             headers::KEPT,
+            headers::STORE,
             headers::IGNORED,
             request_id::HEADER,
             "retry-after",

@@ -98,6 +98,18 @@ async fn what_asks_for_nothing_changes_nothing() {
         json!({"max_tokens": 11, "n_predict": 11, "options": {"num_predict": 11.0}}),
         json!({"chat_template_kwargs": {}}),
         json!({"logit_bias": [], "stop_sequences": []}),
+        json!({"typ_p": 1, "samplers": [], "thinking_budget_tokens": -1, "reasoning_budget_tokens": -1}),
+        json!({"penalize_nl": false, "options": {"penalize_newline": false, "repeat_penalty": 1}}),
+        json!({"penalize_nl": true, "repeat_penalty": 1.5, "repeat_last_n": -1}),
+        json!({"stop": ["X"], "stop_sequences": []}),
+        json!({"stop": "", "options": {"stop": ["X"]}}),
+        json!({"max_tokens": 11, "n_predict": -1}),
+        json!({"max_tokens": -1, "options": {"num_predict": 11}}),
+        json!({"max_tokens": 11, "options": {"num_predict": -2}}),
+        json!({"seed": 7, "options": {"seed": -1}}),
+        json!({"stop": vec!["X"; 16]}),
+        json!({"stop_sequences": vec!["X"; 16]}),
+        json!({"options": {"stop": vec!["X"; 16]}}),
     ] {
         let body = chat(&extra);
         assert_eq!(answered(&server, CHAT, &body).await, [""; 0], "{extra}");
@@ -149,6 +161,16 @@ fn without_effect() -> Vec<(Value, &'static str)> {
         (message(json!({"reasoning_content": "hm", "provider_specific_fields": {"a": 1}})), "messages[].provider_specific_fields, messages[].reasoning_content"),
         (message(json!({"refusal": null, "annotations": [], "audio": null, "function_call": null, "tool_calls": null})), "messages[].annotations"),
         (message(json!({"tool_calls": [], "refusal": ""})), ""),
+        (message(json!({"content": null, "reasoning_content": "hm"})), "messages[].reasoning_content"),
+        (message(json!({"content": []})), ""),
+        (json!({"sse_ping_interval": 30, "reasoning_control": true, "backend_sampling": false, "timings_per_token": true}),
+            "backend_sampling, reasoning_control, sse_ping_interval, timings_per_token"),
+        // Here the penalty looks at all of it.
+        (json!({"repeat_penalty": 1.1}), "repeat_last_n"),
+        (json!({"options": {"repeat_penalty": 1.1}}), "repeat_last_n"),
+        (json!({"repeat_penalty": 1.1, "repeat_last_n": 64}), "repeat_last_n"),
+        (json!({"repetition_penalty": 1.1, "repeat_last_n": 64}), "repeat_last_n"),
+        (json!({"repetition_penalty": 1.1}), ""),
     ]
 }
 
@@ -314,6 +336,23 @@ async fn names_of_other_servers_mean_ours() {
     );
     assert_eq!(one["choices"], again["choices"]);
     assert_ne!(one["choices"], other["choices"]);
+    // No seed, as other servers write it: under each name another answer each time.
+    for seed in [json!(-1), json!(-1.0), json!(4_294_967_295_u64)] {
+        let mut drawn = drawn(1);
+        drawn["options"]["seed"] = seed.clone();
+        let (one, two) = (
+            server.chat(&chat(&drawn)).await,
+            server.chat(&chat(&drawn)).await,
+        );
+        assert_ne!(one["choices"], two["choices"], "{seed}");
+        drawn["options"] = json!({"temperature": 2});
+        drawn["seed"] = seed.clone();
+        let (one, two) = (
+            server.chat(&chat(&drawn)).await,
+            server.chat(&chat(&drawn)).await,
+        );
+        assert_ne!(one["choices"], two["choices"], "{seed}");
+    }
 }
 
 fn id(c: char) -> u32 {
@@ -390,7 +429,8 @@ fn asking(field: &ClientField) -> Value {
     match field.fate {
         Fate::Only([Neutral::Is(truth), ..]) => json!(!truth),
         Fate::Only([Neutral::Number(_), ..]) => json!(0.625),
-        Fate::Window => json!(64),
+        Fate::Window => json!(0),
+        Fate::LineBreaks => json!(false),
         _ => json!("something"),
     }
 }
@@ -471,7 +511,7 @@ async fn every_field_of_the_table_has_the_fate_that_it_says() {
             assert_eq!(ignored(&reply), expected, "{}: {value}", field.name);
         }
         let (path, mut body, name) = placed(field, asking(field));
-        if matches!(field.fate, Fate::Only(_) | Fate::Window) {
+        if matches!(field.fate, Fate::Only(_) | Fate::Window | Fate::LineBreaks) {
             body["presence_penalty"] = json!(1);
             let reply = server.post(path, &body).await;
             let expected = (
@@ -497,6 +537,7 @@ async fn strict_refuses_what_has_no_effect_and_takes_what_has_one() {
         (json!({"n_predict": 5}), "n_predict"),
         (json!({"options": {}}), "options"),
         (json!({"typical_p": 1}), "typical_p"),
+        (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
         (json!({"reasoning_effort": "high"}), "reasoning_effort"),
         (json!({"verbosity": "low"}), "verbosity"),
         (json!({"enable_thinking": false}), "enable_thinking"),

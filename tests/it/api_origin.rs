@@ -235,7 +235,7 @@ async fn an_origin_that_is_named_may_call_and_read() {
         assert_eq!(reply.status, status, "{origin}");
         assert_eq!(header(&reply, allow_origin).as_deref(), allowed, "{origin}");
         let exposed = header(&reply, "access-control-expose-headers").unwrap();
-        for name in ["x-request-id", "x-attune-ignored"] {
+        for name in ["x-request-id", "x-attune-ignored", "x-attune-store"] {
             assert!(exposed.contains(name), "{exposed}");
         }
         // A name that was made to lead here is still none of ours.

@@ -15,6 +15,9 @@ use super::client_table::TABLE;
 use crate::api::error::ApiError;
 use crate::api::fields::{unsupported_parameter, Fields, Parsed};
 
+/// Tokens at the end of prompt and answer that `repeat_penalty` concerns at llama.cpp and Ollama.
+const WINDOW: i64 = 64;
+
 /// Bytes of the header that names what was ignored.
 const MAX_HEADER: usize = 1024;
 
@@ -59,8 +62,12 @@ pub enum Fate {
     Ignored,
     /// It would change the answer: only these values pass, which ask for nothing. There may be none.
     Only(&'static [Neutral]),
-    /// How far back penalties look: all of it, as here, or anything where there is no penalty.
+    /// How far back penalties look: all of it, as here, or anything where there is no penalty. Another number is named
+    /// as ignored, and so are the 64 tokens that `repeat_penalty` alone means elsewhere; but 0 would switch the
+    /// penalties off.
     Window,
+    /// Whether line breaks are penalized: true, as here, or anything where there is no penalty.
+    LineBreaks,
 }
 
 /// A value that asks for nothing.
@@ -179,7 +186,8 @@ impl Taken {
             return Ok(());
         }
         for row in TABLE.iter().filter(rows) {
-            let Some(value) = fields.take(row.key()) else {
+            let given = fields.take(row.key());
+            let Some(value) = given.or_else(|| implied(row, fields)) else {
                 continue;
             };
             let path = fields.path(row.key());
@@ -188,13 +196,16 @@ impl Taken {
             }
             match row.fate {
                 Fate::Means(ours) => {
-                    let (ours, value) = as_ours(ours, value);
+                    let (ours, value) = as_ours(ours, value, &path)?;
                     fields.also(ours, value, path)?;
                 }
                 Fate::Ignored => self.ignored.add(row.name),
                 Fate::Only(neutral) if neutral.iter().any(|n| n.is(&value)) => {}
-                Fate::Window if looks_at_all(&value) || !penalizes(fields) => {}
-                Fate::Only(_) | Fate::Window => return Err(row.refused(&path)),
+                Fate::Window | Fate::LineBreaks if !penalizes(fields) => {}
+                Fate::LineBreaks if value == json!(true) => {}
+                Fate::Window if value.as_f64() == Some(-1.0) => {}
+                Fate::Window if value.as_f64() != Some(0.0) => self.ignored.add(row.name),
+                Fate::Only(_) | Fate::Window | Fate::LineBreaks => return Err(row.refused(&path)),
             }
         }
         Ok(())
@@ -236,19 +247,27 @@ const OURS: [&str; 8] = [
 
 /// What another server's value means, where it is not ours. The -2 of llama.cpp and Ollama fills the context, as -1
 /// does here; `think` may be a word for how much, and `thinking` an object with a word for whether.
-fn as_ours(ours: &'static str, value: Value) -> (&'static str, Value) {
-    let thinks = |word: &str| value == json!({"type": word});
-    match (ours, &value) {
+fn as_ours(ours: &'static str, value: Value, path: &str) -> Parsed<(&'static str, Value)> {
+    Ok(match (ours, value) {
         ("max_tokens", Value::Number(number)) if number.as_f64() == Some(-2.0) => (ours, json!(-1)),
-        ("enable_thinking", Value::String(_)) => ("reasoning_effort", value),
-        ("enable_thinking", _) if thinks("enabled") => (ours, json!(true)),
-        ("enable_thinking", _) if thinks("disabled") => (ours, json!(false)),
-        _ => (ours, value),
-    }
+        ("enable_thinking", Value::String(word)) => ("reasoning_effort", json!(word)),
+        ("enable_thinking", value @ Value::Object(_)) => {
+            let mut thinking = Fields::nested(value, path.to_owned())?;
+            let word = thinking.word("type", &["enabled", "disabled"])?;
+            let word = word.ok_or_else(|| thinking.missing("type"))?;
+            // A budget would change the answer.
+            thinking.finish()?;
+            (ours, json!(word == "enabled"))
+        }
+        (_, value) => (ours, value),
+    })
 }
 
-fn looks_at_all(value: &Value) -> bool {
-    value.as_f64() == Some(-1.0)
+/// What a field that is not there means to the servers that know it, where something else is there.
+fn implied(row: &ClientField, fields: &Fields) -> Option<Value> {
+    let theirs =
+        matches!(row.fate, Fate::Window) && fields.is_written_otherwise("repetition_penalty");
+    theirs.then(|| json!(WINDOW))
 }
 
 /// Whether there is a penalty. A value of another type is told of by whoever reads it.
@@ -277,6 +296,11 @@ impl ClientField {
         if passes.is_empty() {
             return unsupported_parameter(path);
         }
+        if matches!(self.fate, Fate::Window) {
+            let message =
+                format!("'{path}': 0 switches all penalties off; leave them out, and it with them");
+            return ApiError::invalid("unsupported_parameter", path, message);
+        }
         let message = format!(
             "this server does not support the parameter '{path}'; leave it out, or send {passes}, which asks for nothing"
         );
@@ -288,6 +312,7 @@ impl ClientField {
         let neutral = match self.fate {
             Fate::Only(neutral) => neutral,
             Fate::Window => return "-1".to_owned(),
+            Fate::LineBreaks => return "true".to_owned(),
             Fate::Means(_) | Fate::Ignored => return String::new(),
         };
         let words = neutral.iter().map(|neutral| match neutral {
@@ -328,7 +353,8 @@ pub fn markdown() -> String {
         let here = match (row.fate, row.passes()) {
             (Fate::Means(ours), _) => format!("`{ours}`"),
             (Fate::Ignored, _) => "no effect, named".to_owned(),
-            (Fate::Window, _) => "-1; anything where there is no penalty".to_owned(),
+            (Fate::Window, _) => "-1; anything where there is no penalty; else no effect, named, and so is its default of 64; 0 is refused".to_owned(),
+            (Fate::LineBreaks, passes) => format!("{passes}; anything where there is no penalty"),
             (Fate::Only(_), passes) if passes.is_empty() => "refused".to_owned(),
             (Fate::Only(_), passes) => format!("{passes} only"),
         };

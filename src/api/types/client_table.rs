@@ -1,7 +1,7 @@
 //! The fields of other servers, a row each.
 
 use super::client_fields::ClientField;
-use super::client_fields::Fate::{self, Ignored, Means, Only, Window};
+use super::client_fields::Fate::{self, Ignored, LineBreaks, Means, Only, Window};
 use super::client_fields::Neutral::{Empty, Is, Number, Word};
 use super::client_fields::Place::{self, Body, Chat, Completion, Message, Part, StreamOptions};
 
@@ -36,6 +36,7 @@ pub const TABLE: &[ClientField] = &[
     row(Chat, "thinking", "Anthropic, DeepSeek", "whether to think first, as `{\"type\": \"disabled\"}`", Means("enable_thinking")),
     // Samplers: each is off, or it is another answer.
     row(Body, "typical_p", "llama.cpp, Ollama", "locally typical sampling", Only(&[Number(1.0)])),
+    row(Body, "typ_p", "llama.cpp", "locally typical sampling", Only(&[Number(1.0)])),
     row(Body, "typical", "text-generation-webui", "locally typical sampling", Only(&[Number(1.0)])),
     row(Body, "tfs_z", "llama.cpp, Ollama", "tail-free sampling", Only(&[Number(1.0)])),
     row(Body, "tfs", "text-generation-webui", "tail-free sampling", Only(&[Number(1.0)])),
@@ -70,10 +71,10 @@ pub const TABLE: &[ClientField] = &[
     row(Body, "length_penalty", "vLLM", "of beam search", Only(&[Number(1.0)])),
     row(Body, "early_stopping", "vLLM", "of beam search", Only(&[Is(false)])),
     row(Chat, "best_of", "vLLM", "answers of which the best are shown", Only(&[Number(1.0)])),
-    row(Body, "samplers", "llama.cpp", "which samplers, in which order", Only(&[])),
+    row(Body, "samplers", "llama.cpp", "which samplers, in which order", Only(&[Empty])),
     row(Body, "repeat_last_n", "llama.cpp, Ollama", "how far back penalties look", Window),
-    row(Body, "penalize_nl", "llama.cpp", "whether line breaks are penalized, too", Only(&[Is(true)])),
-    row(Body, "penalize_newline", "Ollama", "whether line breaks are penalized, too", Only(&[Is(true)])),
+    row(Body, "penalize_nl", "llama.cpp", "whether line breaks are penalized, too", LineBreaks),
+    row(Body, "penalize_newline", "Ollama", "whether line breaks are penalized, too", LineBreaks),
     row(Body, "allowed_token_ids", "vLLM", "the only ids that may be chosen", Only(&[Empty])),
     row(Body, "bad_words", "vLLM", "words that may not be written", Only(&[Empty])),
     row(Body, "ban_eos_token", "text-generation-webui", "forbids the end", Only(&[Is(false)])),
@@ -119,7 +120,10 @@ pub const TABLE: &[ClientField] = &[
     row(Chat, "reasoning", "OpenRouter", "how much to think: use `reasoning_effort`", Only(&[Empty])),
     row(Chat, "thinking_forced_open", "llama.cpp", "begins the answer in a thought", Only(&[Is(false)])),
     row(Chat, "reasoning_budget", "llama.cpp", "tokens of thoughts", Only(&[Number(-1.0)])),
+    row(Chat, "reasoning_budget_tokens", "llama.cpp", "tokens of thoughts", Only(&[Number(-1.0)])),
+    row(Chat, "thinking_budget_tokens", "llama.cpp", "tokens of thoughts", Only(&[Number(-1.0)])),
     row(Chat, "thinking_budget", "Qwen", "tokens of thoughts", Only(&[])),
+    row(Chat, "reasoning_control", "llama.cpp", "whether thinking can be ended from outside", Ignored),
     // The prompt.
     row(Chat, "add_generation_prompt", "vLLM", "whether the prompt ends where an answer begins", Only(&[Is(true)])),
     row(Chat, "continue_final_message", "vLLM", "goes on in the last message", Only(&[Is(false)])),
@@ -152,6 +156,8 @@ pub const TABLE: &[ClientField] = &[
     row(Body, "n_discard", "llama.cpp", "what goes then", Ignored),
     row(Body, "timings_per_token", "llama.cpp", "times in chunks", Ignored),
     row(Body, "return_progress", "llama.cpp", "progress of the prompt", Ignored),
+    row(Body, "sse_ping_interval", "llama.cpp", "seconds between signs of life in a stream", Ignored),
+    row(Body, "backend_sampling", "llama.cpp", "where to sample", Ignored),
     row(Body, "parse_tool_calls", "llama.cpp", "reads tool calls; there are no tools", Ignored),
     row(Body, "speculative.n_max", "llama.cpp", "tokens that a draft model guesses", Ignored),
     row(Body, "speculative.n_min", "llama.cpp", "tokens that a draft model guesses", Ignored),

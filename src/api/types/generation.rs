@@ -25,6 +25,9 @@ pub const MAX_ANSWERS: usize = 128;
 /// Token ids that may end an answer.
 const MAX_STOP_IDS: usize = 128;
 
+/// No seed, as llama.cpp, Ollama and vLLM write it; llama.cpp also in 32 bits without a sign.
+const NO_SEED: [i64; 2] = [-1, u32::MAX as i64];
+
 /// What a request is checked against.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds<'a> {
@@ -86,7 +89,7 @@ pub struct GenerationFields {
     /// Token id to what is added to its logit, -100 to 100; at most 300 ids.
     #[schema(value_type = Option<std::collections::HashMap<String, f32>>)]
     pub logit_bias: Option<BTreeMap<u32, f32>>,
-    /// The same seed and request give the same answer.
+    /// The same seed and request give the same answer. -1 and 4294967295 are no seed, as at other servers.
     pub seed: Option<i64>,
     /// Server-sent events instead of one answer.
     pub stream: Option<bool>,
@@ -138,13 +141,13 @@ impl GenerationFields {
             temperature: fields.number("temperature", 0.0..=2.0)?,
             top_p: fields.number("top_p", 0.0..=1.0)?,
             n: fields.size("n", 1..=MAX_ANSWERS)?,
-            stop: Stop::take(fields)?,
+            stop: Stop::take(fields, bounds.strict)?,
             stop_token_ids: stop_token_ids(fields, bounds.vocab_size)?,
             skip_special_tokens: fields.boolean("skip_special_tokens")?,
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
             frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
             logit_bias: logit_bias(fields, bounds.vocab_size)?,
-            seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
+            seed: seed(fields)?,
             stream,
             stream_options: stream_options(fields, taken, stream == Some(true))?,
             user: user_id(fields, "user")?,
@@ -224,6 +227,11 @@ impl GenerationFields {
             logprobs,
         }
     }
+}
+
+fn seed(fields: &mut Fields) -> Parsed<Option<i64>> {
+    let seed = fields.integer("seed", i64::MIN..=i64::MAX)?;
+    Ok(seed.filter(|seed| !NO_SEED.contains(seed)))
 }
 
 fn stop_token_ids(fields: &mut Fields, vocab_size: usize) -> Parsed<Option<Vec<u32>>> {

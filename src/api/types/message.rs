@@ -79,7 +79,7 @@ impl Message {
         fields.unsupported("refusal", |value| *value == "")?;
         fields.unsupported("audio", |_| false)?;
         fields.unsupported("function_call", |_| false)?;
-        let content = content(&mut fields, taken)?;
+        let content = content(&mut fields, role, taken)?;
         taken.inner(&mut fields, Place::Message)?;
         fields.finish()?;
         Ok(Self { role, content })
@@ -124,9 +124,16 @@ fn role(fields: &mut Fields) -> Parsed<Role> {
     }
 }
 
-fn content(fields: &mut Fields, taken: &mut Taken) -> Parsed<Content> {
+fn content(fields: &mut Fields, role: Role, taken: &mut Taken) -> Parsed<Content> {
     let path = fields.path("content");
-    match fields.required("content")? {
+    let missing = fields.missing("content");
+    match fields.take_nullable("content").ok_or(missing)? {
+        // An answer that was nothing but thoughts, or nothing at all, comes back so.
+        Value::Null if role == Role::Assistant => Ok(Content::Text(String::new())),
+        Value::Array(parts) if role == Role::Assistant && parts.is_empty() => {
+            Ok(Content::Text(String::new()))
+        }
+        Value::Null => Err(fields.missing("content")),
         Value::Array(parts) => {
             let parts = fields::array(Value::Array(parts), &path, MAX_PARTS)?;
             let parts = parts.into_iter().enumerate();

@@ -6,33 +6,36 @@ use utoipa::ToSchema;
 
 use crate::api::fields::{self, Fields, Parsed};
 
-/// Stop strings that a request may name.
-pub const MAX_STOPS: usize = 4;
+/// Stop strings that a request may name: more than at OpenAI, since clients of other servers send all they have.
+pub const MAX_STOPS: usize = 16;
+/// How many of them OpenAI takes.
+const MAX_STOPS_STRICT: usize = 4;
 /// Characters of a stop string.
 pub const MAX_STOP_CHARS: usize = 256;
 
-/// One stop string or up to four; the answer ends before the first that it would contain.
+/// One stop string or up to 16; the answer ends before the first that it would contain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Stop {
     /// One, of up to 256 characters; an empty one ends nothing.
     One(String),
-    /// Several, at most four.
+    /// Several, at most 16.
     Many(Vec<String>),
 }
 
 impl Stop {
-    /// Takes the field `stop`.
+    /// Takes the field `stop`; `strict` takes no more strings than OpenAI does.
     ///
     /// # Errors
     /// Another type, too many, one that is too long.
-    pub fn take(fields: &mut Fields) -> Parsed<Option<Self>> {
+    pub fn take(fields: &mut Fields, strict: bool) -> Parsed<Option<Self>> {
         let path = fields.path("stop");
+        let max = if strict { MAX_STOPS_STRICT } else { MAX_STOPS };
         match fields.take("stop") {
             None => Ok(None),
             Some(Value::Array(values)) if values.is_empty() => Ok(None),
             Some(Value::Array(values)) => {
-                let values = fields::array(Value::Array(values), &path, MAX_STOPS)?;
+                let values = fields::array(Value::Array(values), &path, max)?;
                 let stops = values.into_iter().enumerate();
                 let stops = stops.map(|(i, value)| {
                     fields::string(value, &format!("{path}[{i}]"), MAX_STOP_CHARS)
