@@ -265,9 +265,10 @@ fn as_ours(ours: &'static str, value: Value, path: &str) -> Parsed<(&'static str
 
 /// What a field that is not there means to the servers that know it, where something else is there.
 fn implied(row: &ClientField, fields: &Fields) -> Option<Value> {
-    let theirs =
-        matches!(row.fate, Fate::Window) && fields.is_written_otherwise("repetition_penalty");
-    theirs.then(|| json!(WINDOW))
+    match row.fate {
+        Fate::Window if fields.is_written_otherwise("repetition_penalty") => Some(json!(WINDOW)),
+        _ => None,
+    }
 }
 
 /// Whether there is a penalty. A value of another type is told of by whoever reads it.
