@@ -246,11 +246,11 @@ fn integers_are_no_weights() {
 }
 
 /// The tiny Llama, which has as many embeddings as its tokenizer has ids (128), and a token that was added behind them.
-fn with_token_beyond(special: bool) -> tempfile::TempDir {
+fn with_token_beyond(name: &str, special: bool) -> tempfile::TempDir {
     let copy = llama();
     change_json(&copy.path().join("tokenizer.json"), |tokenizer| {
         let token = json!({
-            "id": 128, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false,
+            "id": 128, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": special,
         });
         tokenizer["added_tokens"]
@@ -268,38 +268,38 @@ fn change_json(file: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn a_pad_token_beyond_the_embeddings_is_never_fed() {
-    for special in [true, false] {
-        let copy = with_token_beyond(special);
+fn a_token_beyond_the_embeddings_is_never_fed() {
+    for (name, special) in [("[PAD]", true), ("[PAD]", false), ("[EXTRA]", false)] {
+        let copy = with_token_beyond(name, special);
         change_json(&copy.path().join("tokenizer_config.json"), |config| {
             config["pad_token"] = json!("[PAD]");
         });
         let model = load_for_serving(copy.path()).unwrap();
         assert_eq!(model.tokenizer.len(), 129);
+        let begun = &name[..4];
         let plain = model
             .tokenizer
-            .encode("a [PAD", SpecialTokens::AsText)
+            .encode(&format!("a {begun}"), SpecialTokens::AsText)
             .unwrap();
         assert!(plain.iter().all(|id| *id < 128));
-        let spelled = model.tokenizer.encode("a [PAD] b", SpecialTokens::AsText);
-        match special {
-            // A control token is not what a text can spell.
-            true => assert!(spelled.unwrap().iter().all(|id| *id < 128)),
-            false => assert!(spelled.unwrap_err().to_string().contains("\"[PAD]\"")),
+        let text = format!("a {name} b");
+        let spelled = model.tokenizer.encode(&text, SpecialTokens::AsText);
+        match name {
+            // A control token, by its mark or by its name, is not what a text can spell.
+            "[PAD]" => assert!(spelled.unwrap().iter().all(|id| *id < 128)),
+            name => assert!(spelled.unwrap_err().to_string().contains(name)),
         }
-        let own = model
-            .tokenizer
-            .encode("a [PAD] b", SpecialTokens::Recognise);
-        assert!(own.unwrap_err().to_string().contains("\"[PAD]\""));
+        let own = model.tokenizer.encode(&text, SpecialTokens::Recognise);
+        assert!(own.unwrap_err().to_string().contains(name));
     }
 }
 
 #[test]
 fn a_tokenizer_of_another_model_is_refused_by_a_token() {
-    // An end of text that the model cannot write.
-    let copy = with_token_beyond(true);
+    // A beginning that the model cannot read.
+    let copy = with_token_beyond("[PAD]", true);
     change_json(&copy.path().join("tokenizer_config.json"), |config| {
-        config["eos_token"] = json!("[PAD]");
+        config["bos_token"] = json!("[PAD]");
     });
     assert!(problem(copy.path()).contains("\"[PAD]\""));
     // Text that has no embedding.
