@@ -388,9 +388,11 @@ impl Shared {
     fn stats(&self) -> EngineStats {
         let mut stats = *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = self.intake.admission().counts();
-        // As of now: what was submitted during the step is among them.
+        // As of now: what was submitted during the step is among them. What the step took in runs before its
+        // first token is out, and what it ended runs until its blocks are back.
         stats.waiting = counts.waiting;
         stats.held = counts.held;
+        stats.running = stats.running.max(counts.running);
         stats
     }
 
