@@ -18,6 +18,19 @@ pub enum Started {
     Away(ChosenTokens),
 }
 
+impl Started {
+    /// Waits for the entries of `wanted` rows.
+    ///
+    /// # Errors
+    /// A device that failed, or another number of tokens.
+    pub fn wait(self, wanted: usize) -> Result<Vec<Last>, String> {
+        match self {
+            Self::Here(last) => Ok(last),
+            Self::Away(tokens) => arrived(tokens, wanted),
+        }
+    }
+}
+
 /// What the last row of a sequence gave.
 pub enum Last {
     /// Logits to choose from.
@@ -83,11 +96,7 @@ fn last_rows(
     Ok(Started::Here(last))
 }
 
-/// Waits for the tokens of `wanted` rows.
-///
-/// # Errors
-/// A device that failed, or another number of tokens.
-pub fn arrived(tokens: ChosenTokens, wanted: usize) -> Result<Vec<Last>, String> {
+fn arrived(tokens: ChosenTokens, wanted: usize) -> Result<Vec<Last>, String> {
     let tokens = tokens.wait().map_err(|e| e.to_string())?;
     if tokens.len() != wanted {
         return Err(format!("{} tokens for {wanted} rows: a bug", tokens.len()));

@@ -132,9 +132,9 @@ impl Scheduler {
         self.ended.clear();
     }
 
-    /// A pass over the scheduled rows of `batch` was started.
-    pub fn advance(&mut self, batch: &ScheduledBatch) {
-        for span in &batch.spans {
+    /// A pass over `spans` was started.
+    pub fn advance(&mut self, spans: &[ScheduledSpan]) {
+        for span in spans {
             let Some(sequence) = self.find_mut(span.arrival) else {
                 continue;
             };

@@ -1,6 +1,8 @@
-//! The engine without its thread: one step is schedule, start, land.
+//! The engine without its thread: one step is schedule, start, land. There are two loops of them.
 //!
-//! Where tokens are chosen on the device, a pass is started before the tokens of the one in front of it
+//! *Host-paced*, where the host chooses the tokens: a pass has landed before the next one is planned.
+//!
+//! *Overlapped*, where the device chooses them: a pass is started before the tokens of the one in front of it
 //! are waited for, and takes them from where they are; so the device always has work:
 //!
 //! ```text
@@ -57,6 +59,14 @@ impl StepOutcome {
         rows: 0,
         decodes: 0,
     };
+
+    /// That of a step that starts `batch`.
+    fn of(batch: &ScheduledBatch) -> Self {
+        Self::Ran {
+            rows: batch.n_rows(),
+            decodes: batch.n_decodes(),
+        }
+    }
 }
 
 /// What came of a span: something if it reached the last row.
@@ -91,35 +101,48 @@ impl Engine {
     /// has ended.
     pub fn step(&mut self) -> StepOutcome {
         let batch = self.scheduler.schedule(self.clock.now());
-        let previous = self.ahead.take();
-        if batch.spans.is_empty() {
-            return match previous {
-                Some(previous) => {
-                    self.land_launched(previous);
-                    StepOutcome::NOTHING_STARTED
-                }
-                None => self.step_without_rows(),
-            };
+        self.steps += u64::from(!batch.spans.is_empty());
+        let outcome = StepOutcome::of(&batch);
+        let did_something = match self.runner.runs_ahead() {
+            true => self.step_overlapped(batch.spans),
+            false => self.step_host_paced(batch.spans),
+        };
+        match did_something {
+            true => outcome,
+            false => self.step_without_rows(),
         }
-        self.steps += 1;
-        let (rows, decodes) = (batch.n_rows(), batch.n_decodes());
-        let started = self.start(&batch.spans, previous.as_ref());
-        if started.is_ok() {
-            self.scheduler.advance(&batch);
+    }
+
+    /// Start, land.
+    fn step_host_paced(&mut self, spans: Vec<ScheduledSpan>) -> bool {
+        if spans.is_empty() {
+            return false;
         }
-        if let Some(previous) = previous {
-            self.land_launched(previous);
-        }
-        let spans = batch.spans;
-        match started {
-            Ok(Started::Away(tokens)) => self.ahead = Some(Launched { spans, tokens }),
-            Ok(Started::Here(last)) => {
-                let results = by_span(&spans, last).map(Ok).collect();
-                self.land(&spans, results);
-            }
+        match self.start(&spans, None) {
+            Ok(started) => self.land_started(&spans, started),
             Err(error) => self.one_by_one(&spans, error),
         }
-        StepOutcome::Ran { rows, decodes }
+        true
+    }
+
+    /// Start, land the pass in front of it.
+    fn step_overlapped(&mut self, spans: Vec<ScheduledSpan>) -> bool {
+        let previous = self.ahead.take();
+        if spans.is_empty() && previous.is_none() {
+            return false;
+        }
+        let next = (!spans.is_empty()).then(|| self.start(&spans, previous.as_ref()));
+        if let Some(Launched { spans, tokens }) = previous {
+            self.land_started(&spans, Started::Away(tokens));
+        }
+        match next {
+            Some(Ok(Started::Away(tokens))) => self.ahead = Some(Launched { spans, tokens }),
+            // The host chose some of its tokens: they are there, and the next pass needs them.
+            Some(Ok(here)) => self.land_started(&spans, here),
+            Some(Err(error)) => self.one_by_one(&spans, error),
+            None => {}
+        }
+        true
     }
 
     /// Sends the last events of the sequences that the step ended: apart from it, so that their
@@ -183,7 +206,8 @@ impl Engine {
         StepOutcome::Idle
     }
 
-    /// Starts one pass over spans of sequences that have not ended.
+    /// Starts one pass over spans of sequences that have not ended. What is planned next finds their rows
+    /// computed.
     fn start(
         &mut self,
         spans: &[ScheduledSpan],
@@ -200,7 +224,10 @@ impl Engine {
         let plan = |s: &Sequence| chooses.then(|| s.sampler().plan(s.in_flight()));
         let wanted = spans.iter().zip(&sequences).filter(|(s, _)| s.wants_logits);
         let plans: Vec<Option<SamplingPlan>> = wanted.map(|(_, s)| plan(s).flatten()).collect();
-        pass::start(&mut *self.runner, &input, &plans).map_err(SequenceError::Step)
+        let started = pass::start(&mut *self.runner, &input, &plans);
+        let started = started.map_err(SequenceError::Step)?;
+        self.scheduler.advance(spans);
+        Ok(started)
     }
 
     /// What to do about a pass that failed: each sequence runs alone, so that only those fail that cannot
@@ -213,35 +240,25 @@ impl Engine {
         for span in spans {
             // A sequence that the pass before has ended fails, and nobody is there to be told.
             let span = std::slice::from_ref(span);
-            let result = self.alone(span);
-            self.land(span, vec![result]);
+            match self.start(span, None) {
+                Ok(started) => self.land_started(span, started),
+                Err(error) => self.land(span, vec![Err(error)]),
+            }
         }
     }
 
-    fn alone(&mut self, span: &[ScheduledSpan]) -> SpanResult {
-        let last = match self.start(span, None)? {
-            Started::Here(last) => last,
-            Started::Away(tokens) => {
-                pass::arrived(tokens, wanted(span)).map_err(SequenceError::Step)?
-            }
-        };
-        let spans = span.to_vec();
-        self.scheduler.advance(&ScheduledBatch { spans });
-        Ok(by_span(span, last).next().flatten())
-    }
-
-    /// Waits for the tokens of a pass.
-    fn land_launched(&mut self, launched: Launched) {
-        let spans = launched.spans;
-        let results = match pass::arrived(launched.tokens, wanted(&spans)) {
-            Ok(last) => by_span(&spans, last).map(Ok).collect(),
+    /// Waits for what a pass gives, and hands it out.
+    fn land_started(&mut self, spans: &[ScheduledSpan], started: Started) {
+        let wanted = spans.iter().filter(|s| s.wants_logits).count();
+        let results = match started.wait(wanted) {
+            Ok(last) => by_span(spans, last).map(Ok).collect(),
             Err(error) => {
                 tracing::error!(error, "a step failed on its device");
                 let failed = |_: &ScheduledSpan| Err(SequenceError::Step(error.clone()));
                 spans.iter().map(failed).collect()
             }
         };
-        self.land(&spans, results);
+        self.land(spans, results);
     }
 
     /// Hands out what a pass gave. Sequences that have ended since it was started are passed over.
@@ -271,11 +288,6 @@ impl Engine {
         }
         self.scheduler.reap();
     }
-}
-
-/// Spans that want logits.
-fn wanted(spans: &[ScheduledSpan]) -> usize {
-    spans.iter().filter(|s| s.wants_logits).count()
 }
 
 /// What came of each span; `last` has an entry for each that wants logits.

@@ -46,7 +46,7 @@ fn with_one_stalled(clock: &Clock) -> (Scheduler, Answer) {
         if batch.spans.is_empty() {
             return (scheduler, answers.remove(0));
         }
-        scheduler.advance(&batch);
+        scheduler.advance(&batch.spans);
         for sequence in scheduler.all_mut() {
             sequence.accept(TokenOutput {
                 id: 5,
