@@ -5,6 +5,8 @@
 //! cargo run --release --example compaction_memory [ROUNDS]
 //! ```
 
+#![expect(clippy::print_stdout, reason = "its figures are for a terminal")]
+
 use std::error::Error;
 use std::fs;
 

@@ -1,9 +1,11 @@
 //! Preferences a second with durable acknowledgement, at 1, 16 and 128 writers; beside it plain sled
-//! with one flush a record, which does less: no index, no counts, no idempotency, no fdatasync.
+//! with one flush per record, which does less: no index, no counts, no idempotency, no fdatasync.
 //!
 //!   preference_writes [SECONDS=3] [DIR]
 //!
 //! DIR should be on the disk that a store would be on.
+
+#![expect(clippy::print_stdout, reason = "its figures are for a terminal")]
 
 use std::env::args;
 use std::path::Path;
@@ -31,7 +33,7 @@ fn main() -> Result<()> {
         })?;
         let plain = measure_plain_sled(writers, span, dir.path())?;
         println!(
-            "{writers} writers: attune {:.0} preferences/s, mean {:.2} ms; plain sled, a flush a record: {:.0}/s, {:.2} ms",
+            "{writers} writers: attune {:.0} preferences/s, mean {:.2} ms; plain sled, a flush per record: {:.0}/s, {:.2} ms",
             ours.0, ours.1, plain.0, plain.1
         );
     }
@@ -51,7 +53,7 @@ fn measure_plain_sled(writers: u64, span: Duration, dir: &Path) -> Result<(f64, 
     })
 }
 
-/// Writes a second, and the mean time of one in milliseconds.
+/// Writes per second, and the mean time of one in milliseconds.
 fn measure(
     writers: u64,
     span: Duration,

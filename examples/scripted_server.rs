@@ -5,6 +5,13 @@
 //!
 //! The tokenizer, the template and the width of rows are those of the tiny Llama of the tests.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "an example may stop at the first surprise"
+)]
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +66,7 @@ struct Cli {
 
 fn main() -> Result<()> {
     let mut cli = Cli::parse();
-    // Three answers are written in the script, one a version.
+    // Three answers are written in the script, one per version.
     ensure!(cli.offer <= 3, "--offer {}: at most 3", cli.offer);
     ensure!(cli.kv_blocks > 0, "--kv-blocks 0: at least one block");
     TINY_LLAMA.clone_into(&mut cli.serve.model.model);

@@ -11,19 +11,6 @@
 //! Dependencies run one way, from the bottom of this table to the top; ARCHITECTURE.md says how,
 //! and `tests/tidy.rs` checks it.
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 pub mod api;
 pub mod app;
 pub mod config;

@@ -1,6 +1,13 @@
 //! The OpenAPI document in the repository is the one that the server serves, and docs/api.md has the table of
 //! fields that the server goes by.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 use std::path::Path;
 
 #[test]

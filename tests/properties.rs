@@ -1,5 +1,12 @@
 //! What must hold for every run of the engine, checked over random ones against naive models.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 #[path = "properties/blocks.rs"]
 mod blocks;
 #[path = "properties/driver.rs"]

@@ -5,6 +5,8 @@
 //!
 //! It runs on the CPU, too (`--device cpu --model tiny`), which says that it works and nothing else.
 
+#![expect(clippy::print_stdout, reason = "its figures are for a terminal")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,7 +131,7 @@ fn model(name: &str, placement: &Placement) -> Result<Decoder> {
 
 /// What the device can do at best.
 struct Floors {
-    /// Bytes read and written a second.
+    /// Bytes read and written per second.
     bandwidth: f64,
     /// Floating-point operations a second of a large product.
     products: f64,

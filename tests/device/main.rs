@@ -1,6 +1,13 @@
 //! The promises where our CPU kernels do not compute: on the device that `$ATTUNE_TEST_DEVICE` names, by
 //! default on the CPU by the operations that other devices run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../promises/sequences.rs"]

@@ -1,5 +1,12 @@
 //! The server through its router and its sockets, with an engine whose model is a script.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 mod admin_adapters;
 mod admin_aliases;
 mod admin_bad_input;

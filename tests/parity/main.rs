@@ -5,6 +5,13 @@
 //! that a GPU would run; `$ATTUNE_TEST_DTYPE=bf16` with wider tolerances ([`common::slack`]). The oracles of
 //! training are for f32.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod dialects;

@@ -1,6 +1,13 @@
 //! The promises of DESIGN.md section 5 that concern serving, held against the real decoder, the real
 //! engine and the real binary. The numbers in the modules' first lines are the promises'.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 mod adapters;
 mod batch;
 mod binary;

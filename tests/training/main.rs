@@ -1,6 +1,13 @@
 //! Training as a whole, on a tiny random model: runs, resumption bit for bit, kill -9, bad input,
 //! evaluation, new users, and the way to PEFT and back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;

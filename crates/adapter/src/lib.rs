@@ -23,19 +23,6 @@
 //! A bundle is a directory, named by the hash of its two files: `manifest.json` and
 //! `adapter.safetensors`. Nothing else may be in it: what the hash does not cover is not content.
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 pub mod about;
 pub mod bundle;
 pub mod canary;

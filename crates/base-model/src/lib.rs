@@ -7,19 +7,6 @@
 //!
 //! Here, and not in `model`, because `model` knows no text and `text` no tensor library.
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 pub mod gguf_vocabulary;
 pub mod load;
 

@@ -3,19 +3,6 @@
 //! The engine knows no users, no text, no HTTP and no store: it sees token ids, a lease and a ready
 //! soft prompt.
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 pub mod admission;
 pub mod batch;
 pub mod block_hash;

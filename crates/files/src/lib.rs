@@ -4,19 +4,6 @@
 //! a device, a link to somewhere else. A look at the path before it is opened decides nothing, as it can be
 //! replaced in between: what was opened is looked at.
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;

@@ -1,18 +1,5 @@
 //! Identifiers. Each is a newtype that can only hold a checked value.
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 

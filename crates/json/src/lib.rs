@@ -5,19 +5,6 @@
 //! no JSON. Escaped, they mean the same and break nothing. (All other line breaks are control characters, which
 //! JSON always escapes.)
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 use std::borrow::Cow;
 
 /// What is escaped, in UTF-8, and what stands for it.

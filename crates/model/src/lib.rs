@@ -17,19 +17,6 @@
 //! | [`user_model`] | a user id becomes soft-prompt rows |
 //! | [`load`] | a path becomes a decoder |
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 pub mod attention;
 pub mod config;
 #[cfg(feature = "cuda")]

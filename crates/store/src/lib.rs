@@ -34,19 +34,6 @@
 //! A write that returns `Ok` is durable. A new record kind is one file here, one line in
 //! `record::KINDS` and one migration.
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 mod adapters;
 mod aliases;
 mod blobs;

@@ -8,19 +8,6 @@
 //! | [`detokenizer`] | ids to text one at a time, never half a character |
 //! | [`stop`] | stop strings that hold back partial matches |
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 pub mod chat_template;
 pub mod detokenizer;
 pub mod prompt;

@@ -19,19 +19,6 @@
 //! | [`checkpoint`], [`files`], [`publish`], [`run_dir`] | what is left on disk, whole or not at all |
 //! | [`scoring`], [`baseline`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
-// Tests may stop at the first surprise; the server may not.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::exit
-    )
-)]
-
 pub mod adapter;
 pub mod baseline;
 pub mod checkpoint;

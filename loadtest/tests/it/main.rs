@@ -1,5 +1,12 @@
 //! Whole runs against a fake server whose delays, tokens and errors are known.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
 mod binary;
 mod fake_app;
 mod fake_learner;
