@@ -6,7 +6,7 @@
 //! before he is told anything: who can read the file can read the store.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use attune_files::replace::{replace, sweep, Readers};
 use attune_files::{self as regular, Links};
 
 const FILE: &str = "address";
@@ -88,10 +89,9 @@ pub fn publish(data_dir: &Path, address: SocketAddr, identity: &Identity) -> io:
         url: url(address),
         secret: hex::encode(identity.0),
     };
-    let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
-    writeln!(file, "{}", serde_json::to_string(&word)?)?;
-    file.persist(data_dir.join(FILE))?;
-    Ok(())
+    sweep(data_dir, &[FILE])?;
+    let text = serde_json::to_string(&word)? + "\n";
+    replace(&data_dir.join(FILE), Readers::Owner, text.as_bytes())
 }
 
 /// Takes the word back, at the end of the server.

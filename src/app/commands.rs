@@ -1,12 +1,13 @@
 //! The subcommands other than `serve`: each does its work and returns what to print.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 
 use super::boot::{now_unix_ms, ALIAS};
+use super::columns::in_columns;
 use super::keys::edit::NewKey;
 use super::keys::{self, Role};
 use super::versions::describe::{describe, summary};
@@ -22,6 +23,7 @@ use attune_adapter::peft_export;
 use attune_adapter::publish::{self, Offered};
 use attune_adapter::AdapterError;
 use attune_base_model::load::{id, locate};
+use attune_files::replace::{parent, Readers, Replacement};
 use attune_ids::{AdapterVersion, Alias, Tenant, UserId, UserKey, VersionDigits};
 use attune_model::hub;
 use attune_model::user_model::model::UserModelKind;
@@ -40,14 +42,11 @@ pub fn model(command: Model) -> Result<String> {
             })?;
             Ok(format!("{}\n", hub::fetch(known, &cache)?.display()))
         }
-        Model::List => Ok(hub::CATALOG
-            .iter()
-            .map(|m| {
-                let there = hub::path_of(m, &cache).is_file();
-                let there = if there { "in the cache" } else { "not fetched" };
-                format!("{:<24} {:<14} {}\n", m.name, there, m.about)
-            })
-            .collect()),
+        Model::List => Ok(in_columns(hub::CATALOG.iter().map(|m| {
+            let there = hub::path_of(m, &cache).is_file();
+            let there = if there { "in the cache" } else { "not fetched" };
+            [m.name, there, m.about].map(str::to_owned)
+        }))),
     }
 }
 
@@ -312,23 +311,13 @@ fn forget(bundles: Option<PathBuf>, data: &DataDir) -> Result<String> {
     Ok(lines)
 }
 
-/// A whole file or none: written beside, synced, renamed.
+/// A whole file or none.
 fn export(store: &attune_store::Store, out: &Path) -> Result<attune_store::ExportSummary> {
-    let parent = out
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = parent(out);
     fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
-    let file =
-        tempfile::NamedTempFile::new_in(parent).with_context(|| parent.display().to_string())?;
-    let mut writer = BufWriter::new(file);
-    let summary = store.export(&mut writer)?;
-    writer.flush().with_context(|| out.display().to_string())?;
-    let file = writer.into_inner().map_err(|e| e.into_error())?;
-    file.as_file()
-        .sync_all()
-        .with_context(|| out.display().to_string())?;
-    file.persist(out)
-        .with_context(|| out.display().to_string())?;
+    let begun = Replacement::begin(out, Readers::Owner);
+    let mut file = begun.with_context(|| parent.display().to_string())?;
+    let summary = store.export(&mut file)?;
+    file.finish().with_context(|| out.display().to_string())?;
     Ok(summary)
 }

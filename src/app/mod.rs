@@ -26,7 +26,7 @@
 //! | [`compute`] | long computations, beside the runtime's workers |
 //! | [`store_threads`] | threads that work on the store, and nothing else does |
 //! | [`store_health`] | whether the store works, as far as is known |
-//! | [`commands`] | the other subcommands |
+//! | [`commands`], `columns` | the other subcommands, and what they print |
 //! | [`error`] | what can go wrong, without status codes |
 
 pub mod address;
@@ -34,6 +34,7 @@ pub mod admin;
 pub mod answer;
 pub mod boot;
 pub mod chat;
+mod columns;
 pub mod commands;
 pub mod completions;
 pub mod compute;

@@ -3,15 +3,15 @@
 //! It is made once and stays, so that a pair is on the same side in every turn. Nobody who sends preferences
 //! can tell from them which ones judge.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use rand::rngs::OsRng;
 use rand::TryRngCore;
 
 use super::LoopError;
+use attune_files::replace::{replace, Readers};
 use attune_train::dataset::split::SplitSecret;
 
 const FILE: &str = "split-secret";
@@ -30,32 +30,19 @@ pub fn split_secret(dir: &Path) -> Result<SplitSecret, LoopError> {
                 Err(_) => Err(LoopError::NoSecret(path)),
             }
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => make(dir, &path),
+        Err(error) if error.kind() == ErrorKind::NotFound => make(&path),
         Err(error) => Err(LoopError::io(&path)(error)),
     }
 }
 
-fn make(dir: &Path, path: &Path) -> Result<SplitSecret, LoopError> {
+fn make(path: &Path) -> Result<SplitSecret, LoopError> {
     let mut secret = [0; 32];
     OsRng
         .try_fill_bytes(&mut secret)
         .map_err(|error| LoopError::io(path)(io::Error::other(error)))?;
     // Whole or not at all: half a secret would stop every turn.
-    let begun = dir.join(".split-secret");
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&begun)?;
-        file.write_all(hex::encode(secret).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&begun, path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(LoopError::io(path))?;
+    let text = hex::encode(secret);
+    replace(path, Readers::Owner, text.as_bytes()).map_err(LoopError::io(path))?;
     Ok(SplitSecret(secret))
 }
 

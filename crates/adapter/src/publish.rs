@@ -285,13 +285,8 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
     write().map_err(AdapterError::io(path))
 }
 
-/// Forces a directory's entries to disk, where the system can.
 fn sync_dir(dir: &Path) -> Result<(), AdapterError> {
-    if cfg!(unix) {
-        let synced = File::open(dir).and_then(|d| d.sync_all());
-        synced.map_err(AdapterError::io(dir))?;
-    }
-    Ok(())
+    attune_files::replace::sync_dir(dir).map_err(AdapterError::io(dir))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! Regular files, opened without surprises.
+//! Regular files, opened without surprises, and replaced whole or not at all ([`replace`]).
 //!
 //! A path that a client or an operator names may be anything: a FIFO that keeps its reader waiting for ever,
 //! a device, a link to somewhere else. A look at the path before it is opened decides nothing, as it can be
 //! replaced in between: what was opened is looked at.
+
+pub mod replace;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

@@ -11,10 +11,11 @@
 //! | `erased` | only while something was erased whose bytes may be in the files still |
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::StoreError;
+use attune_files::replace::{self, Readers};
 
 const LOCK: &str = "lock";
 const MARKER: &str = "STORE";
@@ -23,6 +24,8 @@ const REHEARSAL: &str = "rehearsal";
 const COMPACTED: &str = "compacted";
 const REPLACED: &str = "replaced";
 const ERASED: &str = "erased";
+/// What this directory has replaced whole.
+const REPLACED_WHOLE: [&str; 3] = [MARKER, ERASED, crate::seal::NAME];
 
 /// What sled writes into its file `conf` with our settings: text and a checksum. Another content
 /// is damage, and sled would read the log with wrong settings.
@@ -60,16 +63,20 @@ impl Dir {
             .write(true)
             .open(&file)
             .map_err(StoreError::io("open", &file))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Dir {
-                path: path.to_owned(),
-                _lock: Locked(lock),
-            }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-                dir: path.to_owned(),
-            }),
-            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &file)(error)),
-        }
+        let lock = match lock.try_lock() {
+            Ok(()) => Locked(lock),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked {
+                    dir: path.to_owned(),
+                })
+            }
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &file)(error)),
+        };
+        replace::sweep(path, &REPLACED_WHOLE).map_err(StoreError::io("tidy", path))?;
+        Ok(Dir {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The directory itself.
@@ -225,19 +232,10 @@ impl Marker {
 
 /// Replaces the file `name` of `dir`: after a crash it has the old content or the new one.
 pub(super) fn write_atomically(dir: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
-    let new = dir.join(format!("{name}.new"));
-    let write = |path: &Path| {
-        let mut file = File::create(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write(&new).map_err(StoreError::io("write", &new))?;
     let path = dir.join(name);
-    fs::rename(&new, &path).map_err(StoreError::io("write", &path))?;
-    sync_dir(dir)
+    replace::replace(&path, Readers::Umask, content).map_err(StoreError::io("write", &path))
 }
 
-/// Makes the names in `dir` durable.
 /// Makes a database durable that sled has just made in `sled`: sled never syncs the file with its settings, without
 /// which it cannot be opened.
 pub(super) fn sync_new(sled: &Path) -> Result<(), StoreError> {
@@ -247,9 +245,9 @@ pub(super) fn sync_new(sled: &Path) -> Result<(), StoreError> {
     sync_dir(sled)
 }
 
+/// Makes the names in `dir` durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    let sync = File::open(dir).and_then(|dir| dir.sync_all());
-    sync.map_err(StoreError::io("sync", dir))
+    replace::sync_dir(dir).map_err(StoreError::io("sync", dir))
 }
 
 fn create(path: &Path) -> Result<(), StoreError> {
@@ -279,6 +277,7 @@ fn refuse_other_directories(path: &Path) -> Result<(), StoreError> {
             Some(MARKER) => return Ok(()),
             // Left by a creation that was cut off before its first marker.
             Some(LOCK | "STORE.new") => {}
+            Some(name) if replace::is_new(name.as_ref(), MARKER) => {}
             _ => found = Some(name.to_string_lossy().into_owned()),
         }
     }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::files::{sync_dir, write_atomically, Dir};
 use crate::StoreError;
 
-const NAME: &str = "seal.json";
+pub(super) const NAME: &str = "seal.json";
 
 /// The content of `seal.json`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -10,10 +10,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::adapter::TrainedAdapter;
-use super::files::replace;
 use super::optimizer::{Moments, OptimizerState};
 use super::TrainError;
 use attune_adapter::tensors::{encode, TensorData, TensorFile};
+use attune_files::replace::{replace, Readers};
 
 /// The file in a run's directory.
 pub const FILE_NAME: &str = "checkpoint.safetensors";
@@ -84,7 +84,7 @@ pub fn save(
     let values: Vec<f32> = json.iter().map(|byte| f32::from(*byte)).collect();
     let shape = vec![values.len()];
     tensors.insert(PROGRESS.to_owned(), TensorData { shape, values });
-    replace(path, &encode(&tensors)?)
+    replace(path, Readers::Umask, &encode(&tensors)?).map_err(TrainError::io(path))
 }
 
 /// Puts the state in `path` into `adapter`, which has the shapes of the run.

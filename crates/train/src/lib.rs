@@ -16,7 +16,7 @@
 //! | [`task`], [`expo`] | questions whose answers a program can check; self-explanations as preferences |
 //! | [`rollout`] | answers sampled through the serving engine, in this process |
 //! | [`judge`] | answers of two versions, compared by a command |
-//! | [`checkpoint`], [`files`], [`publish`], [`run_dir`] | what is left on disk, whole or not at all |
+//! | [`checkpoint`], [`publish`], [`run_dir`] | what is left on disk, whole or not at all |
 //! | [`scoring`], [`baseline`], [`evaluate`], [`metrics`], [`report`] | what a person sees |
 
 pub mod adapter;
@@ -30,7 +30,6 @@ pub mod entangle;
 pub mod error;
 pub mod evaluate;
 pub mod expo;
-pub mod files;
 pub mod fit_check;
 pub mod fit_users;
 pub mod init;

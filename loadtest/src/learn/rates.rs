@@ -2,6 +2,7 @@
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use statrs::statistics::{Data, OrderStatistics};
 
 use super::taste::Taste;
 
@@ -45,21 +46,15 @@ pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 pub fn rate(values: &[f64], resamples: usize, rng: &mut impl Rng) -> Option<Rate> {
     let people = values.len();
     let of_all = mean(values.iter().copied())?;
-    let mut means: Vec<f64> = (0..resamples)
-        .map(|_| {
-            let draws = (0..people).map(|_| values[rng.random_range(0..people)]);
-            draws.sum::<f64>() / people as f64
-        })
-        .collect();
-    means.sort_by(f64::total_cmp);
-    let quantile = |q: f64| {
-        let rank = (q * resamples as f64).ceil() as usize;
-        means.get(rank.max(1) - 1).copied().unwrap_or(of_all)
-    };
+    let means = (0..resamples.max(1)).map(|_| {
+        let draws = (0..people).map(|_| values[rng.random_range(0..people)]);
+        draws.sum::<f64>() / people as f64
+    });
+    let mut means = Data::new(means.collect::<Vec<f64>>());
     Some(Rate {
         mean: of_all,
-        low: quantile(0.025),
-        high: quantile(0.975),
+        low: means.quantile(0.025),
+        high: means.quantile(0.975),
         people,
     })
 }

@@ -5,7 +5,7 @@
 //! it meets the old one or the new one.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::caller::Role;
 use super::file::{parse, written, ApiKey, KeyFileError, MAX_FILE_BYTES};
+use attune_files::replace::{self, Readers};
 use attune_files::{self as regular, Links};
 
 /// What keys begin with, so that people and scanners of leaked secrets know them.
@@ -146,10 +147,7 @@ fn change<T>(
 ) -> Result<T, KeyEditError> {
     // A link stays one: what it leads to is replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = replace::parent(path);
     fs::create_dir_all(parent).map_err(KeyFileError::io(parent))?;
     let directory = File::open(parent).map_err(KeyFileError::io(parent))?;
     directory.lock().map_err(KeyFileError::io(parent))?;
@@ -176,8 +174,8 @@ fn change<T>(
     if current(path)? != before {
         return Err(KeyEditError::Changed(path.clone()));
     }
-    replace(path, parent, text.as_bytes()).map_err(KeyFileError::io(path))?;
-    directory.sync_all().map_err(KeyFileError::io(parent))?;
+    // A group that could read the old file still can: a server may run in it.
+    replace::replace(path, Readers::AsBefore, text.as_bytes()).map_err(KeyFileError::io(path))?;
     Ok(result)
 }
 
@@ -187,27 +185,6 @@ fn current(path: &Path) -> Result<Option<Vec<u8>>, KeyFileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(KeyFileError::io(path)(error)),
     }
-}
-
-/// A whole file or none, which only its owner can read. A group that could read the old one still can: a server
-/// may run in it.
-fn replace(path: &Path, parent: &Path, text: &[u8]) -> io::Result<()> {
-    let mut new = tempfile::NamedTempFile::new_in(parent)?;
-    new.write_all(text)?;
-    #[cfg(unix)]
-    if let Ok(old) = fs::metadata(path) {
-        use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
-        let mine = new.as_file().metadata()?;
-        if (mine.uid(), mine.gid()) != (old.uid(), old.gid()) {
-            chown(new.path(), Some(old.uid()), Some(old.gid()))?;
-        }
-        let mode = 0o600 | (old.mode() & 0o040);
-        new.as_file()
-            .set_permissions(fs::Permissions::from_mode(mode))?;
-    }
-    new.as_file().sync_all()?;
-    new.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Versions as lines for people.
 
 use super::{Versions, VersionsError};
+use crate::app::columns::in_columns;
 use attune_adapter::bundle::{self, bundle_dir};
 use attune_adapter::manifest::Manifest;
-use attune_store::CanaryRecord;
+use attune_store::{AdapterRecord, CanaryRecord};
 
 /// A line for each installed version.
 ///
@@ -12,23 +13,21 @@ use attune_store::CanaryRecord;
 pub fn describe(versions: &Versions) -> Result<String, VersionsError> {
     let store = versions.store();
     let (aliases, canaries) = (store.aliases()?, store.canaries()?);
-    let mut lines = String::new();
-    for record in store.adapters()? {
+    let row = |record: AdapterRecord| {
         let named = aliases.iter().filter(|a| a.version == record.version);
         let tried = canaries.iter().filter(|c| c.version == record.version);
         let share = |c: &CanaryRecord| format!("{} ({} %)", c.alias, f64::from(c.permille) / 10.0);
         let named = named.map(|a| a.alias.to_string());
         let named: Vec<String> = named.chain(tried.map(share)).collect();
         let verified = bundle::verify(&bundle_dir(versions.adapters_dir(), &record.version));
-        lines.push_str(&format!(
-            "{}  {:<10} {:<24} {}\n",
-            record.version,
+        [
+            record.version.to_string(),
             named.join(","),
-            record.name.as_deref().unwrap_or("-"),
+            record.name.unwrap_or_else(|| "-".to_owned()),
             verified.map_or_else(|e| e.to_string(), |found| summary(&found.manifest)),
-        ));
-    }
-    Ok(lines)
+        ]
+    };
+    Ok(in_columns(store.adapters()?.into_iter().map(row)))
 }
 
 /// What a version is made of, in one line.

@@ -63,9 +63,7 @@ pub fn fetch(model: &KnownModel, cache: &Path) -> Result<PathBuf, ModelError> {
         .and_then(|f| f.sync_all())
         .map_err(|e| io_error(&file, e))?;
     fs::rename(&file, &path).map_err(|e| io_error(&path, e))?;
-    File::open(directory)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| io_error(directory, e))?;
+    attune_files::replace::sync_dir(directory).map_err(|e| io_error(directory, e))?;
     Ok(path)
 }
 

@@ -1,9 +1,10 @@
 //! `attune-train entangle`: the gradients of a file's pairs, and what each of several losses would do.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use crate::adapter::TrainedAdapter;
@@ -166,30 +167,25 @@ fn measure(
 }
 
 fn table(found: &[OfLoss], pairs: usize) -> String {
-    // Writing to a String cannot fail.
-    let mut text = format!("{pairs} pairs; share of them by what a small step does\n");
-    let _ = write!(text, "{:<44}", "");
-    for case in Case::ALL {
-        let _ = write!(text, " {:>27}", case.name());
-    }
-    text.push('\n');
-    for OfLoss {
-        loss,
-        normalized,
-        shares,
-        ..
-    } in found
-    {
-        let name = if *normalized {
-            format!("{loss}, normalized")
-        } else {
-            loss.clone()
+    let mut table = Table::new();
+    let cases = Case::ALL.iter().map(|case| case.name().to_owned());
+    table
+        .load_preset(NOTHING)
+        .add_row([String::new()].into_iter().chain(cases));
+    for one in found {
+        let name = match one.normalized {
+            true => format!("{}, normalized", one.loss),
+            false => one.loss.clone(),
         };
-        let _ = write!(text, "{name:<44}");
-        for (_, share) in shares {
-            let _ = write!(text, " {share:>27.3}");
-        }
-        text.push('\n');
+        let shares = one.shares.iter().map(|(_, share)| format!("{share:.3}"));
+        table.add_row([name].into_iter().chain(shares));
     }
-    text
+    for (number, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if number > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let table = table.trim_fmt();
+    format!("{pairs} pairs; share of them by what a small step does\n{table}\n")
 }

@@ -12,7 +12,6 @@ use serde_json::json;
 use super::prompts;
 use super::solve::read;
 use crate::compute::Compute;
-use crate::files::replace;
 use crate::rollout::engine::{
     longest, Rollout, RolloutEngine, RolloutRequest, Sampling, MAX_RUNNING,
 };
@@ -21,6 +20,7 @@ use crate::settings::expo::Filters;
 use crate::task::Task;
 use crate::TrainError;
 use attune_base_model as base_model;
+use attune_files::replace::{replace, Readers};
 
 /// What `attune-train explain` is asked.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ pub fn explain(request: &ExplainRequest) -> Result<String, TrainError> {
     if counts.pairs == 0 {
         return Err(TrainError::Data(counts.nothing()));
     }
-    replace(&request.out, &lines)?;
+    replace(&request.out, Readers::Umask, &lines).map_err(TrainError::io(&request.out))?;
     Ok(format!(
         "{} pairs of {} tasks: {} too long, {} with right answers only, {} without an explanation that \
          reaches the answer\n",

@@ -9,7 +9,6 @@ use super::group_work::rollouts;
 use super::judge::Judge;
 use crate::adapter::TrainedAdapter;
 use crate::dataset;
-use crate::files::replace;
 use crate::metrics::MetricsFile;
 use crate::pair_work::PairWork;
 use crate::pairs::IdPair;
@@ -20,6 +19,7 @@ use crate::task::Task;
 use crate::work::context::RunContext;
 use crate::work::{EvalOutput, FinalEvaluation, Line, StepOutput, Update, Work};
 use crate::TrainError;
+use attune_files::replace::{replace, Readers};
 use attune_model::lora::LoraDropout;
 
 /// Tasks to learn from by pairs.
@@ -149,7 +149,8 @@ impl<'a> ExplainedWork<'a> {
             let before = self.file(iteration - 1);
             lines = std::fs::read(&before).map_err(TrainError::io(&before))?;
         }
-        replace(&self.file(iteration), &lines)
+        let file = self.file(iteration);
+        replace(&file, Readers::Umask, &lines).map_err(TrainError::io(&file))
     }
 
     fn read(&self, iteration: usize) -> Result<Vec<IdPair>, TrainError> {

@@ -4,6 +4,8 @@
 use std::time::Instant;
 
 use futures_util::{stream, StreamExt};
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tokio::runtime::Runtime;
 
 use super::policy_adapter::PolicyAdapter;
@@ -62,17 +64,16 @@ impl RolloutRequest {
             samples: sampling.samples,
             temperature: sampling.temperature,
             max_tokens: sampling.max_tokens,
-            seed: mixed(sampling.seed.wrapping_add((number as u64) << 20)),
+            seed: seed_of(sampling.seed, number),
         }
     }
 }
 
-/// The finalizer of splitmix64: neighbouring seeds have nothing in common.
-fn mixed(seed: u64) -> u64 {
-    let seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    seed ^ (seed >> 31)
+/// The seed of prompt `number`: seeds of neighbours have nothing in common.
+fn seed_of(seed: u64, number: usize) -> u64 {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(number as u64);
+    random.next_u64()
 }
 
 /// What came of it.

@@ -10,7 +10,6 @@ use super::start::pretty;
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint;
 use crate::evaluate::{Evaluation, TaskEvaluation};
-use crate::files::replace;
 use crate::publish::{contents, publish_only, Description};
 use crate::report::report;
 use crate::run_dir::{BEST_FILE, BUNDLE_DIR, EVAL_FILE, SOLVED_FILE};
@@ -18,6 +17,7 @@ use crate::work::context::RunContext;
 use crate::work::{FinalEvaluation, Work};
 use crate::TrainError;
 use attune_adapter::manifest;
+use attune_files::replace::{replace, Readers};
 use attune_ids::AdapterVersion;
 
 /// How a run ended.
@@ -86,7 +86,8 @@ pub(super) fn publish(
 
 fn write(run: &RunContext, file: &str, evaluation: &impl Serialize) -> Result<(), TrainError> {
     let json = serde_json::to_value(evaluation).unwrap_or_default();
-    replace(&run.options.out.join(file), &pretty(&json))
+    let file = run.options.out.join(file);
+    replace(&file, Readers::Umask, &pretty(&json)).map_err(TrainError::io(&file))
 }
 
 fn describe(run: &RunContext, training: Value) -> Description {

@@ -9,7 +9,6 @@ use super::data::TrainingData;
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint::{self, Progress};
 use crate::entangle::diagnose::FILE_NAME as GRADIENTS;
-use crate::files::replace;
 use crate::metrics::file::FILE_NAME as METRICS;
 use crate::metrics::MetricsFile;
 use crate::optimizer::OptimizerState;
@@ -18,6 +17,7 @@ use crate::settings::Settings;
 use crate::work::options::RunOptions;
 use crate::TrainError;
 use attune_base_model::BaseModel;
+use attune_files::replace::{replace, Readers};
 
 /// Where the first step is.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ impl Start {
             let metrics = MetricsFile::create(&options.out, METRICS)?;
             let gradients = || MetricsFile::create(&options.out, GRADIENTS);
             let gradients = diagnosed.then(gradients).transpose()?;
-            replace(&run_file, &pretty(description))?;
+            replace(&run_file, Readers::Umask, &pretty(description))
+                .map_err(TrainError::io(&run_file))?;
             return Ok(Self {
                 optimizer: OptimizerState::new(&adapter.parameters),
                 progress: Progress::default(),
