@@ -4,7 +4,7 @@
 #   benches/endurance.sh soak|kills|overload scripted|real [flags of loadtest, for example --requests 5000]
 #
 # `scripted` is the scripted model of the tests behind the whole server (examples/scripted_server.rs), `real` is
-# SmolLM2 with three versions of random rows and LoRA, which want python3 with numpy. The report goes to
+# SmolLM2 with three versions of random rows and LoRA, which need python3 with numpy. The report goes to
 # OUT (a file, if it is set). PROFILE=dev takes what `cargo test` has built; BIN takes a folder of programs.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -14,7 +14,7 @@ shift 2
 profile="${PROFILE:-release}"
 flag=(--profile "$profile")
 if [ -z "${BIN:-}" ]; then
-    # Apart, as `cargo test` builds them: together they would want other features of what both use.
+    # Apart, as `cargo test` builds them: together they would get other features of what both use.
     cargo build --locked "${flag[@]}" -p attune --bins --examples
     cargo build --locked "${flag[@]}" -p loadtest
     folder="$profile"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ExPO on the real model (arXiv 2507.02834): a task that it cannot do, learned by GRPO, by GRPO beside expert solutions,
-# and by ExP-GRPO, with the same tasks, steps and answers a step; and, among themselves likewise, by DPO with expert
+# and by ExP-GRPO, with the same tasks, steps and answers per step; and, among themselves likewise, by DPO with expert
 # solutions or self-explanations as chosen.
 #
 #   benches/expo.sh [OUT_DIR]     (SEEDS="1 2 3" STEPS=24 WAYS="exp-grpo grpo grpo-expert exp-dpo dpo-expert")

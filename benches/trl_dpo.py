@@ -1,5 +1,5 @@
 """TRL's DPOTrainer with PEFT on the steps that examples/training_steps.rs wrote: the same model (GGUF,
-dequantized to f32), pairs, order, LoRA, optimizer and threads. Prints a JSON line a step.
+dequantized to f32), pairs, order, LoRA, optimizer and threads. Prints a JSON line per step.
 
 Usage: trl_dpo.py STEPS_DIR MODEL.gguf THREADS LR BETA WARMUP TOTAL_STEPS BATCH [MICRO_BATCH [SAVE_DIR]]
 """

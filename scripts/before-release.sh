@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a release must pass beside .ci/run, in steps that take long or want more than a compiler:
+# What a release must pass beside .ci/run, in steps that take long or need more than a compiler:
 #
 #     scripts/before-release.sh DIR [STEP...]     # ci deny cuda image soak kills overload; all without a STEP
 #

@@ -5,7 +5,7 @@
 #     source DIR/env.sh                  # then: cargo build --release --features cuda
 #     scripts/cuda-toolchain.sh DIR nccl # with NCCL, for --features nccl
 #
-# It wants python3 with pip, and gcc. The driver is not part of it: DIR/shim/libcuda.a stands in for
+# It needs python3 with pip, and gcc. The driver is not part of it: DIR/shim/libcuda.a stands in for
 # libcuda.so when linking. It looks for the machine's own libcuda.so.1 when the program starts, so that
 # a CUDA build starts on a machine without a driver, too, and can say what is missing.
 set -euo pipefail

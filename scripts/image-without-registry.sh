@@ -20,7 +20,7 @@ version="$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)"
 port="${PORT:-18190}"
 
 # Where a sandbox has no overlay mounts, vfs copies the whole image for each layer: 70 GB then. Isolation `chroot`
-# wants no namespaces.
+# needs no namespaces.
 driver=vfs
 mkdir -p "$dir"/try/{lower,upper,work,merged}
 if mount -t overlay overlay -o "lowerdir=$dir/try/lower,upperdir=$dir/try/upper,workdir=$dir/try/work" "$dir/try/merged" 2>/dev/null

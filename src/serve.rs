@@ -25,7 +25,7 @@ pub enum ServeError {
     #[error(transparent)]
     Boot(#[from] BootError),
     /// The port is taken, or not ours.
-    #[error("{address} cannot be listened on: {error}")]
+    #[error("cannot listen on {address}: {error}")]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -86,7 +86,7 @@ pub fn run(
         let served = serve(listener, state.clone(), http, shutdown).await;
         // While the store is still held: the next server's word comes after this one is gone.
         if let Err(error) = address::withdraw(config.data_dir()) {
-            tracing::warn!(%error, "the file `address` stays behind");
+            tracing::warn!(%error, "the file `address` could not be removed");
         }
         served.map_err(ServeError::Serving)
     })

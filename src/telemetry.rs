@@ -24,7 +24,7 @@ const LATENCY_BUCKETS: [f64; 20] = [
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

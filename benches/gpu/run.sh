@@ -10,7 +10,7 @@
 # BIN=target/gpu  OUT=BIN/out  DEVICE=cuda:0  PYTHON=python3 (with torch, transformers and peft)
 # MODELS="8b 135m": shapes to measure, the large one first; there is also tiny. DTYPES="f32 bf16 f16"
 # POLIS=FILE: Polis votes as pairs, for `polis`; USERS=394 of them. SEEDS=1: of `expo`.
-# STEPS: of every training; each has its own number. The steps but `build` want neither cargo, git nor a
+# STEPS: of every training; each has its own number. The steps other than `build` need neither cargo, git nor a
 # network where BIN and SmolLM2 are there (`attune model pull` fetches it; ATTUNE_CACHE_DIR says where).
 #
 # All of it without a GPU, which says that it works and nothing else (ten minutes on two cores):
@@ -41,7 +41,7 @@ try() {
     }
 }
 
-# Whether SmolLM2 is where `attune model pull` puts it. What wants it asks first: looking for it without a
+# Whether SmolLM2 is where `attune model pull` puts it. Whatever needs it asks first: looking for it without a
 # network takes minutes.
 has_smollm2() {
     local cache="${ATTUNE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/attune}"
@@ -101,7 +101,7 @@ step_oracles() {
 step_parity() {
     local without=()
     has_smollm2 || { broken=1 && without=(--skip the_real_model); }
-    # The sampler's kernel on the CPU: wants a C++ compiler, and was tested where this was built.
+    # The sampler's kernel on the CPU: needs a C++ compiler, and was tested where this was built.
     without+=(--skip the_kernel_run_by_threads)
     for dtype in $DTYPES; do
         echo "== $dtype"
@@ -160,7 +160,7 @@ step_launches() {
     done
 }
 
-# Pairs a second: a plain torch loop and attune-train, the same shape, rank, targets, batch and lengths.
+# Pairs per second: a plain torch loop and attune-train, the same shape, rank, targets, batch and lengths.
 step_train() {
     local steps="${STEPS:-25}"
     "$PYTHON" $here/pairs.py $((32 * steps)) >"$OUT/pairs.jsonl"

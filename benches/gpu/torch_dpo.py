@@ -1,4 +1,4 @@
-"""Plain DPO of a LoRA in torch as TRL does it, on weights of noise: pairs a second, for `run.sh train`.
+"""Plain DPO of a LoRA in torch as TRL does it, on weights of noise: pairs per second, for `run.sh train`.
 
     python3 torch_dpo.py 135m.json PAIRS.jsonl --batch 32 --steps 20 [--device cpu]
 

@@ -41,7 +41,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<Report> {
     let url = options.target.url().to_owned();
-    // A writer keeps its connection: at hundreds a second, new ones would soon use up all ports.
+    // A writer keeps its connection: at hundreds per second, new ones would soon use up all ports.
     let writers = Http::new(options.target.clone(), true)?;
     let client = Client::new(options.target, scenario.request.clone())?;
     let models = check_server(client.http(), &url).await?;

@@ -84,7 +84,7 @@ fn row(level: &LevelReport) -> Vec<String> {
     ]
 }
 
-/// Preferences a second and their latency.
+/// Preferences per second and their latency.
 fn writer_cells(writers: Option<&WriterNumbers>) -> [String; 2] {
     let Some(writers) = writers else {
         return ["-".to_owned(), "-".to_owned()];

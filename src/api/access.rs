@@ -51,7 +51,7 @@ pub(super) struct CalledBy(Arc<OnceLock<Arc<Caller>>>);
 impl CalledBy {
     /// Says who it was.
     pub(super) fn set(&self, caller: &Arc<Caller>) {
-        // There is one key a request.
+        // There is one key per request.
         let _ = self.0.set(caller.clone());
     }
 

@@ -62,7 +62,7 @@ fn authenticate(keys: &KeyRing, headers: &HeaderMap) -> Result<Arc<Caller>, ApiE
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(ApiError::unauthorized(
-            "an API key is needed: send one header `Authorization: Bearer KEY`",
+            "an API key is required: send exactly one header `Authorization: Bearer KEY`",
         ));
     };
     value

@@ -104,7 +104,7 @@ impl Connections {
                     self.connect(stream);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not taken in");
+                    tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -235,7 +235,7 @@ impl ApiError {
             StatusCode::SERVICE_UNAVAILABLE,
             "overloaded_error",
             Some("too_many_connections"),
-            "the server has as many connections as it takes; try again, and close connections that you do not need",
+            "the server has no room for another connection; close connections that you do not need, and try again",
         )
         .retry_after(CROWD_RETRY_AFTER)
         .closing()

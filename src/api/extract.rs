@@ -201,7 +201,9 @@ fn user_header(parts: &Parts) -> Result<Option<&str>, ApiError> {
     let mut values = parts.headers.get_all("x-user-id").iter();
     let (first, second) = (values.next(), values.next());
     if second.is_some() {
-        return Err(invalid_header("the header X-User-Id stands there twice"));
+        return Err(invalid_header(
+            "the request has the header X-User-Id twice; send it once",
+        ));
     }
     let text = first.map(|value| std::str::from_utf8(value.as_bytes()));
     let text = text.transpose();
@@ -265,7 +267,9 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
         let mut values = parts.headers.get_all("idempotency-key").iter();
         let (first, second) = (values.next(), values.next());
         if second.is_some() {
-            return Err(invalid(format!("the header {name} stands there twice")));
+            return Err(invalid(format!(
+                "the request has the header {name} twice; send it once"
+            )));
         }
         let Some(value) = first else {
             return Ok(Self(None));

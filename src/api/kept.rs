@@ -46,7 +46,7 @@ pub(super) async fn retrieve_chat_completion(
     tag = "chat",
     params(
         ("model" = Option<String>, Query, description = "Only those of this model id"),
-        ("after" = Option<String>, Query, description = "Only those behind this one"),
+        ("after" = Option<String>, Query, description = "Only those after this one"),
         ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]"),
         ("order" = Option<String>, Query, description = "asc or desc"),
     ),

@@ -12,7 +12,7 @@
 //! | [`types`] | requests and answers as they travel |
 //! | [`auth`] | default-deny layer around everything |
 //! | [`origin`] | which web pages may call a server without keys; CORS |
-//! | [`access`] | one log line, one count and one drain token a request |
+//! | [`access`] | one log line, one count and one drain token per request |
 //! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
 //! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`identity`], [`metrics`] | handlers |
 //! | [`body`] | bodies as they arrive: type, packing, size |

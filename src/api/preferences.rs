@@ -97,7 +97,7 @@ pub(super) async fn retrieve_preference(
     tag = "preferences",
     params(
         ("user" = Option<String>, Query, description = "Only those of this person"),
-        ("after" = Option<String>, Query, description = "Only those behind this one"),
+        ("after" = Option<String>, Query, description = "Only those after this one"),
         ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]"),
         ("order" = Option<String>, Query, description = "asc or desc"),
     ),

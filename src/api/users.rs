@@ -64,7 +64,7 @@ pub(super) async fn update_user(
 
 /// Export all that is recorded of a person
 ///
-/// A JSON object a line, as the store keeps it.
+/// A JSON object per line, as the store keeps it.
 #[utoipa::path(
     get,
     path = "/v1/users/{id}/export",

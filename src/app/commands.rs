@@ -89,7 +89,7 @@ pub fn adapter(command: Adapter) -> Result<String> {
         Adapter::Verify { bundle } => {
             let found = bundle::verify(&bundle::locate(&bundle)?)?;
             Ok(format!(
-                "{} is sound: {}\n",
+                "{} is intact: {}\n",
                 found.version,
                 summary(&found.manifest)
             ))
@@ -282,7 +282,7 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
     let versions = open(&import.data)?;
     let version = versions.install_offered(offered, Some(&base), source, now_unix_ms())?;
     Ok(format!(
-        "installed {version}; `attune adapter promote {}` lets it answer\n",
+        "installed {version}; to have it answer, run `attune adapter promote {}`\n",
         version.short()
     ))
 }
@@ -306,7 +306,7 @@ fn forget(bundles: Option<PathBuf>, data: &DataDir) -> Result<String> {
         ));
     }
     if lines.is_empty() {
-        lines.push_str("no version knows anybody who was deleted\n");
+        lines.push_str("no version knows a deleted person\n");
     }
     Ok(lines)
 }

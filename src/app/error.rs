@@ -78,7 +78,7 @@ pub enum AppError {
     },
     /// One key or one person has as many answers under way as they may have.
     #[error(
-        "{cap} answers at once are the most for one {whose}, and so many are under way; wait for one of them"
+        "one {whose} may have {cap} answers under way at a time, and that many are; wait until one of them ends"
     )]
     TooMany {
         /// `API key` or `user`.
@@ -167,7 +167,7 @@ impl From<StoreError> for AppError {
             StoreError::TooLarge { bytes, max, .. } => Self::Invalid {
                 field: "body",
                 message: format!(
-                    "the record would have {bytes} bytes, the most is {max}; send shorter texts"
+                    "the record would have {bytes} bytes, and at most {max} are allowed; send shorter texts"
                 ),
             },
             StoreError::Quota { .. } => Self::TenantFull(error.to_string()),

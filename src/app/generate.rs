@@ -23,7 +23,7 @@ use attune_text::tokenizer::TextError;
 /// How answers are made; every number was checked at the edge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationOptions {
-    /// Answers a prompt, at least 1.
+    /// Answers per prompt, at least 1.
     pub n: usize,
     /// Tokens of an answer at most, at least 1; more than the context leaves is what it leaves. `None`: the usual bound.
     pub max_tokens: Option<usize>,

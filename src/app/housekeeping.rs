@@ -24,10 +24,10 @@ pub async fn run(state: Arc<AppState>) {
     loop {
         ticks.tick().await;
         if let Err(error) = once(&state).await {
-            tracing::warn!(%error, "the store was not cleaned up; it is tried again later");
+            tracing::warn!(%error, "the store could not be cleaned up; trying again later");
         }
         if let Err(error) = versions(&state).await {
-            tracing::warn!(%error, "versions were not cleaned up; it is tried again later");
+            tracing::warn!(%error, "versions could not be cleaned up; trying again later");
         }
     }
 }

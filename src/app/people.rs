@@ -148,7 +148,7 @@ pub async fn set(
     show(state, user).await
 }
 
-/// Everything that is recorded of `user`, a JSON object a line, part by part: no more than one part of it
+/// Everything that is recorded of `user`, a JSON object per line, part by part: no more than one part of it
 /// is in memory at once.
 ///
 /// # Errors

@@ -266,7 +266,7 @@ fn choice(
         let count = completion.choices.len();
         invalid(
             field,
-            &format!("the completion has {count} answers, the index is {index}"),
+            &format!("the completion has {count} answers, so there is no index {index}"),
         )
     })
 }

@@ -63,7 +63,7 @@ impl Default for Limits {
             forget_within: Duration::from_secs(86_400),
             keep_completions: None,
             inline_tokenize_bytes: 8 * 1024,
-            // The engine wants cores, too.
+            // The engine needs cores, too.
             encode_at_once: cores().div_ceil(2),
             inline_body_bytes: 8 * 1024,
         }

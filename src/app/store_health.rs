@@ -128,7 +128,7 @@ pub async fn mend(state: &Arc<AppState>) {
     match state.store_threads.run(StoreWork::Long, mend).await {
         Ok(()) => look(state).await,
         Err(error) => {
-            tracing::warn!(%error, "the store could not be opened anew; it is tried again")
+            tracing::warn!(%error, "the store could not be reopened; trying again")
         }
     }
 }

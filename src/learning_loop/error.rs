@@ -14,20 +14,20 @@ use attune_train::TrainError;
 #[derive(Debug, thiserror::Error)]
 pub enum LoopError {
     /// Another loop works on this data directory.
-    #[error("another `attune loop` is turning {}; one at a time", .0.display())]
+    #[error("another `attune loop` is running on {}; only one can run at a time", .0.display())]
     Busy(PathBuf),
     /// There is nothing to turn.
     #[error("{} holds no store: name the server's --data-dir", .0.display())]
     NoStore(PathBuf),
     /// The secret of the split is none.
     #[error(
-        "{} is not what attune wrote there: bring it back, or remove it, and pairs are set aside anew",
+        "{} is not what attune wrote there: restore it, or remove it to have pairs set aside anew",
         .0.display()
     )]
     NoSecret(PathBuf),
     /// A server has the store open and did not leave word where it listens.
     #[error(
-        "another process holds {}, and {source} where it says how to reach it: give --url",
+        "another process has {} open, but its address cannot be read ({source}): give --url",
         .data_dir.display()
     )]
     Unreachable {
@@ -38,8 +38,8 @@ pub enum LoopError {
     },
     /// Something else answers where the server is said to be.
     #[error(
-        "what answers at {url} did not prove that it is the server of {}, and was told nothing: the file `address` \
-         there may be left of a server that ended; --url names one that you know",
+        "the server at {url} did not prove that it is the server of {}, so it was told nothing: the file `address` \
+         there may be left from a server that has ended; name one that you know with --url",
         .data_dir.display()
     )]
     Stranger {

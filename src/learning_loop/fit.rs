@@ -27,7 +27,7 @@ pub(super) fn fit(
     from: LearnedFrom,
 ) -> Result<TurnOutcome, LoopError> {
     let Baseline::Bundle(current) = baseline(turn, from.current.as_ref())? else {
-        let text = "the bare model answers, which knows nobody: a whole turn comes first";
+        let text = "no version is promoted yet, only the bare model: make a whole turn first";
         return Ok(TurnOutcome::NobodyFitted(text.into()));
     };
     let out = WorkDir::run_in(&turn.target.data_dir).join(BUNDLE_DIR);

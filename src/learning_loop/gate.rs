@@ -62,13 +62,13 @@ impl Rule {
         if pairs < self.min_test_pairs {
             let wanted = self.min_test_pairs;
             return too_few(format!(
-                "kept, as {pairs} comparisons are too few, {wanted} is least"
+                "kept because {pairs} comparisons are too few (at least {wanted} are needed)"
             ));
         }
         let Some(gain) = gain.filter(|gain| gain.people >= self.min_people) else {
             let (people, wanted) = (people.len(), self.min_people);
             return too_few(format!(
-                "kept, as {people} people are too few to compare by, {wanted} is least"
+                "kept because {people} people are too few to compare by (at least {wanted} are needed)"
             ));
         };
         let tail = tail(self.chance, number);
@@ -87,15 +87,15 @@ impl Rule {
     // No number here is NaN: evaluations refuse them.
     fn met(&self, gain: &PeopleGain, tail: f64) -> (bool, String) {
         if gain.trimmed_mean < self.margin {
-            let text = format!("kept, as it is not better by {:.3}", self.margin);
+            let text = format!("kept because it is not better by {:.3}", self.margin);
             return (false, text);
         }
         if gain.by_chance() > tail {
-            return (false, "kept, as it may be chance".into());
+            return (false, "kept because the gain may be chance".into());
         }
         if gain.losers as f64 > self.max_losers * gain.people as f64 {
             let (losers, people) = (gain.losers, gain.people);
-            let text = format!("kept, as {losers} of {people} people lose by it");
+            let text = format!("kept because {losers} of {people} people lose by it");
             return (false, text);
         }
         (true, format!("better by {:.3} or more", self.margin))
@@ -157,11 +157,14 @@ mod tests {
     #[test]
     fn too_little_is_no_test() {
         let few = finding(&BETTER[..9], &RULE);
-        keeps(&few, "9 people are too few to compare by, 10 is least");
+        keeps(
+            &few,
+            "9 people are too few to compare by (at least 10 are needed)",
+        );
         assert_eq!((few.test, few.tail), (None, None));
         let one_each: Vec<PersonGain> = (0..12).map(|_| PersonGain::of(&[1.0])).collect();
         let few = RULE.find(&one_each, 1);
-        keeps(&few, "12 comparisons are too few, 20 is least");
+        keeps(&few, "12 comparisons are too few (at least 20 are needed)");
         keeps(&RULE.find(&[], 1), "0 comparisons");
         let any = Rule {
             min_test_pairs: 0,

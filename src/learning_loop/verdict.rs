@@ -65,7 +65,7 @@ fn words(evaluation: &Evaluation, comparison: &Comparison, finding: &Finding) ->
     if let (Some(gain), Some([low, high])) = (&finding.gain, finding.interval) {
         text += &format!(
             "; over {} people the difference is {:+.3}, trimmed {:+.3}; {} of them gain and {} lose, a \
-             surplus of [{low:+.3}, {high:+.3}] without the {} who may be bought",
+             surplus of [{low:+.3}, {high:+.3}], not counting the {} who may be bought",
             gain.people, gain.mean, gain.trimmed_mean, gain.gained, gain.lost, gain.bought,
         );
     }
@@ -162,7 +162,7 @@ mod tests {
             "better by 0.100 or more: on 100 pairs",
             "right about 0.780 of them, the current one about 0.400",
             "over 10 people the difference is +0.380, trimmed +0.387; 10 of them gain and 0 lose",
-            "without the 1 who may be bought; only likelihoods were compared",
+            "not counting the 1 who may be bought; only likelihoods were compared",
         ] {
             assert!(better.reason.contains(part), "{part}: {}", better.reason);
         }
@@ -182,7 +182,7 @@ mod tests {
             !same.promote
                 && same
                     .reason
-                    .starts_with("kept, as it is not better by 0.100")
+                    .starts_with("kept because it is not better by 0.100")
         );
         assert!(same.reason.contains("the bare model"), "{}", same.reason);
     }
@@ -223,7 +223,8 @@ mod tests {
         let few = verdict(Some(&evaluation(3, 3, 0)), REFERENCE, &RULE, 1);
         assert!(!few.promote && few.numbers["gate"]["test"].is_null());
         assert!(
-            few.reason.starts_with("kept, as 3 comparisons are too few"),
+            few.reason
+                .starts_with("kept because 3 comparisons are too few"),
             "{}",
             few.reason
         );

@@ -85,7 +85,7 @@ impl WorkDir {
 impl Drop for WorkDir {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.turn) {
-            tracing::warn!(%error, "what this turn wrote is left; the next one removes it");
+            tracing::warn!(%error, "what this turn wrote could not be removed; the next turn removes it");
         }
     }
 }

@@ -118,7 +118,7 @@ const BAD_BUNDLES: [(&str, &str); 15] = [
     ("header", "safetensors"),
     ("manifest", "manifest.json"),
     ("later", "format 2"),
-    ("base", "another base model|made for base model"),
+    ("base", "different base model|made for base model"),
     ("shapes", "shape"),
     ("adapter_model.bin", "only safetensors"),
     ("notes.txt", "does not belong"),
@@ -385,7 +385,7 @@ async fn versions_are_found_by_their_first_digits() {
     let reply = server.move_alias(&json!({"version": VERSION})).await;
     assert_eq!(reply.status, 409, "{}", reply.text());
     assert!(
-        reply.text().contains("another base model"),
+        reply.text().contains("different base model"),
         "{}",
         reply.text()
     );

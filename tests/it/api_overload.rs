@@ -69,7 +69,7 @@ async fn one_user_has_a_cap_others_and_nobody_have_none_of_it() {
     );
     let message = refused.json()["error"]["message"].to_string();
     assert!(
-        message.contains("2 answers at once are the most for one user"),
+        message.contains("one user may have 2 answers under way at a time"),
         "{message}"
     );
     let seconds: u64 = refused.header("retry-after").parse().unwrap();

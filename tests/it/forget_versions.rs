@@ -428,7 +428,7 @@ async fn the_command_does_it_where_no_server_runs() {
     assert!(said.contains("1 bundles were replaced in"), "{said}");
     let left = holding(&data_dir.path().join("adapters"), &[GONE.as_bytes()]);
     assert_eq!(left, Vec::<PathBuf>::new());
-    assert_eq!(forget(), "no version knows anybody who was deleted\n");
+    assert_eq!(forget(), "no version knows a deleted person\n");
 }
 
 #[tokio::test]

@@ -163,7 +163,7 @@ fn a_port_that_is_taken() {
     let mut command = attune(&["serve", "--port", &port, "--model", &tiny_llama()]);
     let said = failed(&command.arg("--data-dir").arg(&data).output().unwrap());
     assert!(
-        said.contains(&port) && said.contains("cannot be listened on"),
+        said.contains(&port) && said.contains("cannot listen on"),
         "{said}"
     );
     assert!(

@@ -95,7 +95,7 @@ fn the_wheel_turns_on_the_real_model() {
     prefer(&serving, 20, 21);
     let said = succeeds(&turn(text, &["--max-steps", "1", "--margin", "0.99"]));
     assert!(
-        said.contains("was not promoted; kept, as it is not better by 0.990"),
+        said.contains("was not promoted; kept because it is not better by 0.990"),
         "{said}"
     );
     let decided = decisions(&serving);
@@ -238,7 +238,7 @@ fn new_people_are_fitted_and_answers_are_judged_on_a_tiny_model() {
     ];
     let said = succeeds(&turn(text, &judged));
     assert!(
-        said.contains("was not promoted; kept, as 0 comparisons are too few"),
+        said.contains("was not promoted; kept because 0 comparisons are too few"),
         "{said}"
     );
     assert!(said.contains("the judge compared answers to"), "{said}");

@@ -248,7 +248,7 @@ fn decodes_come_before_prompts_and_a_step_keeps_its_budget() {
     let mut first = driver.submit_one(request(&[1], 20));
     driver.step();
     let mut second = driver.submit_one(request(&[2; 10], 20));
-    // 3 rows a step are left for the prompt of 10: it takes 4 steps.
+    // 3 rows per step are left for the prompt of 10: it takes 4 steps.
     for step in 1..=4 {
         assert!(second.read().ids.is_empty());
         let rows = if step == 4 { 2 } else { 4 };

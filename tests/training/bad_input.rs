@@ -198,7 +198,7 @@ fn commands_say_what_they_leave_out() {
         for words in [
             "48 pairs of 6 users from 50 read; 1 repeats left out; 1 unusable left out: ",
             "pairs.jsonl, line 50: ",
-            "columns that nobody reads: score in 48 records, system in 48 records",
+            "unused columns: score in 48 records, system in 48 records",
         ] {
             assert_eq!(said.matches(words).count(), 1, "{words}: {said}");
         }

@@ -96,7 +96,7 @@ fn a_file_with_lines_that_are_no_tasks_is_asked_all_the_same() {
     for words in [
         "tasks.jsonl: 4 tasks; 2 records left out: line 4: ",
         "line 5: the answer \"Ann\" is no number",
-        "columns that nobody reads: id in 1 records, score in 1 records",
+        "unused columns: id in 1 records, score in 1 records",
         "the first 3 of 4 tasks are used (--max-tasks)",
     ] {
         assert_eq!(said.matches(words).count(), 1, "{words}: {said}");

@@ -33,11 +33,11 @@ impl DataUntil {
     }
 }
 
-/// A text that is no moment.
+/// A text that is not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoMoment {
     /// It has another form.
-    #[error("{0:?} is no moment: write 2026-11-01T00:00:00Z, or milliseconds since 1970")]
+    #[error("{0:?} is not a time: write 2026-11-01T00:00:00Z, or milliseconds since 1970")]
     Form(String),
     /// Nothing was recorded then.
     #[error("{0:?} is before 1970")]

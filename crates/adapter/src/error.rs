@@ -28,7 +28,7 @@ pub enum AdapterError {
         reason: String,
     },
     /// A directory that holds no bundle, or several.
-    #[error("{} holds {found} bundles: name the one that is meant", .dir.display())]
+    #[error("{} holds {found} bundles: name the one you mean", .dir.display())]
     NotOneBundle {
         /// The directory.
         dir: PathBuf,
@@ -104,7 +104,7 @@ pub enum AdapterError {
         trained_on: Option<String>,
     },
     /// Not a safetensors file, or a truncated one.
-    #[error("{file} is not a whole safetensors file: {reason}")]
+    #[error("{file} is not a complete safetensors file: {reason}")]
     Safetensors {
         /// The file's name.
         file: &'static str,
@@ -176,7 +176,7 @@ pub enum AdapterError {
     #[error("adapter_model.safetensors: {0}")]
     PeftFile(String),
     /// Import parameters that the checkpoint contradicts.
-    #[error("the checkpoint does not fit what was said about it: {0}")]
+    #[error("the checkpoint does not fit the options given: {0}")]
     Import(String),
 }
 
@@ -188,7 +188,7 @@ impl AdapterError {
             Self::Io { path, source } => format!("{}: {source}", name(path)),
             Self::NotABundle { reason, .. } => format!("it is not an adapter bundle: {reason}"),
             Self::NotOneBundle { found, .. } => {
-                format!("it holds {found} bundles: name the one that is meant")
+                format!("it holds {found} bundles: name the one you mean")
             }
             Self::ForeignFile { path, reason } => {
                 format!("{} does not belong in a bundle: {reason}", name(path))

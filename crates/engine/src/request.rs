@@ -209,7 +209,7 @@ pub enum SequenceError {
     #[error("the answer was not read for {0:?}")]
     Stalled(Duration),
     /// Whoever it was for is to be forgotten.
-    #[error("what this sequence is of was to be forgotten")]
+    #[error("what this sequence belongs to was forgotten")]
     Forgotten,
     /// The engine is stopping.
     #[error("the engine is shutting down")]
@@ -245,7 +245,7 @@ pub enum SubmitError {
         retry_after: Duration,
     },
     /// The payer has as many answers under way as it may have.
-    #[error("{cap} answers at once are the most for one {}", .whose.as_str())]
+    #[error("one {} may have {cap} answers under way at a time", .whose.as_str())]
     Capped {
         /// Whose cap it is.
         whose: Whose,

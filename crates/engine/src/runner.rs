@@ -28,7 +28,7 @@ pub trait Runner: Send {
     }
 
     /// Starts to choose a token for each row of `logits`, which [`Self::forward`] made, (rows, vocab).
-    /// `plans` has one entry a row.
+    /// `plans` has one entry per row.
     ///
     /// # Errors
     /// A failure of the whole step.

@@ -63,7 +63,7 @@ pub struct Totals {
 }
 
 impl Scheduler {
-    /// Empty queues over `blocks`. At least one sequence runs, and at least one row a step. `patience` is how far a
+    /// Empty queues over `blocks`. At least one sequence runs, and at least one row per step. `patience` is how far a
     /// payer may get ahead ([`super::fairness::PATIENCE`]).
     pub fn new(
         blocks: BlockManager,

@@ -160,7 +160,8 @@ fn keep_owner(_: &Path, _: &File) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::{symlink, PermissionsExt};
 

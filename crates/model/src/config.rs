@@ -170,7 +170,7 @@ impl ModelConfig {
         }
         if self.sliding_window.len() != self.n_layers {
             return Err(ModelError::Config(
-                "one sliding window a layer is needed".into(),
+                "one sliding window per layer is needed".into(),
             ));
         }
         Ok(())

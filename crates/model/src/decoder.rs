@@ -250,7 +250,7 @@ impl Decoder {
     }
 
     /// log p(target) after each row of `hidden`, which comes from [`Self::last_hidden`]: (rows); `targets`
-    /// has one token a row. Logits are divided by `temperature`.
+    /// has one token per row. Logits are divided by `temperature`.
     ///
     /// # Errors
     /// A target outside the vocabulary, or a model whose format has no gradient where one is wanted.

@@ -46,7 +46,7 @@ enum Weight {
     Dense(Tensor),
     Quantized {
         weight: Arc<dyn QuantMethod>,
-        /// The 8-bit float product of mistralrs-quant wants a batch dimension.
+        /// The 8-bit float product of mistralrs-quant needs a batch dimension.
         batched: bool,
     },
 }
@@ -55,7 +55,7 @@ impl Linear {
     /// `weight` is (out, in), f32 or as it is placed; `bias` (out).
     ///
     /// # Errors
-    /// A shape that the format cannot hold (K-quants want 256 inputs a block), or packed weights
+    /// A shape that the format cannot hold (K-quants need 256 inputs per block), or packed weights
     /// elsewhere than on the CPU in f32.
     pub fn new(weight: Tensor, bias: Option<Tensor>, placement: &Placement) -> Result<Self> {
         let format = placement.format;

@@ -144,7 +144,7 @@ impl Durable {
 
     fn note(&self, error: &StoreError) {
         if matches!(error, StoreError::Backend { .. } | StoreError::Io { .. }) {
-            tracing::error!(%error, "a write to the store failed; no more writes until it is opened anew");
+            tracing::error!(%error, "a write to the store failed; no more writes until it is reopened");
             self.failed.store(true, Ordering::SeqCst);
         }
     }

@@ -87,7 +87,9 @@ pub enum StoreError {
         reason: String,
     },
     /// A record is larger than the store takes (1 MiB).
-    #[error("a record of {tree} has {bytes} bytes, the most is {max}; make it smaller")]
+    #[error(
+        "a record of {tree} has {bytes} bytes, and at most {max} are allowed; make it smaller"
+    )]
     TooLarge {
         /// The tree.
         tree: &'static str,
@@ -114,7 +116,9 @@ pub enum StoreError {
         dir: PathBuf,
     },
     /// The export is malformed, truncated or was edited. Nothing was imported.
-    #[error("the export is not usable, line {line}: {reason}; nothing was imported, export again")]
+    #[error(
+        "the export cannot be used: line {line}: {reason}; nothing was imported, so export again"
+    )]
     BadExport {
         /// The line, from 1.
         line: u64,
@@ -125,7 +129,7 @@ pub enum StoreError {
     #[error("cannot read the export: {0}; nothing was imported")]
     Input(#[source] io::Error),
     /// The export cannot be written. What was written has no trailer, and no import takes it.
-    #[error("cannot write the export: {0}; the part that was written is not usable, remove it")]
+    #[error("cannot write the export: {0}; remove the incomplete file")]
     Output(#[source] io::Error),
     /// Somebody else reads or writes so much that this has to wait. Nothing was changed.
     #[error("the store is busy with other work; try it again later")]
@@ -143,7 +147,7 @@ pub enum StoreError {
     },
     /// The tenant has as much as it may have.
     #[error(
-        "the tenant has {} records of {} bytes, the most is {} of {}; delete some of its kept \
+        "the tenant has {} records of {} bytes, and may have {} of {}; delete some of its kept \
          completions or people, or have the quota raised (--tenant-max-records, --tenant-max-bytes)",
         used.records, used.bytes, quota.records, quota.bytes
     )]
@@ -200,10 +204,10 @@ fn join(aliases: &[Alias]) -> String {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space, what was acknowledged is kept"
+            "; free some space (everything that was acknowledged is safe)"
         }
         io::ErrorKind::FileTooLarge => {
-            "; raise the file size limit (ulimit -f), what was acknowledged is kept"
+            "; raise the file size limit, ulimit -f (everything that was acknowledged is safe)"
         }
         io::ErrorKind::PermissionDenied => "; make it readable and writable for this user",
         io::ErrorKind::ReadOnlyFilesystem => "; mount the file system for writing",

@@ -74,7 +74,7 @@ impl Record for FeedbackRecord {
     fn problem(&self, trees: &Trees) -> Result<Option<String>, StoreError> {
         match self.rating {
             Rating::Stars(stars) if !(1..=5).contains(&stars) => {
-                Ok(Some(format!("{stars} stars are not 1 to 5")))
+                Ok(Some(format!("it has {stars} stars; ratings have 1 to 5")))
             }
             _ => owned::problem(self, trees),
         }

@@ -101,7 +101,7 @@ impl Dir {
                 return Ok(Some(marker));
             }
         }
-        Err(self.damaged(vec![format!("{MARKER} has an unknown content")]))
+        Err(self.damaged(vec![format!("{MARKER} has unexpected content")]))
     }
 
     /// Writes the marker.
@@ -120,7 +120,7 @@ impl Dir {
         let conf = self.sled().join("conf");
         match fs::read(&conf) {
             Ok(text) if text.len() == CONF.len() + CONF_CHECKSUM && text.starts_with(CONF) => {}
-            Ok(_) => problems.push("sled/conf has an unknown content".to_owned()),
+            Ok(_) => problems.push("sled/conf has unexpected content".to_owned()),
             Err(error) => problems.push(format!("sled/conf cannot be read: {error}")),
         }
         match fs::metadata(self.sled().join("db")) {

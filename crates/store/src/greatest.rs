@@ -12,7 +12,7 @@ use crate::StoreError;
 use attune_ids::RecordId;
 
 /// Makes all further ids of this process greater than those of `trees`, and further moments no earlier. Reads
-/// one record a tenant.
+/// one record per tenant.
 pub(super) fn keep_ids_above(trees: &Trees, moments: &Moments) -> Result<(), StoreError> {
     let of_tenants = [
         CompletionRecord::TREE,

@@ -127,6 +127,6 @@ struct Spooled {
     records: u64,
     /// The number of the trailer's line.
     last_line: u64,
-    /// One record a line.
+    /// One record per line.
     file: File,
 }

@@ -33,7 +33,7 @@ pub struct Progress {
     pub best_loss: f64,
     /// Evaluations since the best one.
     pub evaluations_since_best: usize,
-    /// Updates of the optimizer, where a step has several; 0: one a step.
+    /// Updates of the optimizer, where a step has several; 0: one per step.
     #[serde(default)]
     pub updates: u64,
     /// A number that the kind of run remembers, by its bits: JSON would round it.

@@ -105,7 +105,7 @@ pub struct EncodeCounts {
     pub pairs: u64,
     /// Pairs whose prompt was cut.
     pub prompts_cut: u64,
-    /// Replies that were cut, up to two a pair.
+    /// Replies that were cut, up to two per pair.
     pub replies_cut: u64,
     /// Left out: both replies have the same ids, mostly because of a cut.
     pub dropped_identical: u64,
@@ -177,7 +177,7 @@ impl<'a> Encoder<'a> {
                 Ok(None) => all.counts.dropped_identical += 1,
                 Err(EncodeError::Text { at, error }) => {
                     if all.counts.dropped_refused == 0 {
-                        tracing::warn!(%at, %error, "a pair is left out; more may be, and are counted");
+                        tracing::warn!(%at, %error, "a pair is left out (only the first one is logged; all are counted)");
                     }
                     all.counts.dropped_refused += 1;
                 }

@@ -54,7 +54,7 @@ pub struct FitRequest {
     pub lr: Option<f64>,
     /// The loss's beta; `None`: the one that the version was trained with.
     pub beta: Option<f64>,
-    /// Pairs a step.
+    /// Pairs per step.
     pub batch_size: usize,
     /// Longest prompt that is kept of a pair that is too long.
     pub max_prompt: usize,
@@ -212,7 +212,7 @@ fn add_new_users(
     }
     let users: BTreeSet<UserKey> = pairs.iter().filter_map(|p| p.user.clone()).collect();
     if users.is_empty() {
-        let text = "the data has no user whom the bundle does not know: nothing was changed";
+        let text = "the bundle already knows every user in the data: nothing was changed";
         return Err(TrainError::Data(text.into()));
     }
     if loaded.adapter.users.is_none() {
@@ -466,7 +466,7 @@ impl TrainedAdapter {
     /// The table that has a part for each user, and the size of a part.
     fn table_of_users(&self) -> Option<(usize, usize)> {
         let users = self.users.as_ref()?;
-        // Individual: T_u rows a user; cluster: one row of logits.
+        // Individual: T_u rows per user; cluster: one row of logits.
         let (table, per_user) = match users.kind {
             UserModelKind::Cluster => (users.tables[1], 1),
             _ => (users.tables[0], users.n_user_tokens),

@@ -2,7 +2,7 @@
 //!
 //! A beginning is `[BOS] [T_u soft rows of a user] [prompt]`; all completions of a pack that have the
 //! same user and prompt stand behind one copy of it. So the prompt of a pair is computed once for
-//! chosen and rejected, and a prompt that many pairs share once a pack.
+//! chosen and rejected, and a prompt that many pairs share once per pack.
 
 use std::collections::HashMap;
 use std::ops::Range;

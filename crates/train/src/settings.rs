@@ -66,7 +66,7 @@ pub struct Settings {
     pub epochs: f64,
     /// Steps, at most.
     pub max_steps: Option<usize>,
-    /// Pairs a step.
+    /// Pairs per step.
     pub batch_size: usize,
     /// Pairs of one user that follow each other, at most; they share what stands in front of them.
     #[serde(default = "one")]

@@ -38,9 +38,9 @@ pub struct OverloadReport {
 /// Measured in a closed loop.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Whole answers a second.
+    /// Whole answers per second.
     pub answers_per_s: f64,
-    /// Their tokens a second.
+    /// Their tokens per second.
     pub tokens_per_s: f64,
     /// Of whole answers.
     pub ttft_ms: Option<Summary>,
@@ -64,7 +64,7 @@ pub struct Class {
 }
 
 impl OverloadReport {
-    /// Tokens of whole answers a second, as a share of the capacity.
+    /// Tokens of whole answers per second, as a share of the capacity.
     pub fn goodput(&self) -> f64 {
         (self.heavy.tokens_per_s + self.light.tokens_per_s) / self.capacity.tokens_per_s
     }

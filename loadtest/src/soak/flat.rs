@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(flat(&samples(wobble, |_| 12.0)), [true; 4]);
         let warming = |n: f64| if n < 4.0 { 100.0 * n } else { 400.0 };
         assert_eq!(flat(&samples(warming, |_| 12.0)), [true; 4]);
-        // 3 MiB a sample: some 80 MiB between the quarters.
+        // 3 MiB per sample: some 80 MiB between the quarters.
         let leak = |n: f64| 400.0 + 3.0 * n;
         assert_eq!(flat(&samples(leak, |_| 12.0)), [false, true, true, true]);
         let threads = |n: f64| 12.0 + n / 4.0;

@@ -47,7 +47,7 @@ pub struct Seen {
     barrier: Barrier,
     /// Told the number of requests so far, before the answer.
     on_request: Box<dyn Fn(usize) + Send + Sync>,
-    /// `GET /v1/models` wants [`KEY`].
+    /// `GET /v1/models` requires [`KEY`].
     locked: bool,
     pub preferences: Preferences,
     pub learner: Learner,

@@ -90,7 +90,7 @@ pub(in crate::api) async fn create_decision(
     path = "/v1/admin/decisions",
     tag = "admin",
     params(
-        ("after" = Option<String>, Query, description = "Only those behind this one"),
+        ("after" = Option<String>, Query, description = "Only those after this one"),
         ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]"),
         ("order" = Option<String>, Query, description = "asc or desc"),
     ),

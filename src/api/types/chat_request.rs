@@ -128,7 +128,7 @@ impl ChatCompletionRequest {
             }
         }
         if self.top_logprobs.is_some_and(|top| top > 0) && self.logprobs != Some(true) {
-            let message = "'top_logprobs' goes with 'logprobs': true only";
+            let message = "'top_logprobs' is allowed only with 'logprobs': true";
             return Err(ApiError::invalid("invalid_value", "top_logprobs", message));
         }
         Ok(self)

@@ -93,7 +93,7 @@ impl CompletionRequest {
         if best_of.is_some_and(|best_of| best_of > request.generation.n.unwrap_or(1)) {
             return Err(fields::unsupported_value(
                 "best_of",
-                "it gives back all answers it makes",
+                "all answers that are generated are returned",
             ));
         }
         request.check()

@@ -70,7 +70,7 @@ pub struct GenerationFields {
     /// Nucleus sampling; 1 is off.
     #[schema(minimum = 0, maximum = 1, default = 1)]
     pub top_p: Option<f64>,
-    /// Answers a prompt.
+    /// Answers per prompt.
     #[schema(minimum = 1, maximum = 128, default = 1)]
     pub n: Option<usize>,
     /// Ends the answer, and is not part of it.
@@ -255,7 +255,7 @@ fn stream_options(
         return Ok(None);
     };
     if !streams {
-        let message = "'stream_options' goes with 'stream': true only";
+        let message = "'stream_options' is allowed only with 'stream': true";
         return Err(ApiError::invalid(
             "invalid_value",
             "stream_options",

@@ -56,13 +56,13 @@ impl Query {
     /// Takes a parameter.
     ///
     /// # Errors
-    /// It stands there twice.
+    /// It is given twice.
     pub fn take(&mut self, name: &str) -> Parsed<Option<String>> {
         let mut found = None;
         while let Some(at) = self.0.iter().position(|(n, _)| n == name) {
             let (_, value) = self.0.remove(at);
             if found.replace(value).is_some() {
-                let message = format!("'{name}' stands there twice");
+                let message = format!("the parameter '{name}' is given twice; give it once");
                 return Err(ApiError::invalid("invalid_value", name, message));
             }
         }

@@ -150,12 +150,12 @@ impl PreferenceRequest {
             (AnswerField::Answer(_), AnswerField::Answer(_), Some(_)) => Err(ApiError::invalid(
                 "invalid_value",
                 "messages",
-                "'messages' goes with texts only: completions have their own",
+                "'messages' is allowed only with texts: completions have their own",
             )),
             _ => Err(ApiError::invalid(
                 "invalid_value",
                 "rejected",
-                "'chosen' and 'rejected' must be both texts, or both answers of completions",
+                "'chosen' and 'rejected' must both be texts, or both be answers of completions",
             )),
         }
     }

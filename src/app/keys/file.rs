@@ -193,7 +193,7 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ApiKey>, KeyFileErro
         let name = entry.name.clone();
         let key = check(entry).and_then(|key| match hashes.insert(key.sha256) {
             true => Ok(key),
-            false => Err("it stands twice in the file"),
+            false => Err("it is in the file twice"),
         });
         keys.push(key.map_err(|reason| KeyFileError::Key {
             path: path.to_owned(),

@@ -47,7 +47,9 @@ fn look(keys: &KeyRing, told: bool) -> Option<Result<usize, KeyFileError>> {
 fn report(read: Option<Result<usize, KeyFileError>>) {
     match read {
         None => {}
-        Some(Ok(0)) => tracing::warn!("the API key file names no key any more; nobody gets in"),
+        Some(Ok(0)) => tracing::warn!(
+            "the API key file no longer names any key; every request will be refused"
+        ),
         Some(Ok(keys)) => tracing::info!(keys, "the API keys were read again"),
         Some(Err(error)) => tracing::error!(%error, "the API keys stay as they were"),
     }
@@ -55,7 +57,7 @@ fn report(read: Option<Result<usize, KeyFileError>>) {
 
 fn hangups() -> Option<Signal> {
     let made: io::Result<Signal> = signal(SignalKind::hangup());
-    made.inspect_err(|error| tracing::warn!(%error, "SIGHUP will not be heard"))
+    made.inspect_err(|error| tracing::warn!(%error, "SIGHUP is not heard; the key file is still read again when it changes"))
         .ok()
 }
 

@@ -75,7 +75,7 @@ impl Versions {
         let adapters = data_dir.join("adapters");
         // The store's lock is held: nobody else publishes here.
         if let Err(error) = publish::sweep(&adapters) {
-            tracing::warn!(%error, "what a killed process left is still there");
+            tracing::warn!(%error, "what a killed process left behind could not be removed");
         }
         Ok(Self {
             store,
@@ -210,7 +210,7 @@ impl Versions {
         self.store.remove_adapter(version)?;
         if let Err(error) = publish::remove(&self.adapters, version) {
             // It is not installed any more, which is what was asked for.
-            tracing::warn!(%version, %error, "the bundle of a retired version is left");
+            tracing::warn!(%version, %error, "the bundle of a retired version could not be removed");
         }
         Ok(())
     }

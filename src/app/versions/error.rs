@@ -38,7 +38,7 @@ pub enum VersionsError {
     #[error(transparent)]
     Digits(#[from] IdError),
     /// No installed version begins with these digits.
-    #[error("no installed version begins with {0}; `attune adapter list` shows those there are")]
+    #[error("no installed version begins with {0}; `attune adapter list` shows what is installed")]
     Unknown(VersionDigits),
     /// Several do.
     #[error("several installed versions begin with {0}; give more digits")]
@@ -47,7 +47,7 @@ pub enum VersionsError {
     #[error("adapter version {0} is not installed; `attune adapter list` shows those that are")]
     NotInstalled(AdapterVersion),
     /// The version cannot answer here.
-    #[error("version {0} is made for another base model than the one that is served")]
+    #[error("version {0} is made for a different base model than the one being served")]
     OtherBase(AdapterVersion),
     /// The alias is not where the caller thought it was: somebody else moved it.
     #[error(

@@ -149,7 +149,7 @@ impl Versions {
             };
             if successors.contains_key(&listed) || (!deletions.is_empty() && knows()) {
                 publish::remove(self.adapters_dir(), &listed)?;
-                tracing::info!(version = %listed, "removed a bundle that nobody names");
+                tracing::info!(version = %listed, "removed a bundle that no record names");
             }
         }
         Ok(())

@@ -83,7 +83,7 @@ impl LiveVersions {
         live.warn();
         // What a process left that was killed between two steps.
         if let Err(error) = live.disk.sweep() {
-            tracing::warn!(%error, "bundles that nobody names are still there");
+            tracing::warn!(%error, "bundles that no record names could not be removed");
         }
         Ok(live)
     }
@@ -285,7 +285,7 @@ impl LiveVersions {
         let there = self.store().delete_canary(alias)?;
         let now = self.follow()?;
         if there {
-            tracing::info!(%alias, "no canary any more");
+            tracing::info!(%alias, "the canary has ended");
             return Ok(now);
         }
         let (what, id) = ("canary", alias.to_string());
@@ -319,7 +319,7 @@ impl LiveVersions {
             self.follow()?;
             for loaded in held {
                 let version = &loaded.adapter().version;
-                tracing::info!(%version, "a version that could not be loaded answers");
+                tracing::info!(%version, "a version that could not be loaded before answers now");
             }
         }
         Ok(())

@@ -59,7 +59,7 @@ impl LiveVersions {
                     "an installed version is damaged; retire it, or put its bundle back"
                 ),
                 Ok(_) if !installed.fits => {
-                    tracing::warn!(%version, "a version is made for another base model");
+                    tracing::warn!(%version, "a version was made for a different base model");
                 }
                 Ok(_) => {}
             }

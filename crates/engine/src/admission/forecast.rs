@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   start = work in front of it + what the running ones keep a slot for
-//!   end   = start + its own prompt + its own tokens, one a step
+//!   end   = start + its own prompt + its own tokens, one per step
 //! ```
 //!
 //! Work in front of it is not all that waits. Payers take turns, so that another one's work counts up to as much as

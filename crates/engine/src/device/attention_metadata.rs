@@ -1,4 +1,4 @@
-//! What attention kernels of other devices want to know of a pass, as plain integers.
+//! What attention kernels of other devices need to know about a pass, as plain integers.
 //!
 //! Spans of one row (decodes) go to a kernel that reads keys and values through block tables; longer
 //! ones, and those that a sliding window cuts, have their context gathered first.

@@ -1,7 +1,7 @@
 // A token for each row of logits: what `Wish::choose` gives on the host (sampler.rs), where the logits are.
 //
-// One block a row; its threads go over the vocabulary together. Nothing is sorted: the logit down to which
-// top-k or top-p keeps tokens is searched for among the orders of floats, two bits a pass. Weights are
+// One block per row; its threads go over the vocabulary together. Nothing is sorted: the logit down to which
+// top-k or top-p keeps tokens is searched for among the orders of floats, two bits per pass. Weights are
 // integers, so that their sums do not depend on the order of threads.
 //
 // device_sampler.rs has it compiled when a model is placed on a GPU; tests/device runs it on the CPU, with

@@ -1,4 +1,4 @@
-//! What a model that is not on the CPU wants beside it: soft prompts and LoRA matrices of its own.
+//! What a model that is not on the CPU needs beside it: soft prompts and LoRA matrices of its own.
 
 use std::sync::{Arc, Weak};
 

@@ -1,6 +1,6 @@
 //! Tokens chosen where the logits are: of a step, only ids come to the host.
 //!
-//! On a GPU by a kernel of ours (`choose.cu`), one launch a step; on the CPU by the sampler itself. Both keep
+//! On a GPU by a kernel of ours (`choose.cu`), one launch per step; on the CPU by the sampler itself. Both keep
 //! the order and the meaning of `sampler.rs`. On a GPU weights are integers of 2^-40 of the best token's, so
 //! that a token at the very edge of top-p, or of the draw, may fall to the other side.
 
@@ -20,7 +20,7 @@ pub struct Choice {
     pub report: Tensor,
 }
 
-/// A token for each row of `logits`, (rows, vocab), f32. `plans` has one entry a row.
+/// A token for each row of `logits`, (rows, vocab), f32. `plans` has one entry per row.
 ///
 /// # Errors
 /// A failure of the tensor library.

@@ -42,7 +42,7 @@ pub fn path_of(model: &KnownModel, cache: &Path) -> PathBuf {
 /// The model's file, fetched first if it is not in the cache or is not what it should be.
 ///
 /// # Errors
-/// No source can be reached, what came is not the model, or the cache cannot be written; each source
+/// No source can be reached, what was fetched is not the model, or the cache cannot be written; each source
 /// that was tried is named.
 pub fn fetch(model: &KnownModel, cache: &Path) -> Result<PathBuf, ModelError> {
     let path = path_of(model, cache);
@@ -89,7 +89,7 @@ fn download(model: &KnownModel, staging: &Path) -> Result<PathBuf, ModelError> {
         let verified = source(model, staging).and_then(|file| match file {
             Some(file) if is_model(&file, model)? => Ok(Some(file)),
             Some(_) => Err(ModelError::Fetch(format!(
-                "what came is not {} (SHA-256 or length differ)",
+                "the file that was fetched is not {} (its SHA-256 or length differs)",
                 model.file
             ))),
             None => Ok(None),

@@ -1,4 +1,4 @@
-//! K shared prompts, mixed a person: `e_i = sum_k softmax(s_i)[k] V_k` (docs/papers.md, "cluster").
+//! K shared prompts, mixed for each person: `e_i = sum_k softmax(s_i)[k] V_k` (docs/papers.md, "cluster").
 
 use super::table::{Table, UserModelError};
 

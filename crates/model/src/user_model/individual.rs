@@ -1,4 +1,4 @@
-//! One prompt a person: e_i = e_0 + o_i (docs/papers.md, "individualized").
+//! One prompt per person: e_i = e_0 + o_i (docs/papers.md, "individualized").
 
 use super::table::{Table, UserModelError};
 

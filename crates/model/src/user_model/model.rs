@@ -23,9 +23,9 @@ pub enum UserModelKind {
 /// A user model in memory: user row in, soft prompt out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UserModel {
-    /// One prompt a person.
+    /// One prompt per person.
     Individual(IndividualUserModel),
-    /// K shared prompts, mixed a person.
+    /// K shared prompts, mixed for each person.
     Cluster(ClusterUserModel),
 }
 

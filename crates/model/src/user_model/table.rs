@@ -83,7 +83,7 @@ impl Table {
         self.values.len() / self.width
     }
 
-    /// Values a row.
+    /// Values per row.
     pub fn width(&self) -> usize {
         self.width
     }

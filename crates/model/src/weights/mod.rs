@@ -1,6 +1,6 @@
 //! Weights from files, by the names that Hugging Face checkpoints use.
 //!
-//! A tensor is taken once, with the shape that the decoder wants; what is missing, misshapen or left
+//! A tensor is taken once, with the shape that the decoder needs; what is missing, misshapen or left
 //! over is an error that names it.
 
 use std::collections::BTreeSet;

@@ -85,7 +85,10 @@ fn a_full_disk_is_an_error_and_earlier_records_are_intact() {
     let (written, error) = line.split_once(' ').unwrap();
     let written: usize = written.parse().unwrap();
     assert!(written > 100, "{line}");
-    assert!(error.contains("what was acknowledged is kept"), "{error}");
+    assert!(
+        error.contains("everything that was acknowledged is safe"),
+        "{error}"
+    );
 
     let store = open(dir.path());
     assert_clean(&store);

@@ -12,7 +12,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// `whole` bytes a record, and what a parser's buffers read ahead.
+    /// `whole` bytes per record, and what a parser's buffers read ahead.
     pub(super) fn new(whole: u64) -> Self {
         Self {
             left: Rc::new(Cell::new(whole)),

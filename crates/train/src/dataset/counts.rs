@@ -114,7 +114,7 @@ impl fmt::Display for Counts {
         }
         if !self.other_columns.is_empty() {
             let columns = columns(&self.other_columns);
-            write!(f, "; columns that nobody reads: {columns}")?;
+            write!(f, "; unused columns: {columns}")?;
         }
         if self.other_columns.contains_key("system") {
             f.write_str(" (what the system says is read from a message of that role in prompt)")?;

@@ -117,7 +117,7 @@ pub enum Problem {
     },
     /// A value of another type.
     #[error(
-        "{field} must be {expected}, but it is {found}; every record needs the form of the first"
+        "{field} must be {expected}, but it is {found}; all records must have the form of the first"
     )]
     WrongType {
         /// The field.
@@ -177,7 +177,7 @@ pub enum Problem {
     },
     /// Text that is not JSON, or not a record.
     #[error(
-        "{message}; a file with one object a line is .jsonl, one with an array of objects .json"
+        "{message}; name a file with one object per line .jsonl, one with an array of objects .json"
     )]
     Json {
         /// What the parser says.

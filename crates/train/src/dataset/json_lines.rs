@@ -1,4 +1,4 @@
-//! One JSON object a line.
+//! One JSON object per line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -14,7 +14,7 @@ fn tiny_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/oracles/tiny/llama")
 }
 
-/// One character a token; its template begins with BOS and ends turns with `<|end|>`.
+/// One character per token; its template begins with BOS and ends turns with `<|end|>`.
 fn tiny() -> (Tokenizer, ChatTemplate) {
     let tokenizer = Tokenizer::from_directory(&tiny_directory()).unwrap();
     let template = ChatTemplate::of(&tokenizer).unwrap();

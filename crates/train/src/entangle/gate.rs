@@ -27,7 +27,7 @@ pub fn add_to(adapter: &mut TrainedAdapter, hidden: usize) {
     adapter.parameters.push(parameter);
 }
 
-/// The gate as one step sees it, and what the step wants of it.
+/// The gate as one step sees it, and what the step needs from it.
 #[derive(Debug)]
 pub struct Gate {
     weights: Vec<f32>,

@@ -65,7 +65,7 @@ pub fn evaluate(pairs: &[ScoredPair], bootstrap: Bootstrap) -> Result<Evaluation
         groups.entry(pair.group).or_default().push(pair);
         users.entry(&pair.user).or_default().push(pair);
     }
-    // Streams: 0 for all, 1 and 2 for the groups, then one a user.
+    // Streams: 0 for all, 1 and 2 for the groups, then one per user.
     let of_group = |(group, of): (Group, Vec<&ScoredPair>)| {
         let stream = 1 + u64::from(group == Group::Unseen);
         (group, Score::of(&of, bootstrap, stream))

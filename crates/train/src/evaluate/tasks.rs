@@ -45,7 +45,7 @@ pub struct Solved {
     pub pass: Vec<PassAtK>,
     /// Tokens of all answers.
     pub tokens: usize,
-    /// Tokens a second.
+    /// Tokens per second.
     pub tokens_per_second: f64,
 }
 

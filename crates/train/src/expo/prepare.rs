@@ -142,7 +142,7 @@ impl PreparedTasks {
         let personal = settings.user_model.is_some();
         if personal && users.is_empty() {
             return Err(TrainError::Setting(
-                "--alpha wants users, and no task says who asks: give tasks a \"user\", or --alpha 0"
+                "--alpha needs users, but no task says who asks: give tasks a \"user\", or use --alpha 0"
                     .into(),
             ));
         }

@@ -175,7 +175,7 @@ pub fn table(solved: &Solved) -> String {
     }
     let _ = writeln!(
         text,
-        "{} tokens, {:.0} a second",
+        "{} tokens, {:.0} per second",
         solved.tokens, solved.tokens_per_second
     );
     text

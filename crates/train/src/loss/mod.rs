@@ -9,7 +9,7 @@
 //! | ref_w, ref_l | log pi_ref(...) | the same under the reference |
 //! | D_w, D_l | a - ref | log-ratios |
 //! | n_w, n_l | number of tokens | EOS included |
-//! | m_w, m_l | a / n | log-probability a token |
+//! | m_w, m_l | a / n | log-probability per token |
 //! | s | | what the log-sigmoid is taken of |
 //! | d_w, d_l | -dL/da_w, dL/da_l | how hard a step pushes chosen up and rejected down |
 //!

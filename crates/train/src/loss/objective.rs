@@ -239,7 +239,7 @@ mod tests {
             ("dpo:beta", "\"beta\" is not a parameter"),
             ("dpo:beta=1,beta=1", "\"beta=1\" is not a parameter"),
             ("dpo:gamma=1", "loss dpo: unknown field `gamma`"),
-            ("dpo:beta=0", "loss dpo: 0 is not usable here"),
+            ("dpo:beta=0", "loss dpo: 0 cannot be used here"),
             ("dpo:beta=nan", "loss dpo: "),
             ("dpo:beta=-0.1", "give a number above 0"),
             ("dpo:beta=x", "loss dpo: invalid type"),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A number that a loss cannot use.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{value} is not usable here: give a number {range}")]
+#[error("{value} cannot be used here: give a number {range}")]
 pub struct ParameterError {
     /// What was given.
     pub value: f64,
@@ -95,6 +95,6 @@ mod tests {
         }
         assert!(Smoothing::new(0.5).is_err() && PositiveSmoothing::new(0.5).is_err());
         let err = Positive::new(-1.0).unwrap_err().to_string();
-        assert_eq!(err, "-1 is not usable here: give a number above 0");
+        assert_eq!(err, "-1 cannot be used here: give a number above 0");
     }
 }

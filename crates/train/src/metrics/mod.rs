@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object a line, in the names of TRL and of the P-RLHF authors' trainer.
+//! `metrics.jsonl`: one JSON object per line, in the names of TRL and of the P-RLHF authors' trainer.
 //!
 //! | file | subject |
 //! |---|---|

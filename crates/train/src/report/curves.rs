@@ -76,7 +76,7 @@ const KINDS: &[Kind] = &[
         ],
     },
     Kind {
-        title: "-log p a token, of held-out tasks",
+        title: "-log p per token, of held-out tasks",
         y: None,
         series: [
             Some(("explanation, with the answer shown", "eval_nll_explanation")),
@@ -130,7 +130,7 @@ const KINDS: &[Kind] = &[
     Kind {
         title: "Speed",
         y: None,
-        series: [Some(("tokens a second", "tokens_per_second")), None],
+        series: [Some(("tokens per second", "tokens_per_second")), None],
     },
 ];
 

@@ -132,7 +132,7 @@ fn figure(figure: &Figure) -> Markup {
             @if let Some(name) = figure.series[0] { span.first { (name) } " " }
             @if let Some(name) = figure.series[1] { span.second { (name) } " " }
             @if figure.gaps > 0 {
-                span { "(" (figure.gaps) " values are no numbers or too large to draw)" }
+                span { "(" (figure.gaps) " values are not numbers, or too large to draw)" }
             }
         }
     } }

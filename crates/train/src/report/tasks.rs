@@ -59,7 +59,7 @@ fn properties(signals: &Signals) -> Markup {
         div.wide { table {
             tr {
                 th { "way to the answer" }
-                th.number { "-log p a token" } th.number { "log p of the right answer behind it" }
+                th.number { "-log p per token" } th.number { "log p of the right answer after it" }
             }
             @for (name, nll, answer) in rows { tr {
                 td.text { (name) }

@@ -160,7 +160,7 @@ fn a_diverged_run_says_how_many_values_are_lost() {
     let text =
         "{\"step\":1,\"loss\":0.7}\n{\"step\":2,\"loss\":null}\n{\"step\":3,\"loss\":null}\n";
     fs::write(directory.path().join("metrics.jsonl"), text).unwrap();
-    assert!(page(directory.path()).contains("(2 values are no numbers"));
+    assert!(page(directory.path()).contains("(2 values are not numbers"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Files of tasks, in attune's own layout, GSM8K's, SVAMP's or MATH's, told apart record by record by their fields:
-//! JSON lines, a JSON array, a table. What is no task is left out and named; columns that nobody reads are counted.
+//! JSON lines, a JSON array, a table. What is no task is left out and named; unused columns are counted.
 
 mod layout;
 
@@ -32,7 +32,7 @@ pub enum TaskError {
     #[error("{}: more than {MAX_TASKS} tasks; give fewer of them", .0.display())]
     TooMany(PathBuf),
     /// Nothing in it.
-    #[error("{} holds no task: give a file with a question and an answer a line", .0.display())]
+    #[error("{} holds no task: give a file with a question and an answer on each line", .0.display())]
     Empty(PathBuf),
 }
 
@@ -72,11 +72,7 @@ impl fmt::Display for Loaded {
             }
         }
         if !self.other_columns.is_empty() {
-            write!(
-                f,
-                "; columns that nobody reads: {}",
-                columns(&self.other_columns)
-            )?;
+            write!(f, "; unused columns: {}", columns(&self.other_columns))?;
         }
         Ok(())
     }
@@ -218,7 +214,7 @@ mod tests {
         }
         assert_eq!(
             loaded.to_string(),
-            "6 tasks; columns that nobody reads: ID in 1 records, type in 1 records"
+            "6 tasks; unused columns: ID in 1 records, type in 1 records"
         );
     }
 
@@ -328,7 +324,7 @@ mod tests {
         assert_eq!(loaded.tasks[1].level, Some(5));
         assert_eq!(
             loaded.to_string(),
-            "2 tasks; 1 records left out: row 3: the solution has no \\boxed answer; columns that nobody reads: \
+            "2 tasks; 1 records left out: row 3: the solution has no \\boxed answer; unused columns: \
              score in 2 records"
         );
     }

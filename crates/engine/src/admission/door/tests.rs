@@ -68,7 +68,7 @@ fn rows(admission: &Arc<Admission>, rows: &[usize]) -> Result<Vec<Ticket>, Submi
     take(admission, &requests, None)
 }
 
-/// 10 ms a prompt row, 100 ms a step whatever its batch, and nothing under way.
+/// 10 ms per prompt row, 100 ms per step whatever its batch, and nothing under way.
 fn measured(admission: &Admission) {
     for (prefill_rows, decodes, took) in [(100, 0, 1000), (0, 1, 100), (0, 4, 100)] {
         let took = Duration::from_millis(took);

@@ -156,7 +156,7 @@ impl Keys {
             Some(value) => match read(&value) {
                 Some(read) => Ok(Some(read)),
                 None if value.is_array() && !kind.starts_with("a list") => Err(format!(
-                    "{} has one value a layer, and models whose layers differ are not supported: take one whose layers are alike",
+                    "{} has one value per layer, and models whose layers differ are not supported: take one whose layers are alike",
                     self.name(key)
                 )),
                 None => Err(format!(

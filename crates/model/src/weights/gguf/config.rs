@@ -197,7 +197,7 @@ fn windows(keys: &mut Keys, family: &str, n_layers: usize) -> Result<Vec<Option<
         Some(pattern) => {
             let wrong = || {
                 format!(
-                    "GGUF key {} is neither a count nor one flag a block",
+                    "GGUF key {} is neither a count nor one flag per block",
                     keys.name(PATTERN)
                 )
             };

@@ -136,7 +136,7 @@ impl<'a> Keys<'a> {
         let first = list.first().ok_or_else(|| self.ill_typed(key, "a count"))?;
         if list.iter().any(|value| integer(value) != integer(first)) {
             return Err(format!(
-                "GGUF key {} has one value a block, and models whose blocks differ (pruned ones, mostly) are not supported: take one whose blocks are alike",
+                "GGUF key {} has one value per block, and models whose blocks differ (pruned ones, mostly) are not supported: take one whose blocks are alike",
                 self.name(key)
             ));
         }

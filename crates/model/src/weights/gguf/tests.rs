@@ -239,7 +239,7 @@ fn one_value_a_block_is_one_value_if_they_are_equal() {
     ] {
         let problem = read("llama", &[(key, list([2, 2, 1, 2]))]).unwrap_err();
         assert!(problem.contains(&format!("llama.{key}")), "{problem}");
-        assert!(problem.contains("one value a block"), "{problem}");
+        assert!(problem.contains("one value per block"), "{problem}");
     }
 }
 

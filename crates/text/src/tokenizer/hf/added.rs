@@ -76,7 +76,7 @@ fn entry(beside: &Beside) -> Value {
     entry
 }
 
-/// Completes an entry as the library wants it.
+/// Completes an entry as the library needs it.
 fn marked(entry: &mut Value, config: &Config) -> Result<Added, String> {
     let name = entry["content"].as_str().map(str::to_owned);
     let id = entry["id"].as_u64().and_then(|id| u32::try_from(id).ok());

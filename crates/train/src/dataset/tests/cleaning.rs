@@ -86,9 +86,7 @@ fn a_system_column_is_named_with_where_it_belongs() {
         .counts
         .to_string();
     assert!(
-        said.contains(
-            "columns that nobody reads: one without a name in 2 records, system in 2 records"
-        ),
+        said.contains("unused columns: one without a name in 2 records, system in 2 records"),
         "{said}"
     );
     assert!(said.contains("a message of that role in prompt"), "{said}");

@@ -19,7 +19,7 @@ fn records_that_are_not_records() {
             "a.jsonl",
             "{\"prompt\": ",
             "a.jsonl, line 1: column ",
-            "one object a line",
+            "one object per line",
         ),
         (
             "a.jsonl",
