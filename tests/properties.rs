@@ -19,6 +19,8 @@ mod faults;
 mod forget;
 #[path = "properties/mock.rs"]
 mod mock;
+#[path = "properties/order.rs"]
+mod order;
 #[path = "properties/outputs.rs"]
 mod outputs;
 #[path = "properties/room.rs"]

@@ -322,6 +322,7 @@ fn engine(decoder: &Arc<Decoder>, max_running: usize, queue: usize) -> Result<En
         max_queued_tokens: usize::MAX / 2,
         sharing: Sharing::default(),
         token_budget: 2048,
+        step_target: None,
         prefix_cache: false,
         seed: 0,
         clock: Clock::system(),

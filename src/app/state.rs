@@ -88,6 +88,7 @@ pub fn new_metrics() -> Result<Metrics, TelemetryError> {
             "attune_inter_token_latency_seconds",
             &engine::metrics::ITL_BUCKETS,
         ),
+        ("attune_step_time_seconds", &engine::metrics::ITL_BUCKETS),
     ])?;
     metrics.record(engine::metrics::describe);
     metrics.record(super::admin::describe);

@@ -100,6 +100,10 @@ pub struct Serve {
     /// Rows of one step, decodes and prefill chunks together.
     #[arg(long, env = "ATTUNE_TOKEN_BUDGET", default_value_t = 256)]
     pub token_budget: usize,
+    /// Milliseconds that a step should take in which answers go on. Prompts get fewer rows of it where they would
+    /// make it longer, and half of this time at least. 0 is no target.
+    #[arg(long, env = "ATTUNE_STEP_TARGET_MS", default_value_t = 100)]
+    pub step_target_ms: u64,
     /// Compute every prompt from its beginning.
     #[arg(long, env = "ATTUNE_NO_PREFIX_CACHE")]
     pub no_prefix_cache: bool,

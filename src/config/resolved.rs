@@ -133,6 +133,8 @@ impl ServeConfig {
                 sharing: sharing::resolve(raw)?,
                 // A step must be able to hold one row of every running sequence.
                 token_budget: raw.token_budget.max(raw.max_running),
+                step_target: (raw.step_target_ms > 0)
+                    .then(|| Duration::from_millis(raw.step_target_ms)),
                 prefix_cache: !raw.no_prefix_cache,
                 seed: raw.seed.map_or_else(drawn_seed, Ok)?,
                 clock: Clock::system(),

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use attune_engine::device::chosen::ChosenTokens;
 use attune_engine::device::host_copy::HostCopies;
 use attune_engine::device::sampler;
+use attune_engine::draw::Scratch;
 use attune_engine::sampler::SamplingPlan;
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
@@ -57,7 +58,9 @@ fn case(random: &mut ChaCha8Rng, vocab: usize) -> Case {
 fn expected(row: &[f32], plan: &SamplingPlan) -> Option<u32> {
     let broken = row.iter().any(|l| l.is_nan() || *l == f32::INFINITY);
     let possible = row.iter().any(|l| *l > f32::NEG_INFINITY);
-    (!broken && possible).then(|| plan.choose(row))
+    let chosen = plan.choose(row, &mut Scratch::default());
+    assert_eq!(chosen.is_some(), !broken && possible);
+    chosen
 }
 
 /// Rows that got another token.

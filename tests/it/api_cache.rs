@@ -91,3 +91,24 @@ async fn a_salt_keeps_requests_of_one_tenant_apart() {
         assert_eq!(found, [0, 0, own, 0, 0, own], "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_turn_of_a_conversation_finds_those_before_it() {
+    let server = server();
+    let authorization = [("authorization", "Bearer key-of-acme-0123456789")];
+    let mut messages = vec![json!({"role": "user", "content": "Tell me of the sea. ".repeat(5)})];
+    let mut before = 0;
+    for turn in 0..4 {
+        let body = json!({"model": "attune", "messages": messages, "max_tokens": 24});
+        let reply = server.post_with(CHAT, &authorization, &body).await;
+        let reply = reply.json();
+        server.until_idle().await;
+        let usage = &reply["usage"];
+        let found = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
+        // The prompt of the turn before, but for its last block of 16 rows.
+        assert!(found.unwrap() + 16 > before, "turn {turn}: {usage}");
+        before = usage["prompt_tokens"].as_u64().unwrap();
+        messages.push(reply["choices"][0]["message"].clone());
+        messages.push(json!({"role": "user", "content": format!("And then? {turn}")}));
+    }
+}

@@ -127,6 +127,7 @@ fn check(model: &Model, case: &Case) -> Result<(), TestCaseError> {
         max_queued_tokens: 1 << 16,
         sharing: Sharing::default(),
         token_budget: case.token_budget,
+        step_target: None,
         prefix_cache: case.prefix_cache,
         seed: 0,
         clock: Clock::system(),

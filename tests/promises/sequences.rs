@@ -31,6 +31,7 @@ pub fn usual() -> EngineConfig {
         max_queued_tokens: 1 << 20,
         sharing: Sharing::default(),
         token_budget: 512,
+        step_target: None,
         prefix_cache: false,
         seed: 7,
         clock: Clock::system(),

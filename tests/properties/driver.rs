@@ -6,6 +6,7 @@ use std::sync::Arc;
 use attune_engine::admission::{Admission, Bounds};
 use attune_engine::block_hash::CacheSalt;
 use attune_engine::clock::Clock;
+use attune_engine::draw::Scratch;
 use attune_engine::fairness::Sharing;
 use attune_engine::intake::{Intake, Limits};
 use attune_engine::outbox::Answer;
@@ -204,6 +205,7 @@ impl Reader {
 /// The answer of the model alone, every row from scratch for every token.
 pub fn naive(request: &EngineRequest) -> Outcome {
     let mut sampler = Sampler::new(request, 0, 0);
+    let mut scratch = Scratch::default();
     let mut outcome = Outcome {
         ids: Vec::new(),
         logprobs: Vec::new(),
@@ -211,7 +213,7 @@ pub fn naive(request: &EngineRequest) -> Outcome {
     };
     while outcome.ids.len() < request.max_tokens {
         let logits = naive_logits(request, &outcome.ids);
-        let token = sampler.sample(&logits).unwrap();
+        let token = sampler.sample(&logits, &mut scratch).unwrap();
         if !request.ignore_eos && request.end_ids.contains(&token.id) {
             outcome.end = End::Stop;
             break;
@@ -254,6 +256,7 @@ pub fn config() -> EngineConfig {
         max_queued_tokens: 1_000_000,
         sharing: Sharing::default(),
         token_budget: 64,
+        step_target: None,
         prefix_cache: true,
         seed: 7,
         clock: Clock::system(),

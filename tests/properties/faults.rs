@@ -384,7 +384,7 @@ fn the_metrics_tell_what_happened() {
         "attune_prompt_tokens_total 27",
         "attune_generation_tokens_total 9",
         "attune_prefix_cache_queries_total 27",
-        "attune_prefix_cache_hits_total 8",
+        "attune_prefix_cache_hits_total 16",
         "attune_request_success_total{finished_reason=\"length\"} 3",
         "attune_time_to_first_token_seconds_count 3",
         "attune_inter_token_latency_seconds_count 6",

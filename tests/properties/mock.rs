@@ -12,6 +12,7 @@ use std::sync::Arc;
 use attune_engine::block_hash::Row;
 use attune_engine::device::chosen::ChosenTokens;
 use attune_engine::device::host_copy::HostCopy;
+use attune_engine::draw::Scratch;
 use attune_engine::request::{EngineAdapter, EngineRequest};
 use attune_engine::runner::Runner;
 use attune_engine::sampler::SamplingPlan;
@@ -142,9 +143,10 @@ impl Runner for MockRunner {
     ) -> Result<ChosenTokens, ModelError> {
         let rows = logits.to_vec2::<f32>()?;
         assert_eq!(rows.len(), plans.len());
-        let choose = |(row, plan): (&Vec<f32>, &SamplingPlan)| match row[0].is_nan() {
-            true => (0, f32::NAN),
-            false => (plan.choose(row), 0.0),
+        let mut scratch = Scratch::default();
+        let choose = |(row, plan): (&Vec<f32>, &SamplingPlan)| {
+            plan.choose(row, &mut scratch)
+                .map_or((0, f32::NAN), |id| (id, 0.0))
         };
         let chosen = rows.iter().zip(plans).map(choose);
         let (ids, checks): (Vec<u32>, Vec<f32>) = chosen.unzip();

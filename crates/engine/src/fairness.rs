@@ -52,6 +52,13 @@ pub struct Fairness {
     kept: usize,
 }
 
+/// The least that was served, of some payers: to a group, and in each group to a member.
+#[derive(Debug, Default)]
+pub struct Least {
+    group: Option<u64>,
+    members: HashMap<u64, u64>,
+}
+
 /// The counters of one level.
 #[derive(Debug)]
 struct Counters<K> {
@@ -121,6 +128,30 @@ impl Fairness {
             true => rank(a).cmp(&rank(b)),
             false => rank(a).0.cmp(&rank(b).0),
         }
+    }
+
+    /// What those of `payers` were served that were served least.
+    pub fn least(&self, payers: impl Iterator<Item = Payer>) -> Least {
+        let mut least = Least::default();
+        for payer in payers {
+            lower(&mut least.group, self.groups.of(&payer.group));
+            let member = self.members.of(&payer.seat());
+            let of_group = least.members.entry(payer.group).or_insert(member);
+            *of_group = member.min(*of_group);
+        }
+        least
+    }
+
+    /// Whether `payer` was served no more than `by` beyond the least served group, and beyond the least served of
+    /// its own.
+    pub fn is_level(&self, payer: &Payer, least: &Least, by: u64) -> bool {
+        let of_group = least.members.get(&payer.group).copied().unwrap_or(0);
+        let group = self
+            .groups
+            .of(&payer.group)
+            .saturating_sub(least.group.unwrap_or(0));
+        let member = self.members.of(&payer.seat()).saturating_sub(of_group);
+        group <= by && member <= by
     }
 
     /// How much more `a` was served than `b`, in the level at which they part. 0 within one payer.
@@ -226,6 +257,20 @@ mod tests {
         assert_eq!(fairness.order(&b, &c), Ordering::Less);
         assert_eq!((fairness.ahead(&a, &b), fairness.ahead(&b, &a)), (10, 0));
         assert_eq!((fairness.ahead(&c, &b), fairness.ahead(&a, &a)), (1, 0));
+    }
+
+    #[test]
+    fn level_is_whoever_is_near_the_least_served_group_and_member() {
+        let mut fairness = Fairness::default();
+        let (a, b, c) = (payer(1, 1), payer(1, 2), payer(2, 1));
+        fairness.charge(&a, 10);
+        fairness.charge(&c, 4);
+        let least = fairness.least([a, b, c].into_iter());
+        let level = |payer, by| fairness.is_level(payer, &least, by);
+        // Groups have 10 and 4; the first one's members 10 and 0.
+        assert!(level(&c, 0));
+        assert!(!level(&b, 5) && level(&b, 6), "least of its group");
+        assert!(!level(&a, 9) && level(&a, 10));
     }
 
     #[test]

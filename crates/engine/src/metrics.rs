@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+use super::admission::Pass;
 use super::outbox::Left;
 use super::request::{FinishReason, Finished, SequenceError};
 use super::thread::EngineStats;
@@ -97,6 +98,10 @@ pub fn describe() {
         "attune_inter_token_latency_seconds",
         "Between two tokens of one sequence."
     );
+    h!(
+        "attune_step_time_seconds",
+        "Of one step, by whether it computed rows of prompts."
+    );
 }
 
 /// A sequence runs for the first time.
@@ -121,6 +126,16 @@ pub(super) fn first_token(since_submission: Duration) {
 pub(super) fn next_token(since_last: Duration) {
     counter!("attune_generation_tokens_total").increment(1);
     histogram!("attune_inter_token_latency_seconds").record(since_last.as_secs_f64());
+}
+
+/// A step is through. One that only took in what an earlier one gave is not counted.
+pub(super) fn step(pass: &Pass) {
+    let with = match pass.prefill_rows {
+        0 if pass.decodes == 0 => return,
+        0 => "decode",
+        _ => "prefill",
+    };
+    histogram!("attune_step_time_seconds", "with" => with).record(pass.took.as_secs_f64());
 }
 
 /// A sequence ended well.

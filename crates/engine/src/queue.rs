@@ -1,15 +1,24 @@
 //! The sequences that wait, and which of them is next.
 //!
-//! They are kept by arrival. Next is whoever's payer was served least ([`super::fairness`]), and among the
-//! sequences of one payer the first that came. A sequence that ran before was put back to be recomputed; it
-//! keeps its place in front of those that never ran, until its payer is too far ahead of theirs ([`super::fairness::PATIENCE`]).
+//! They are kept by arrival. Two orders decide who is next, and fairness is the upper one:
+//!
+//! 1. *Whose turn it is.* First is whoever's payer was served least ([`super::fairness`]).
+//! 2. *Which prompt.* A shorter one ([`Turn`]) goes before it if its payer is level: not further ahead than
+//!    the patience ([`super::fairness::PATIENCE`]) of whoever was served least. All sequences of one payer are
+//!    level, so among them this order alone decides.
+//!
+//! So a payer gains no more by short prompts than the patience, and a prompt is passed by no more rows of later ones
+//! than it has itself: with each of them its turn comes nearer.
+//!
+//! A sequence that ran before was put back to be recomputed; it keeps its place in front of those that never ran,
+//! until its payer is too far ahead of theirs.
 
 use std::collections::vec_deque::{self, VecDeque};
 use std::collections::HashSet;
 
 use super::fairness::{Fairness, PREFILL_WEIGHT};
 use super::request::Payer;
-use super::sequence::Sequence;
+use super::sequence::{Sequence, Turn};
 
 /// Waiting sequences and what was served to whom.
 #[derive(Debug)]
@@ -43,6 +52,14 @@ impl Queue {
         self.put_back(sequence);
     }
 
+    /// `rows` rows of a prompt begin that came as the `arrival`th: those that came before it were passed by.
+    pub fn pass_by(&mut self, arrival: u64, rows: usize) {
+        let before = self.waiting.partition_point(|s| s.arrival() < arrival);
+        for sequence in self.waiting.iter_mut().take(before) {
+            sequence.was_passed_by(rows);
+        }
+    }
+
     /// Puts one back that [`Self::take`] gave and that found no room. Nothing has changed.
     pub fn put_back(&mut self, sequence: Sequence) {
         let arrival = sequence.arrival();
@@ -68,25 +85,24 @@ impl Queue {
         self.parked = parked;
     }
 
-    /// Takes the next one out, if any can run. Follow it with [`Self::has_left`] or [`Self::put_back`].
-    pub fn take(&mut self) -> Option<Sequence> {
-        let ready = || self.waiting.iter().enumerate().filter(|(_, s)| is_ready(s));
-        let first = |ran: bool| {
-            let of_kind = ready().filter(|(_, s)| s.was_started() == ran);
-            // The first of equals: that which came first.
-            of_kind.min_by(|(_, a), (_, b)| {
-                let (a, b) = (&a.request().payer, &b.request().payer);
-                self.fairness.order(a, b)
-            })
-        };
-        let next = match (first(true), first(false)) {
-            (Some(ran), Some(new)) => match self.is_far_ahead(ran.1, new.1) {
+    /// The next one of those that can run and `may`.
+    pub fn next(&self, may: impl Fn(&Sequence) -> bool) -> Option<Turn> {
+        let ready = self.waiting.iter().filter(|s| is_ready(s) && may(s));
+        let (ran, new): (Vec<&Sequence>, Vec<&Sequence>) = ready.partition(|s| s.was_started());
+        let next = match (self.least_served(&ran), self.shortest(&new)) {
+            (Some(ran), Some(new)) => match self.is_far_ahead(ran, new) {
                 true => new,
                 false => ran,
             },
             (ran, new) => ran.or(new)?,
         };
-        self.waiting.remove(next.0)
+        Some(next.turn())
+    }
+
+    /// Takes one out. Follow it with [`Self::has_left`] or [`Self::put_back`].
+    pub fn take(&mut self, turn: Turn) -> Option<Sequence> {
+        let place = self.waiting.partition_point(|s| s.arrival() < turn.arrival);
+        self.waiting.remove(place)
     }
 
     /// A sequence of `payer` that was taken out runs now.
@@ -174,6 +190,32 @@ impl Queue {
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// The first by what payers were served; among equals the one that came first.
+    fn least_served<'a>(&self, sequences: &[&'a Sequence]) -> Option<&'a Sequence> {
+        let order = |a: &&&Sequence, b: &&&Sequence| {
+            let payers = self.fairness.order(&a.request().payer, &b.request().payer);
+            payers.then(a.arrival().cmp(&b.arrival()))
+        };
+        sequences.iter().min_by(order).copied()
+    }
+
+    /// The shortest of those whose payers are level; among equals the least served.
+    fn shortest<'a>(&self, sequences: &[&'a Sequence]) -> Option<&'a Sequence> {
+        let payers = sequences.iter().map(|s| s.request().payer);
+        let least = self.fairness.least(payers);
+        let level = |s: &&&Sequence| {
+            let payer = &s.request().payer;
+            self.fairness.is_level(payer, &least, self.patience)
+        };
+        let level: Vec<&Sequence> = sequences.iter().filter(level).copied().collect();
+        let rows = level.iter().map(|s| s.turn().rows).min()?;
+        let shortest: Vec<&Sequence> = level
+            .into_iter()
+            .filter(|s| s.turn().rows == rows)
+            .collect();
+        self.least_served(&shortest)
     }
 
     /// A sequence of `payer`, the `arrival`th, waits from now on.

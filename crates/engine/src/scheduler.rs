@@ -2,31 +2,37 @@
 //!
 //! Rules, in order:
 //!
-//! 1. Decodes first, then prefill chunks of those that run, then admission from the queue, while
-//!    rows are left in the token budget.
-//! 2. Admission is in the order of `queue`: whoever's payer was served least. It does not go past one
-//!    that finds no room, or long prompts would wait for ever.
-//! 3. A sequence runs only with blocks for all its rows; only decoding asks for more.
-//! 4. When a decode finds no block, a sequence is preempted: a stalled one if there is one, else the
+//! 1. Decodes first. Prompts get what is left of the token budget, and no more rows than the target for the
+//!    time of a step allows beside the decodes, as measured (`admission::rates`).
+//! 2. The shortest prompt gets all rows that it wants, then the next: of those that run, and of the queue the one that
+//!    is next there ([`super::queue`] says how fairness and length go together). Short is what has few rows left, less
+//!    those of prompts that came later and began earlier (`Sequence::turn`). So equal ones are served as they came, and
+//!    no prompt is passed by more rows of later ones than it has itself.
+//! 3. One that finds no blocks is passed by smaller ones of the queue, up to the same bound; then all wait for it. One
+//!    that was put back is not passed.
+//! 4. One whose next block is being computed, for another answer to the prompt or for whoever has the same
+//!    beginning, waits until it can share it (`Sequence::block_under_way`): n answers prefill once.
+//! 5. A sequence runs only with blocks for all its rows; only decoding asks for more.
+//! 6. When a decode finds no block, a sequence is preempted: a stalled one if there is one, else the
 //!    youngest of a payer that is far ahead of the youngest's, else the youngest. It goes back to its place in
 //!    the queue and is recomputed later.
-//! 5. A stalled sequence (its reader is slow) is passed over, and gives its place up to whoever
+//! 7. A stalled sequence (its reader is slow) is passed over, and gives its place up to whoever
 //!    waits for it. So does a sequence whose payer is far ahead of whoever waits: by the patience and by what
 //!    recomputing it costs. Who is stalled is looked at once, when a step begins: a reader may make room at any
 //!    time, and a step that saw both would find that nobody could run who could.
-//! 6. Passes may be planned while the one before is in flight (`Sequence::in_flight`). A sequence whose
+//! 8. Passes may be planned while the one before is in flight (`Sequence::in_flight`). A sequence whose
 //!    last token is on its way is passed over.
 //!
 //! Progress: whoever is preempted leaves its blocks to those that run on, and each sequence fits alone, so a
 //! step with one that is not stalled is never empty unless a pass is in flight. Among payers that were
 //! served alike the oldest is never preempted.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::admission::Progress;
+use super::admission::{Progress, Rates};
 use super::batch::{ScheduledBatch, ScheduledSpan};
-use super::block_manager::{BlockId, BlockManager};
-use super::fairness::{DECODE_WEIGHT, PREFILL_WEIGHT};
+use super::block_manager::BlockManager;
+use super::fairness::DECODE_WEIGHT;
 use super::metrics;
 use super::queue::Queue;
 use super::request::SequenceError;
@@ -43,12 +49,22 @@ pub struct Scheduler {
     /// Ended, without blocks; their readers learn of it when these are let go.
     ended: Vec<Sequence>,
     max_running: usize,
-    token_budget: usize,
+    step_budget: StepBudget,
+    rates: Rates,
     /// Rows that the step which is being built may still take.
     budget: usize,
     /// How many ran when the last step left somebody waiting for want of a slot or of blocks.
     full_at: Option<usize>,
     totals: Totals,
+}
+
+/// What a step may compute.
+#[derive(Debug, Clone, Copy)]
+pub struct StepBudget {
+    /// Rows at most.
+    pub rows: usize,
+    /// How long it should take where answers go on; `None`: as long as its rows take.
+    pub target: Option<Duration>,
 }
 
 /// Counts since the start.
@@ -68,7 +84,7 @@ impl Scheduler {
     pub fn new(
         blocks: BlockManager,
         max_running: usize,
-        token_budget: usize,
+        step_budget: StepBudget,
         patience: u64,
     ) -> Self {
         Self {
@@ -77,7 +93,11 @@ impl Scheduler {
             running: Vec::new(),
             ended: Vec::new(),
             max_running: max_running.max(1),
-            token_budget: token_budget.max(1),
+            step_budget: StepBudget {
+                rows: step_budget.rows.max(1),
+                ..step_budget
+            },
+            rates: Rates::default(),
             budget: 0,
             full_at: None,
             totals: Totals::default(),
@@ -85,8 +105,15 @@ impl Scheduler {
     }
 
     /// Takes a sequence in.
-    pub fn enqueue(&mut self, sequence: Sequence) {
+    pub fn enqueue(&mut self, mut sequence: Sequence) {
+        let cached = self.cached_prefix(&mut sequence).len();
+        sequence.expect_cached(cached * self.blocks.block_size());
         self.queue.join(sequence);
+    }
+
+    /// How long rows take, as measured.
+    pub fn keep_pace(&mut self, rates: Rates) {
+        self.rates = rates;
     }
 
     /// Chooses the rows of the step that begins `now`. Empty if every sequence is stalled, or there is none.
@@ -96,11 +123,11 @@ impl Scheduler {
         }
         self.reap();
         self.queue.look_again();
-        self.budget = self.token_budget;
+        self.budget = self.step_budget.rows;
         self.full_at = None;
         self.schedule_decodes();
+        self.limit_prefills();
         self.schedule_prefills();
-        self.admit();
         ScheduledBatch::of(&self.running)
     }
 
@@ -152,10 +179,11 @@ impl Scheduler {
         let Some(at) = self.place_of(span.arrival) else {
             return;
         };
+        let sequence = &mut self.running[at];
+        sequence.landed(span.positions.end);
         if !self.blocks.prefix_cache() {
             return;
         }
-        let sequence = &mut self.running[at];
         let before = span.positions.start / block_size;
         let after = sequence.num_computed().min(sequence.n_known()) / block_size;
         let table = sequence.block_table().clone();
@@ -329,89 +357,6 @@ impl Scheduler {
         }
     }
 
-    fn schedule_prefills(&mut self) {
-        for sequence in &mut self.running {
-            if self.budget == 0 {
-                return;
-            }
-            let unscheduled = sequence.scheduled().is_empty();
-            if unscheduled && sequence.pending() > 1 && !sequence.is_stalled() {
-                let rows = sequence.pending().min(self.budget);
-                sequence.schedule(rows);
-                self.budget -= rows;
-            }
-        }
-    }
-
-    fn admit(&mut self) {
-        while self.budget > 0 {
-            let Some(mut sequence) = self.queue.take() else {
-                return;
-            };
-            if !self.make_room(&mut sequence) {
-                self.full_at = Some(self.running.len());
-                return self.queue.put_back(sequence);
-            }
-            self.queue.has_left(&sequence.request().payer);
-            let rows = sequence.pending().min(self.budget);
-            sequence.schedule(rows);
-            self.budget -= rows;
-            self.insert_running(sequence);
-        }
-    }
-
-    /// Finds a slot and blocks for a sequence that waits, if need be those of stalled ones, or of one whose
-    /// payer had more than its share.
-    fn make_room(&mut self, sequence: &mut Sequence) -> bool {
-        loop {
-            if self.running.len() < self.max_running && self.allocate(sequence) {
-                return true;
-            }
-            let stalled = self.youngest_stalled();
-            match stalled.or_else(|| self.gives_way_to(sequence)) {
-                Some(victim) => self.preempt(victim),
-                None => return false,
-            }
-        }
-    }
-
-    /// Gives a sequence blocks for all its rows, the longest cached prefix first.
-    fn allocate(&mut self, sequence: &mut Sequence) -> bool {
-        let block_size = self.blocks.block_size();
-        let n_rows = sequence.n_rows();
-        let matched = self.cached_prefix(sequence);
-        // One block of growth for each that runs, else the next decode would preempt this one.
-        let spare = self.running.iter().filter(|s| !s.is_stalled()).count();
-        let n_blocks = n_rows.div_ceil(block_size);
-        let Some(table) = self.blocks.take(&matched, n_blocks, spare) else {
-            return false;
-        };
-        let hit = sequence.start(table, matched.len() * block_size);
-        if let Some(cached) = hit.filter(|_| self.blocks.prefix_cache()) {
-            self.totals.prefix_queries += n_rows as u64;
-            self.totals.prefix_hits += cached.rows as u64;
-            metrics::prefix_lookup(n_rows, cached.rows);
-        }
-        if let Some(cached) = hit {
-            let computed = (n_rows - cached.rows) as u64;
-            self.queue
-                .charge(&sequence.request().payer, computed * PREFILL_WEIGHT);
-        }
-        true
-    }
-
-    /// The blocks that hold the longest cached prefix of a sequence's rows.
-    fn cached_prefix(&self, sequence: &mut Sequence) -> Vec<BlockId> {
-        if !self.blocks.prefix_cache() {
-            return Vec::new();
-        }
-        let block_size = self.blocks.block_size();
-        // The last row is computed in any case: its logits are needed.
-        let full = sequence.n_rows().saturating_sub(1) / block_size;
-        self.blocks
-            .match_prefix(sequence.block_hashes(full, block_size))
-    }
-
     fn preempt(&mut self, index: usize) {
         let mut sequence = self.running.remove(index);
         self.budget += sequence.scheduled().len();
@@ -420,12 +365,6 @@ impl Scheduler {
         self.totals.preemptions += 1;
         metrics::preempted();
         self.enqueue(sequence);
-    }
-
-    fn insert_running(&mut self, sequence: Sequence) {
-        let arrival = sequence.arrival();
-        let place = self.running.partition_point(|s| s.arrival() < arrival);
-        self.running.insert(place, sequence);
     }
 
     /// Which of the running sequences came as the `arrival`th.
@@ -438,20 +377,8 @@ impl Scheduler {
     fn youngest_stalled(&self) -> Option<usize> {
         self.running.iter().rposition(Sequence::is_stalled)
     }
-
-    /// Who gives its place to `waiting` for what its payer had, if that makes enough blocks free.
-    fn gives_way_to(&self, waiting: &mut Sequence) -> Option<usize> {
-        let leading = self.queue.leading(&self.running, waiting);
-        let first = leading.first()?;
-        let matched = self.cached_prefix(waiting);
-        let n_blocks = waiting.n_rows().div_ceil(self.blocks.block_size());
-        let stays = |(i, s): &(usize, &Sequence)| !s.is_stalled() && !leading.contains(i);
-        let spare = self.running.iter().enumerate().filter(stays).count();
-        let tables = leading.iter().map(|i| &self.running[*i].block_table()[..]);
-        let enough = self.blocks.could_take(&matched, n_blocks, spare, tables);
-        enough.then_some(*first)
-    }
 }
 
+mod prefills;
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,8 @@ pub struct Sequence {
     output: Vec<u32>,
     state: SequenceState,
     num_computed: usize,
+    /// Rows whose passes are through: their full blocks are published.
+    num_landed: usize,
     /// Tokens that started passes will give.
     in_flight: usize,
     /// Rows of the step that is being built.
@@ -55,6 +57,10 @@ pub struct Sequence {
     block_table: Arc<[BlockId]>,
     /// Hashes of the full blocks of the rows, as far as they were needed.
     hashes: Vec<BlockHash>,
+    /// While it waits: rows that the prefix cache had when it began to.
+    expected_cached: usize,
+    /// Rows of prompts that came later and began since.
+    passed_by: usize,
     /// Prompt rows and prompt ids found in the prefix cache when it first ran.
     cached: Option<Cached>,
     sampler: Sampler,
@@ -65,6 +71,15 @@ pub struct Sequence {
     timeline: Timeline,
     /// Since when the reader leaves no room, as of the last [`Self::look`].
     stalled_since: Option<Instant>,
+}
+
+/// Whose rows are computed first; see [`super::scheduler`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// Rows that are left, less those of later prompts that were let past.
+    pub rows: usize,
+    /// Which sequence.
+    pub arrival: u64,
 }
 
 /// What the prefix cache gave a prompt.
@@ -100,10 +115,13 @@ impl Sequence {
             output: Vec::new(),
             state: SequenceState::Waiting,
             num_computed: 0,
+            num_landed: 0,
             in_flight: 0,
             num_scheduled: 0,
             block_table: Arc::from([]),
             hashes: Vec::new(),
+            expected_cached: 0,
+            passed_by: 0,
             cached: None,
             sampler,
             outbox,
@@ -130,6 +148,7 @@ impl Sequence {
         self.state = SequenceState::Running;
         self.block_table = block_table.into();
         self.num_computed = num_computed;
+        self.num_landed = num_computed;
         let rows = self.n_rows();
         if let Some(ticket) = &mut self.ticket {
             ticket.run(rows, num_computed);
@@ -151,6 +170,7 @@ impl Sequence {
         debug_assert_eq!(self.state, SequenceState::Running);
         self.state = SequenceState::Waiting;
         self.num_computed = 0;
+        self.num_landed = 0;
         self.num_scheduled = 0;
         let (rows, made) = (self.n_rows(), self.output.len() + self.in_flight);
         if let Some(ticket) = &mut self.ticket {
@@ -182,6 +202,21 @@ impl Sequence {
         let reaches_the_end = self.scheduled().end == self.n_rows();
         self.num_computed += std::mem::take(&mut self.num_scheduled);
         self.in_flight += usize::from(reaches_the_end);
+    }
+
+    /// A pass that computed its rows up to `end` is through.
+    pub(super) fn landed(&mut self, end: usize) {
+        self.num_landed = self.num_landed.max(end.min(self.num_computed));
+    }
+
+    /// It begins to wait, and the prefix cache has so many of its rows.
+    pub(super) fn expect_cached(&mut self, rows: usize) {
+        self.expected_cached = rows;
+    }
+
+    /// A prompt of `rows` rows began that came later.
+    pub(super) fn was_passed_by(&mut self, rows: usize) {
+        self.passed_by = self.passed_by.saturating_add(rows);
     }
 
     /// Takes the token that a pass gave: sends it, or ends.
@@ -268,6 +303,34 @@ impl Sequence {
             self.hashes.push(hash);
         }
         &self.hashes[..n]
+    }
+
+    /// The hash of block `index`, if it was needed before.
+    pub(super) fn known_hash(&self, index: usize) -> Option<&BlockHash> {
+        self.hashes.get(index)
+    }
+
+    /// The first block of its prompt that is being computed, by the pass that is planned or one in flight, and that
+    /// others will find when it lands.
+    pub(super) fn block_under_way(&self, block_size: usize) -> Option<(usize, &BlockHash)> {
+        let index = self.num_landed / block_size;
+        let is_whole = (index + 1) * block_size <= self.scheduled().end;
+        let hash = self.known_hash(index).filter(|_| is_whole)?;
+        Some((index, hash))
+    }
+
+    /// Its turn among prompts, the least first: that of the shortest, among equals of the one that came first. What
+    /// came later and began before it makes it shorter.
+    pub(super) fn turn(&self) -> Turn {
+        let cached = match self.state {
+            SequenceState::Waiting => self.expected_cached,
+            SequenceState::Running | SequenceState::Finished => 0,
+        };
+        let rows = self.pending().saturating_sub(cached);
+        Turn {
+            rows: rows.saturating_sub(self.passed_by),
+            arrival: self.arrival,
+        }
     }
 
     /// How it chooses.

@@ -12,19 +12,19 @@
 //!
 //! What pass n+1 computed for a sequence that pass n has ended is dropped when it lands.
 
-use std::collections::{BTreeMap, HashMap};
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
+use super::admission::Rates;
 use super::batch::{forward_input, Launched, ScheduledBatch, ScheduledSpan};
 use super::block_manager::BlockManager;
+use super::choosing::choose;
 use super::clock::Clock;
+use super::draw::Scratch;
 use super::pass::{self, Last, Started};
-use super::request::{SequenceError, TokenOutput};
+use super::request::SequenceError;
 use super::runner::Runner;
-use super::sampler::{Sampler, SamplingPlan};
-use super::scheduler::Scheduler;
+use super::sampler::SamplingPlan;
+use super::scheduler::{Scheduler, StepBudget};
 use super::sequence::Sequence;
 use super::subject::Subject;
 use super::thread::{EngineConfig, EngineStats};
@@ -36,6 +36,7 @@ pub struct Engine {
     steps: u64,
     /// At most one pass, of a runner that runs ahead.
     ahead: Option<Launched>,
+    scratch: Vec<Scratch>,
     clock: Clock,
 }
 
@@ -80,12 +81,16 @@ impl Engine {
             scheduler: Scheduler::new(
                 blocks,
                 config.max_running,
-                config.token_budget,
+                StepBudget {
+                    rows: config.token_budget,
+                    target: config.step_target,
+                },
                 config.sharing.patience,
             ),
             runner,
             steps: 0,
             ahead: None,
+            scratch: Vec::new(),
             clock: config.clock.clone(),
         }
     }
@@ -143,6 +148,11 @@ impl Engine {
             None => {}
         }
         true
+    }
+
+    /// How long rows take, as measured: by that, steps keep to their target.
+    pub fn keep_pace(&mut self, rates: Rates) {
+        self.scheduler.keep_pace(rates);
     }
 
     /// Sends the last events of the sequences that the step ended: apart from it, so that their
@@ -277,7 +287,7 @@ impl Engine {
                 }
             }
         }
-        for (arrival, token) in choose(&mut self.scheduler, given) {
+        for (arrival, token) in choose(&mut self.scheduler, given, &mut self.scratch) {
             let Some(sequence) = self.scheduler.find_mut(arrival) else {
                 continue;
             };
@@ -295,52 +305,4 @@ fn by_span(spans: &[ScheduledSpan], last: Vec<Last>) -> impl Iterator<Item = Opt
     let mut last = last.into_iter();
     let of = move |span: &ScheduledSpan| span.wants_logits.then(|| last.next()).flatten();
     spans.iter().map(of)
-}
-
-struct Job<'a> {
-    arrival: u64,
-    sampler: &'a mut Sampler,
-    last: Last,
-}
-
-/// A token for every sequence with something given, in parallel: each depends on its own sequence alone.
-fn choose(
-    scheduler: &mut Scheduler,
-    given: Vec<(u64, Last)>,
-) -> Vec<(u64, Result<TokenOutput, SequenceError>)> {
-    let mut given: HashMap<u64, Last> = given.into_iter().collect();
-    let mut jobs = Vec::new();
-    for sequence in scheduler.all_mut().filter(|s| s.in_flight() > 0) {
-        if let Some(last) = given.remove(&sequence.arrival()) {
-            jobs.push(Job {
-                arrival: sequence.arrival(),
-                sampler: sequence.sampler_mut(),
-                last,
-            });
-        }
-    }
-    match jobs.len() {
-        // Not worth waking other threads for.
-        0 | 1 => jobs.into_iter().map(Job::run).collect(),
-        _ => jobs.into_par_iter().map(Job::run).collect(),
-    }
-}
-
-impl Job<'_> {
-    fn run(self) -> (u64, Result<TokenOutput, SequenceError>) {
-        let Self {
-            arrival,
-            sampler,
-            last,
-        } = self;
-        let choose = || match last {
-            Last::Logits(logits) => sampler.sample(&logits.values()),
-            Last::Token(Some(id)) => Ok(sampler.take(id)),
-            Last::Token(None) => Err(SequenceError::NotFinite),
-        };
-        // A panic here is a bug that one sequence pays for.
-        let token = catch_unwind(AssertUnwindSafe(choose))
-            .unwrap_or_else(|_| Err(SequenceError::Step("choosing a token panicked".into())));
-        (arrival, token)
-    }
 }

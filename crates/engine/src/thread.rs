@@ -38,6 +38,9 @@ pub struct EngineConfig {
     pub sharing: Sharing,
     /// Rows of one step (decodes and prefill chunks together).
     pub token_budget: usize,
+    /// How long a step should take in which answers go on: prompts get fewer rows where they would make it longer.
+    /// `None` leaves the token budget alone.
+    pub step_target: Option<Duration>,
     /// Whether prompts share KV blocks.
     pub prefix_cache: bool,
     /// Seed of sequences that bring none.
@@ -250,9 +253,11 @@ fn run(mut engine: Engine, mut commands: mpsc::Receiver<Vec<Sequence>>, shared: 
                     decodes,
                     took: shared.clock.now() - began,
                 };
+                metrics::step(&pass);
                 let scheduler = engine.scheduler();
                 let admission = shared.intake.admission();
-                admission.record(&pass, scheduler.under_way(), scheduler.full_at());
+                let rates = admission.record(&pass, scheduler.under_way(), scheduler.full_at());
+                engine.keep_pace(rates);
             }
             StepOutcome::Idle => {
                 if let Err(bug) = engine.scheduler().check_integrity() {

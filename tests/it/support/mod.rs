@@ -139,6 +139,7 @@ impl TestServer {
             max_queued_tokens: 1 << 20,
             sharing: setup.sharing,
             token_budget: 1024,
+            step_target: None,
             prefix_cache: setup.prefix_cache,
             seed: 1,
             clock: setup.clock,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::admitted::{Admitted, Reservation, Work};
 use super::forecast::{self, Load, Waiting};
-use super::rates::Pass;
+use super::rates::{Pass, Rates};
 use super::{Bounds, Counts, Progress};
 use crate::metrics;
 use crate::request::{EngineRequest, Payer, SubmitError, Whose};
@@ -100,13 +100,13 @@ impl Admission {
     }
 
     /// Remembers how long a step took, and how much the running sequences still want. `fits` is how many they are,
-    /// where there was no room for another one.
+    /// where there was no room for another one. Returns what was measured up to now.
     pub fn record<'a>(
         &self,
         pass: &Pass,
         under_way: impl Iterator<Item = Progress<'a>>,
         fits: Option<usize>,
-    ) {
+    ) -> Rates {
         let mut admitted = self.lock();
         admitted.rates.record(pass);
         admitted.fits = fits.filter(|_| pass.prefill_rows + pass.decodes > 0);
@@ -117,6 +117,7 @@ impl Admission {
             left.tokens += admitted.lengths.left(each.request, each.made);
         }
         admitted.left = left;
+        admitted.rates.clone()
     }
 
     /// What is taken in now.

@@ -21,7 +21,7 @@ mod rates;
 use super::request::EngineRequest;
 use super::sequence::Sequence;
 pub use door::{Admission, Ticket};
-pub use rates::Pass;
+pub use rates::{Pass, Rates};
 
 /// Bounds of what the engine has taken in and not finished.
 #[derive(Debug, Clone, Copy)]

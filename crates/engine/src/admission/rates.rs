@@ -24,7 +24,7 @@ pub struct Pass {
 }
 
 /// Times in seconds; what was never measured counts nothing, so that nobody is refused for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rates {
     prefill_row: Option<f64>,
     /// A step's decoding part, by the power of two that its batch reaches.
@@ -86,6 +86,15 @@ impl Rates {
     /// Seconds that `tokens` tokens take of the engine's time, with `together` answers in the making.
     pub fn decode(&self, tokens: usize, together: usize) -> f64 {
         tokens as f64 * self.step(together) / together.max(1) as f64
+    }
+
+    /// Rows of prompts that fit a step of `target` beside `decodes` answers: what these leave of it, and half of it
+    /// where they leave less. `None` is as many as there are: no answer waits for the step, or nothing is known.
+    pub fn prefill_rows(&self, target: Duration, decodes: usize) -> Option<usize> {
+        let row = self.prefill_row.filter(|_| decodes > 0)?;
+        let target = target.as_secs_f64();
+        let left = (target - self.step(decodes)).max(target / 2.0);
+        Some(((left / row) as usize).max(1))
     }
 
     /// The time of a step with `decodes` answers; else that of the next smaller size that was measured, which is
@@ -150,6 +159,23 @@ mod tests {
         let mut only_large = Rates::default();
         record(&mut only_large, 0, 64, 64);
         assert!(close(only_large.step(2), 0.064));
+    }
+
+    #[test]
+    fn prompts_get_what_answers_leave_of_a_step_and_at_least_half() {
+        let mut rates = Rates::default();
+        let rows = |rates: &Rates, decodes| rates.prefill_rows(Duration::from_millis(100), decodes);
+        assert_eq!(rows(&rates, 4), None, "unknown");
+        record(&mut rates, 100, 0, 200);
+        assert_eq!(rows(&rates, 4), Some(50), "answers count nothing yet");
+        record(&mut rates, 0, 4, 40);
+        assert_eq!(rows(&rates, 0), None, "nobody waits for the step");
+        assert_eq!(rows(&rates, 4), Some(30));
+        record(&mut rates, 0, 64, 500);
+        assert_eq!(rows(&rates, 64), Some(25), "half of 100 ms");
+        let mut slow = Rates::default();
+        record(&mut slow, 1, 0, 5000);
+        assert_eq!(rows(&slow, 1), Some(1), "progress");
     }
 
     #[test]

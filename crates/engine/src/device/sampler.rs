@@ -6,7 +6,8 @@
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
-use crate::sampler::{is_choosable, SamplingPlan};
+use crate::draw::Scratch;
+use crate::sampler::SamplingPlan;
 
 /// Numbers of a plan.
 const NUMBERS: usize = 5;
@@ -74,10 +75,11 @@ impl CustomOp2 for ChooseTokens {
         let logits = &logits.as_slice::<f32>()?[first..first + rows * vocab];
         let mut report = vec![0.0; 2 * rows];
         let plans = plans.as_slice::<f64>()?.chunks_exact(NUMBERS);
+        let mut scratch = Scratch::default();
         for (row, (logits, numbers)) in logits.chunks_exact(vocab).zip(plans).enumerate() {
-            match is_choosable(logits) {
-                true => report[row] = plan(numbers).choose(logits) as f32,
-                false => report[rows + row] = f32::NAN,
+            match plan(numbers).choose(logits, &mut scratch) {
+                Some(id) => report[row] = id as f32,
+                None => report[rows + row] = f32::NAN,
             }
         }
         Ok((CpuStorage::F32(report), Shape::from((2, rows))))

@@ -39,7 +39,11 @@ fn with_one_stalled(clock: &Clock) -> (Scheduler, Answer) {
     };
     let hold = intake.hold(&request.payer, 1).unwrap();
     let (sequences, mut answers) = intake.take(hold, vec![request]).unwrap();
-    let mut scheduler = Scheduler::new(BlockManager::new(100, 4, false), 4, 64, 0);
+    let budget = StepBudget {
+        rows: 64,
+        target: None,
+    };
+    let mut scheduler = Scheduler::new(BlockManager::new(100, 4, false), 4, budget, 0);
     sequences.into_iter().for_each(|s| scheduler.enqueue(s));
     for _ in 0..1000 {
         let batch = scheduler.schedule(clock.now());

@@ -122,6 +122,8 @@ impl<'a> RolloutEngine<'a> {
             max_queued_tokens: longest * MAX_RUNNING,
             sharing: Sharing::default(),
             token_budget: 256,
+            // Nobody reads along: whole chunks are the fastest.
+            step_target: None,
             prefix_cache: true,
             // Every request has its own.
             seed: 0,
