@@ -258,7 +258,7 @@ impl LearnedFrom {
             Ok(()) => Ok(TurnOutcome::Promoted { version, reason }),
             Err(LoopError::Conflict(why)) => {
                 let reason =
-                    format!("kept, as somebody moved the alias meanwhile ({why}); {reason}");
+                    format!("kept because somebody moved the alias meanwhile ({why}); {reason}");
                 decision.promoted = false;
                 decision.reason.clone_from(&reason);
                 turn.target.decide(&decision)?;

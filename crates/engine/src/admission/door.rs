@@ -155,7 +155,7 @@ impl Admission {
             .unwrap_or((self.places(), "at most"));
         if answers > most {
             return Err(SubmitError::Invalid(format!(
-                "{answers} answers at once, and the engine holds {most} {whom}: ask for fewer"
+                "{answers} answers are more than the engine takes at a time ({most} {whom}): ask for fewer"
             )));
         }
         Ok(())

@@ -72,7 +72,10 @@ fn same_pairs(policy: &[ScoredPair], other: &[ScoredPair]) -> Result<(), Evaluat
     }
     for (i, (a, b)) in policy.iter().zip(other).enumerate() {
         if (&a.user, a.group) != (&b.user, b.group) {
-            return different(format!("pair {i} is of {:?} and of {:?}", a.user, b.user));
+            return different(format!(
+                "pair {i} is from {:?} in one and from {:?} in the other",
+                a.user, b.user
+            ));
         }
     }
     Ok(())

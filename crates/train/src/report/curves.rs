@@ -87,8 +87,8 @@ const KINDS: &[Kind] = &[
         title: "log p of the right answer, of held-out tasks",
         y: None,
         series: [
-            Some(("behind an explanation", "eval_answer_after_explanation")),
-            Some(("behind the model's own way", "eval_answer_after_own")),
+            Some(("after an explanation", "eval_answer_after_explanation")),
+            Some(("after the model's own way", "eval_answer_after_own")),
         ],
     },
     Kind {

@@ -53,7 +53,7 @@ impl<R: BufRead> Walk<R> {
         let version = self.u32()?;
         if (2..=3).contains(&version.swap_bytes()) {
             return Err(bad(
-                "it was written for big-endian machines: convert the model anew",
+                "it was written for big-endian machines: convert the model again",
             ));
         }
         if !(2..=3).contains(&version) {
