@@ -137,7 +137,7 @@ fn new_users_get_rows_and_the_known_ones_keep_theirs() {
         };
         let problem = fit_users(&again).unwrap_err().to_string();
         assert!(
-            problem.contains("no user whom the bundle does not know"),
+            problem.contains("the bundle already knows every user"),
             "{problem}"
         );
     }

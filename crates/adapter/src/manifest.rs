@@ -238,7 +238,7 @@ impl LoraManifest {
                 format!("a LoRA rank of {rank} is outside 1..={MAX_RANK}")
             })?;
             require(alpha.is_finite() && alpha.abs() <= 1e9, || {
-                format!("a LoRA alpha of {alpha} is not usable")
+                format!("a LoRA alpha of {alpha} cannot be used")
             })?;
         }
         require(!self.targets.is_empty(), || "lora.targets is empty".into())?;

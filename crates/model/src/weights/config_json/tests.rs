@@ -136,11 +136,11 @@ fn features_that_the_decoder_does_not_have_are_named() {
             (json!({"my_attention_trick": "on"}), &["my_attention_trick"]),
             (
                 json!({"intermediate_size": [96, 96, 64, 64]}),
-                &["intermediate_size", "a layer"],
+                &["intermediate_size", "per layer"],
             ),
             (
                 json!({"num_key_value_heads": [2, 1, 2, 1]}),
-                &["num_key_value_heads", "a layer"],
+                &["num_key_value_heads", "per layer"],
             ),
             (json!({"rms_norm_eps": 0}), &["rms_norm_eps"]),
             (json!({"hidden_size": "64"}), &["hidden_size"]),
