@@ -1,7 +1,8 @@
-"""Writes a PEFT checkpoint for SmolLM2-135M as the authors of P-RLHF save theirs, with random values:
-LoRA on q, k, v and an individual user model. For load tests: each user has rows of their own.
+"""Writes a PEFT checkpoint as the authors of P-RLHF save theirs, with random values: LoRA on q, k, v and an
+individual user model. For load tests: each user has rows of their own.
 
-Usage: peft_checkpoint.py OUT_DIR [USERS=64] [ROWS=10] [RANK=8] [SEED=123]. Needs nothing but Python.
+Usage: peft_checkpoint.py OUT_DIR [USERS=64] [ROWS=10] [RANK=8] [SEED=123] [LAYERS,HIDDEN,Q,K]. The last are sizes of
+the base model (columns of its q and k), those of SmolLM2-135M if missing. Needs nothing but Python.
 """
 
 import array
@@ -11,9 +12,11 @@ import random
 import struct
 import sys
 
-LAYERS, HIDDEN, KV = 30, 576, 192
+DEFAULTS = ["64", "10", "8", "123", "30,576,576,192"]
 out = pathlib.Path(sys.argv[1])
-users, rows, rank, seed = (int(a) for a in (sys.argv[2:] + ["64", "10", "8", "123"][len(sys.argv) - 2 :]))
+*numbers, sizes = sys.argv[2:] + DEFAULTS[len(sys.argv) - 2 :]
+users, rows, rank, seed = (int(number) for number in numbers)
+LAYERS, HIDDEN, Q, K = (int(size) for size in sizes.split(","))
 random.seed(seed)
 
 
@@ -21,14 +24,24 @@ def normal(count, deviation):
     return array.array("f", (random.gauss(0, deviation) for _ in range(count)))
 
 
+def user_rows(count, deviation):
+    """Rows of `HIDDEN`; of very many rows, each is a stretch of the same long row, from a place of its own."""
+    if count <= 1000:
+        return normal(count * HIDDEN, deviation)
+    pool, table = normal(1000 * HIDDEN, deviation), array.array("f")
+    for start in random.sample(range(len(pool) - HIDDEN), count):
+        table += pool[start : start + HIDDEN]
+    return table
+
+
 tensors = {}
 for layer in range(LAYERS):
-    for name, width in (("q", HIDDEN), ("k", KV), ("v", KV)):
+    for name, width in (("q", Q), ("k", K), ("v", K)):
         stem = f"base_model.model.model.layers.{layer}.self_attn.{name}_proj.lora_"
         tensors[stem + "A.weight"] = ([rank, HIDDEN], normal(rank * HIDDEN, 0.02))
         tensors[stem + "B.weight"] = ([width, rank], normal(width * rank, 0.002))
 # The standard deviation of SmolLM2's token embeddings is 0.136.
-table = normal((users + 1) * rows * HIDDEN, 0.07)
+table = user_rows((users + 1) * rows, 0.07)
 tensors["base_model.model.user_model.user_embedding.weight"] = ([(users + 1) * rows, HIDDEN], table)
 
 header, offset = {}, 0
