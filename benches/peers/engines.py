@@ -70,7 +70,8 @@ class Server:
         self.process = launch(self.setup, self.name, command, self.environment)
         while not self.answers():
             fail_unless_alive(self, begin)
-            time.sleep(0.01)
+            # Often enough for a start of less than a second, and seldom enough not to slow a long one.
+            time.sleep(max(0.005, (time.perf_counter() - begin) / 100))
         return time.perf_counter() - begin
 
     def answers(self):
