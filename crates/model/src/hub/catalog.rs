@@ -48,7 +48,7 @@ pub const CATALOG: &[KnownModel] = &[
     KnownModel {
         name: "gemma-3-270m-it",
         file: "gemma-3-270m-q4_k_m.gguf",
-        bytes: 253_112_924,
+        bytes: 253_113_024,
         sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         about: "Gemma 3 270M, Q4_K_M, Gemma terms of use",
         hub: None,
