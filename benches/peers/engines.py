@@ -167,7 +167,8 @@ def llama(setup, name, model):
 
 def vllm(setup, name, model):
     # Its own command, `vllm`, asks for the version of a package of that name, and this one is called otherwise.
-    command = [setup.home / "vllm/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--host", "127.0.0.1", "--port", "$PORT",
+    command = [setup.home / "vllm/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model", model,
+               "--host", "127.0.0.1", "--port", "$PORT",
                "--served-model-name", "attune", "--dtype", "bfloat16", "--max-model-len", 2048, "--max-num-seqs", 64,
                "--disable-log-stats"]
     environment = {

@@ -4,6 +4,7 @@ writes results.json and table.md after each; run.sh calls it. README.md says wha
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -30,13 +31,16 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     setup = Setup(options.dir, options.out, options.bin, options.threads, options.attune_flags.split())
     bench = Bench(options, setup)
-    if "table" in options.parts:
-        bench.table(DEFAULT, bench.default_engines(), levels(options.quick))
-    if "alone" in options.parts:
-        bench.alone()
-    if "larger" in options.parts:
-        for model in [*LARGER, GEMMA]:
-            bench.table(model, bench.larger_engines(model), larger_levels(options.quick))
+    try:
+        if "table" in options.parts:
+            bench.table(DEFAULT, bench.default_engines(), levels(options.quick))
+        if "alone" in options.parts:
+            bench.alone()
+        if "larger" in options.parts:
+            for model in [*LARGER, GEMMA]:
+                bench.table(model, bench.larger_engines(model), larger_levels(options.quick))
+    finally:
+        shutil.rmtree(bench.data, ignore_errors=True)
     print(report.markdown(bench.results))
     print(f"{options.out / 'results.json'} has every number, {options.out / 'table.md'} this table")
 
@@ -49,8 +53,9 @@ def parse():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--parts", default="table,alone", help="of table, alone, larger")
     parser.add_argument("--engines", help="only those whose name begins with one of these, with commas")
-    parser.add_argument("--threads", type=int, default=len(__import__("os").sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--attune-flags", default="", help="more flags for `attune serve`")
+    parser.add_argument("--attune-files", default="", help="measure attune on these, too: Q4_0, Q8_0, with commas")
     parser.add_argument("--quick", action="store_true", help="few requests and short answers: does everything work?")
     options = parser.parse_args()
     options.parts = options.parts.split(",")
@@ -90,8 +95,12 @@ class Bench:
     def default_engines(self):
         own = self.models.own_type()
         setup, file = self.setup, self.models.file
+        ours = {}
+        for kind in filter(None, self.options.attune_files.split(",")):
+            ours.update(self.engines_of_file(DEFAULT, kind, ["attune"]))
         return {
             "attune": lambda: engines.attune(setup, "attune", self.version(None, USERS)),
+            **ours,
             f"llama {own}": lambda: engines.llama(setup, f"llama-{own}", file(DEFAULT, own)),
             "llama Q4_0": lambda: engines.llama(setup, "llama-Q4_0", file(DEFAULT, "Q4_0")),
             "vllm bf16": lambda: engines.vllm(setup, "vllm-bf16", self.models.directory(DEFAULT, own)),
@@ -102,19 +111,18 @@ class Bench:
     def larger_engines(self, model):
         made = {}
         for kind in ["Q4_K_M"] if model == GEMMA else ["Q4_K_M", "Q8_0"]:
-            made.update(self.engines_of_file(model, kind))
+            made.update(self.engines_of_file(model, kind, ["attune", "llama", "openvino"]))
         return made
 
-    def engines_of_file(self, model, kind):
-        def of(name, engine):
-            log = f"{name}-{model}-{kind}"
-            return {f"{name} {kind}": lambda: engine(log, self.models.file(model, kind))}
-
-        return {
-            **of("attune", lambda log, file: engines.attune(self.setup, log, self.version(file, USERS), file)),
-            **of("llama", lambda log, file: engines.llama(self.setup, log, file)),
-            **of("openvino", lambda log, file: engines.OpenVino(self.setup, log, file)),
+    def engines_of_file(self, model, kind, names):
+        """Engines, by name, that all read the same file."""
+        setup, log = self.setup, f"{model}-{kind}"
+        read = {
+            "attune": lambda file: engines.attune(setup, f"attune-{log}", self.version(file, USERS), file),
+            "llama": lambda file: engines.llama(setup, f"llama-{log}", file),
+            "openvino": lambda file: engines.OpenVino(setup, f"openvino-{log}", file),
         }
+        return {f"{name} {kind}": lambda name=name: read[name](self.models.file(model, kind)) for name in names}
 
     def table(self, model, makers, asked):
         """All engines in turn, so many times; each time another one is the first."""

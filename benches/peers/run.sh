@@ -3,7 +3,7 @@
 #
 #   benches/peers/run.sh DIR [--repeats 5] [--parts table,alone,larger] [--engines attune,llama] [--quick] [--out OUT]
 #
-# DIR keeps what is installed (some 12 GB) and the models. OUT gets results.json and table.md after each
+# DIR keeps what is installed (some 8 GB) and the models. OUT gets results.json and table.md after each
 # measurement. BIN takes a folder with attune and loadtest in the place of building them. README.md has the rest.
 set -euo pipefail
 [ $# -ge 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
