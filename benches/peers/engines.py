@@ -17,7 +17,7 @@ import tomllib
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
-START_LIMIT_S = 400
+START_LIMIT_S = 600
 LEVEL_LIMIT_S = 900
 # A peer answers 32 clients at once, with room for prompts of 1024 tokens.
 SLOTS, SLOT_TOKENS = 32, 1280
