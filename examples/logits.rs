@@ -63,7 +63,7 @@ fn logits(base: &BaseModel, version: &Adapter, line: &Line) -> Result<Tensor> {
     token_ids.splice(line.soft_at..line.soft_at, vec![0; n_soft]);
     let rows = token_ids.len();
     let blocks = rows.div_ceil(BLOCK_SIZE);
-    let mut kv = KvCache::with_blocks(base.decoder.config(), blocks);
+    let mut kv = KvCache::placed(base.decoder.config(), base.decoder.placement(), blocks)?;
     let input = ForwardInput {
         soft_rows: (0..n_soft)
             .map(|index| SoftRow {

@@ -120,6 +120,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
             "crates/model/src/weights/hugging_face.rs",
             "crates/adapter/src/files.rs",
             "crates/model/src/kernels/avx512.rs",
+            "crates/model/src/kernels/paged_attention/avx512.rs",
             "crates/model/src/cuda_device.rs",
             "crates/engine/src/device/sampler.rs",
             "crates/engine/src/device/host_copy.rs",

@@ -222,7 +222,7 @@ fn decode(cli: &Cli, decoder: &Arc<Decoder>, users: &[usize]) -> Result<()> {
     for &n in users {
         let step = steps(cli, decoder, n)?;
         let context = cli.prompt + SOFT_ROWS + cli.tokens / 2;
-        let kv = KvCache::block_bytes(config, type_bytes) / BLOCK_SIZE * context * n;
+        let kv = KvCache::block_bytes(config, placement) / BLOCK_SIZE * context * n;
         let bytes = weights(config) * type_bytes + kv;
         let floor = bytes as f64 / floors.bandwidth;
         let requests = (0..n).map(|user| request(cli, config, user, user));

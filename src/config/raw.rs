@@ -74,6 +74,9 @@ pub struct Serve {
     /// the model leaves.
     #[arg(long, env = "ATTUNE_KV_MEMORY", default_value = "auto")]
     pub kv_memory: String,
+    /// What keys and values are kept as on the CPU; on a GPU they are of the model's type.
+    #[arg(long, env = "ATTUNE_KV_DTYPE", value_enum, default_value_t = KvDtype::Auto)]
+    pub kv_dtype: KvDtype,
     /// Memory of adapter versions, for example 512MiB or 2GiB. Versions that an alias names stay in it,
     /// others are read when they are first used and leave when room is needed.
     #[arg(long, env = "ATTUNE_ADAPTER_MEMORY", default_value = "4GiB")]
@@ -256,6 +259,19 @@ pub enum Dtype {
     Bf16,
     /// 2 bytes, more precise.
     F16,
+}
+
+/// Types in which keys and values can be kept on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KvDtype {
+    /// f32 with --dtype f32, else f16.
+    Auto,
+    /// 4 bytes: nothing is lost.
+    F32,
+    /// 2 bytes.
+    F16,
+    /// 1 byte, and a factor for each position and head.
+    Int8,
 }
 
 /// Which model.

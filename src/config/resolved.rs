@@ -16,12 +16,13 @@ use rand::rngs::OsRng;
 use rand::TryRngCore;
 
 use super::http::HttpSettings;
-use super::raw::{DataDir, Dtype, ModelChoice, Serve};
+use super::raw::{DataDir, Dtype, KvDtype, ModelChoice, Serve};
 use super::sharing;
 use attune_engine::clock::Clock;
 use attune_engine::thread::EngineConfig;
 use attune_model::device::{usual_dtype, DeviceChoice};
 use attune_model::kernels::packed_matmul::WeightType;
+use attune_model::kernels::paged_attention::KvType;
 use attune_model::linear::LinearFormat;
 use attune_model::placement::Placement;
 
@@ -72,6 +73,7 @@ pub struct ServeConfig {
 pub struct ModelConfigChoice {
     name: String,
     dtype: Dtype,
+    kv_type: KvType,
     quantized: Option<IsqType>,
 }
 
@@ -111,7 +113,7 @@ impl ServeConfig {
         let bundles = raw.bundles.clone();
         Ok(Self {
             address: SocketAddr::new(raw.host, raw.port),
-            model: ModelConfigChoice::new(&raw.model)?,
+            model: ModelConfigChoice::new(&raw.model, raw.kv_dtype)?,
             bundles: bundles.unwrap_or_else(|| data_dir.join("bundles")),
             data_dir,
             device: parse_device(&raw.device)?,
@@ -265,10 +267,15 @@ impl ModelConfigChoice {
     ///
     /// # Errors
     /// A kind of quantization that is not known.
-    pub fn new(raw: &ModelChoice) -> Result<Self, ConfigError> {
+    pub fn new(raw: &ModelChoice, kv_dtype: KvDtype) -> Result<Self, ConfigError> {
         Ok(Self {
             name: raw.model.clone(),
             dtype: raw.dtype,
+            kv_type: match (kv_dtype, raw.dtype) {
+                (KvDtype::F32, _) | (KvDtype::Auto, Dtype::F32) => KvType::F32,
+                (KvDtype::F16 | KvDtype::Auto, _) => KvType::F16,
+                (KvDtype::Int8, _) => KvType::Int8,
+            },
             quantized: quantization(&raw.quant)?,
         })
     }
@@ -291,7 +298,10 @@ impl ModelConfigChoice {
     /// The same on `device`.
     pub fn placed_on(&self, device: Device) -> Placement {
         if device.is_cpu() {
-            return self.format().into();
+            return Placement {
+                kv_type: self.kv_type,
+                ..self.format().into()
+            };
         }
         let dtype = match self.dtype {
             Dtype::Auto => usual_dtype(&device),
@@ -479,6 +489,23 @@ mod tests {
             LinearFormat::Packed(WeightType::F32)
         );
         assert!(config.engine().token_budget >= config.engine().max_running);
+    }
+
+    #[test]
+    fn keys_and_values_are_in_f16_unless_all_is_exact() {
+        let kv_type = |arguments: &[&str]| {
+            let config = serve(&[&["--data-dir", "d"], arguments].concat()).unwrap();
+            config.model().placed_on(Device::Cpu).kv_type
+        };
+        assert_eq!(kv_type(&[]), KvType::F16);
+        assert_eq!(kv_type(&["--dtype", "bf16"]), KvType::F16);
+        assert_eq!(kv_type(&["--dtype", "f32"]), KvType::F32);
+        assert_eq!(
+            kv_type(&["--dtype", "f32", "--kv-dtype", "f16"]),
+            KvType::F16
+        );
+        assert_eq!(kv_type(&["--kv-dtype", "f32"]), KvType::F32);
+        assert_eq!(kv_type(&["--kv-dtype", "int8"]), KvType::Int8);
     }
 
     #[test]

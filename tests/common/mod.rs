@@ -13,7 +13,7 @@ use attune_model::device::DeviceChoice;
 use attune_model::hub;
 use attune_model::input::{ForwardInput, SequenceSpan, SoftRow};
 use attune_model::kernels::packed_matmul::WeightType;
-use attune_model::kernels::paged_attention::BLOCK_SIZE;
+use attune_model::kernels::paged_attention::{KvType, BLOCK_SIZE};
 use attune_model::linear::LinearFormat;
 use attune_model::load::ModelFiles;
 use attune_model::lora::LoraSet;
@@ -143,6 +143,17 @@ impl<'a> Solo<'a> {
             past: 0,
             lora,
         }
+    }
+
+    /// With keys and values kept so.
+    pub fn kept_as(self, kv_type: KvType) -> Self {
+        let placement = Placement {
+            kv_type,
+            ..self.decoder.placement().clone()
+        };
+        let n_blocks = self.block_table.len();
+        let kv = KvCache::placed(self.decoder.config(), &placement, n_blocks).unwrap();
+        Self { kv, ..self }
     }
 
     /// Feeds rows; logits of every one, (rows, vocab).

@@ -10,9 +10,10 @@ use attune_engine::request::{EngineAdapter, EngineRequest};
 use attune_engine::thread::EngineConfig;
 use attune_model::decoder::Decoder;
 use attune_model::kernels::packed_matmul::WeightType;
-use attune_model::kernels::paged_attention::BLOCK_SIZE;
+use attune_model::kernels::paged_attention::{KvType, BLOCK_SIZE};
 use attune_model::linear::LinearFormat;
 use attune_model::load::ModelFiles;
+use attune_model::placement::Placement;
 use attune_model::user_model::soft_prompt::SoftPrompt;
 use mistralrs_quant::IsqType;
 use proptest::prelude::*;
@@ -158,9 +159,9 @@ fn check(model: &Model, case: &Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn tiny(family: &str, format: LinearFormat) -> Model {
+fn tiny(family: &str, placement: impl Into<Placement>) -> Model {
     let files = ModelFiles::at(&oracles().join("tiny").join(family)).unwrap();
-    Model::new(Arc::new(files.load(format).unwrap()))
+    Model::new(Arc::new(files.load(placement).unwrap()))
 }
 
 fn run(models: &[Model], cases: u32, case: impl Strategy<Value = Case>) {
@@ -192,6 +193,24 @@ fn weights_in_fewer_bits() {
         LinearFormat::Quantized(IsqType::Q4_0),
     ];
     run(&formats.map(|f| tiny("qwen2", f)), 40, case(8, 40, 8));
+}
+
+#[test]
+fn keys_and_values_in_fewer_bits() {
+    let placed = |kv_type| Placement {
+        kv_type,
+        ..LinearFormat::Packed(WeightType::F32).into()
+    };
+    let models = [
+        ("llama", KvType::F16),
+        ("gemma3", KvType::F16),
+        ("qwen3", KvType::Int8),
+    ];
+    run(
+        &models.map(|(family, kv_type)| tiny(family, placed(kv_type))),
+        40,
+        case(8, 40, 8),
+    );
 }
 
 #[test]

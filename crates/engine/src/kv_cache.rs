@@ -11,7 +11,7 @@ use attune_model::kernels::paged_attention::{AttentionShape, LayerKv, BLOCK_SIZE
 use attune_model::kernels::slices::with_f32;
 use attune_model::placement::{Placement, Route};
 
-/// Keys and values of all layers, where the model is and of its type. Sequences own blocks through the
+/// Keys and values of all layers, where the model is. Sequences own blocks through the
 /// block manager; this only reads and writes where a block table points.
 #[derive(Debug)]
 pub struct KvCache {
@@ -21,21 +21,12 @@ pub struct KvCache {
 
 #[derive(Debug)]
 enum Layers {
-    /// f32 on the CPU, for our kernels.
+    /// On the CPU, for our kernels.
     Kernels(Vec<LayerKv>),
     Portable(Box<DeviceKv>),
 }
 
 impl KvCache {
-    /// On the CPU: room for `n_blocks`.
-    pub fn with_blocks(config: &ModelConfig, n_blocks: usize) -> Self {
-        let layer = || LayerKv::new(n_blocks, config.n_kv_heads, config.head_dim);
-        Self {
-            layers: Layers::Kernels((0..config.n_layers).map(|_| layer()).collect()),
-            n_blocks,
-        }
-    }
-
     /// Room for `n_blocks`, or as many as can be counted, beside a model that is placed so; `config` is the whole model's.
     ///
     /// # Errors
@@ -47,7 +38,14 @@ impl KvCache {
     ) -> std::result::Result<Self, ModelError> {
         let config = &placement.local(config)?;
         match placement.route() {
-            Route::Kernels => Ok(Self::with_blocks(config, n_blocks)),
+            Route::Kernels => {
+                let (n_kv_heads, head_dim) = (config.n_kv_heads, config.head_dim);
+                let layer = |_| LayerKv::new(placement.kv_type, n_blocks, n_kv_heads, head_dim);
+                Ok(Self {
+                    layers: Layers::Kernels((0..config.n_layers).map(layer).collect()),
+                    n_blocks,
+                })
+            }
             Route::Portable => {
                 let n_blocks = n_blocks.min(DeviceKv::most_blocks(config));
                 Ok(Self {
@@ -58,9 +56,16 @@ impl KvCache {
         }
     }
 
-    /// Bytes of one block over all layers, in a type of so many bytes.
-    pub fn block_bytes(config: &ModelConfig, type_bytes: usize) -> usize {
-        2 * config.n_layers * config.n_kv_heads * config.head_dim * BLOCK_SIZE * type_bytes
+    /// Bytes of one block over all layers, beside a model of this shape that is placed so.
+    pub fn block_bytes(config: &ModelConfig, placement: &Placement) -> usize {
+        let (n_kv_heads, head_dim) = (config.n_kv_heads, config.head_dim);
+        let of_layer = match placement.route() {
+            Route::Kernels => placement.kv_type.block_bytes(n_kv_heads, head_dim),
+            Route::Portable => {
+                2 * n_kv_heads * head_dim * BLOCK_SIZE * placement.dtype.size_in_bytes()
+            }
+        };
+        config.n_layers * of_layer
     }
 
     /// Blocks there are.
@@ -91,7 +96,7 @@ impl Attention for KvCache {
         let kv = &mut layers[layer];
         let [q, k, v] = qkv;
         let spans = &input.spans;
-        with_f32(k, |k| with_f32(v, |v| kv.write(shape, k, v, spans)))??;
+        with_f32(k, |k| with_f32(v, |v| kv.write(k, v, spans)))??;
         let out = with_f32(q, |q| kv.attend(shape, q, spans))?;
         Tensor::from_vec(out, q.shape(), q.device())
     }

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::config::ModelConfig;
 use super::error::ModelError;
+use super::kernels::paged_attention::KvType;
 use super::linear::LinearFormat;
 use super::shard::Shard;
 
@@ -12,8 +13,11 @@ use super::shard::Shard;
 pub struct Placement {
     /// Where weights, activations and KV blocks are.
     pub device: Device,
-    /// Type of activations and KV blocks, and of weights that are neither packed nor quantized.
+    /// Type of activations, of weights that are neither packed nor quantized, and of KV blocks that are not
+    /// for our kernels.
     pub dtype: DType,
+    /// What our kernels keep keys and values as.
+    pub kv_type: KvType,
     /// How linear layers are kept.
     pub format: LinearFormat,
     /// Which part of the model this is, where several devices share one.
@@ -35,6 +39,7 @@ impl Placement {
         Self {
             device,
             dtype,
+            kv_type: KvType::F32,
             format: LinearFormat::Dense,
             shard: None,
         }
@@ -73,11 +78,12 @@ impl Placement {
 }
 
 impl From<LinearFormat> for Placement {
-    /// On the CPU, in f32.
+    /// On the CPU, in f32, keys and values too.
     fn from(format: LinearFormat) -> Self {
         Self {
             device: Device::Cpu,
             dtype: DType::F32,
+            kv_type: KvType::F32,
             format,
             shard: None,
         }

@@ -53,7 +53,7 @@ pub fn kv_cache(
 ) -> Result<KvCache, ModelError> {
     let (config, placement) = (decoder.config(), decoder.placement());
     let local = placement.local(config)?;
-    let block = KvCache::block_bytes(&local, placement.dtype.size_in_bytes());
+    let block = KvCache::block_bytes(&local, placement);
     let bytes = match (bytes, device::memory(&placement.device)?) {
         (Some(bytes), _) => bytes,
         (None, None) => ON_CPU,

@@ -254,8 +254,7 @@ fn blocks(longest: usize) -> usize {
 /// Bytes of keys and values of `running` sequences of up to `longest` positions.
 pub fn kv_bytes(base: &BaseModel, longest: usize, running: usize) -> usize {
     let decoder = &base.decoder;
-    let type_bytes = decoder.placement().dtype.size_in_bytes();
-    KvCache::block_bytes(decoder.config(), type_bytes) * blocks(longest) * running
+    KvCache::block_bytes(decoder.config(), decoder.placement()) * blocks(longest) * running
 }
 
 /// One answer that is to be made.
