@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "figures for a person")]
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,9 @@ use candle_core::{Device, Tensor};
 /// As many repeats as fit.
 const TIME: Duration = Duration::from_secs(2);
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize, default| arguments.get(i).map_or(Ok(default), |text| text.parse());
     let (threads, context) = (number(1, 2)?, number(2, 200)?);
@@ -59,7 +62,7 @@ fn measure(
     n: usize,
     past: usize,
     rows: usize,
-) -> Result<f64, Box<dyn std::error::Error + Send + Sync>> {
+) -> Outcome<f64> {
     let blocks = (past + rows).div_ceil(BLOCK_SIZE);
     let mut kv = KvCache::placed(decoder.config(), decoder.placement(), blocks * n)?;
     let span = |s: usize| SequenceSpan {

@@ -201,7 +201,7 @@ impl LoraGroups {
     }
 
     /// Adds each group's delta of layer (`block`, `projection`) to `y` = the base layer's output for
-    /// `x`. Rows without a delta keep their bits.
+    /// `x`, in place where nothing is trained. Rows without a delta keep their bits.
     ///
     /// # Errors
     /// A LoRA that does not fit the layer: bundles are checked when they are read.
@@ -217,6 +217,10 @@ impl LoraGroups {
             let Some(pair) = group.lora.pairs.get(&(block, projection)) else {
                 continue;
             };
+            if let Some(packed) = pair.packed_for(x) {
+                packed.add_to(&y, x, &group.rows)?;
+                continue;
+            }
             let x = match &group.index {
                 None => x.clone(),
                 Some(rows) => x.index_select(rows, 0)?,

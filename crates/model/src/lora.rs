@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::kernels::packed_matmul::{PackedMatrix, WeightType};
+use super::kernels::low_rank::LowRank;
 use super::placement::Placement;
 
 /// The linear layers of a decoder block.
@@ -63,8 +63,8 @@ pub struct LoraPair {
     a: Tensor,
     b: Tensor,
     scale: f32,
-    /// A and scale * B, packed; `None` where A and B are being trained.
-    packed: Option<[Arc<PackedMatrix>; 2]>,
+    /// The same for inference on the CPU; `None` where A and B are being trained.
+    packed: Option<Arc<LowRank>>,
 }
 
 impl LoraPair {
@@ -74,12 +74,9 @@ impl LoraPair {
     /// Tensors that are not matrices of one rank.
     pub fn new(a: Tensor, b: Tensor, scale: f32) -> Result<Self> {
         let scaled = b.affine(f64::from(scale), 0.0)?;
-        let packed = [
-            Arc::new(PackedMatrix::new(&a, WeightType::F32)?),
-            Arc::new(PackedMatrix::new(&scaled, WeightType::F32)?),
-        ];
+        let packed = LowRank::new(&a, &scaled)?;
         Ok(Self {
-            packed: Some(packed),
+            packed: Some(Arc::new(packed)),
             ..Self::differentiable(a, b, scale)?
         })
     }
@@ -119,26 +116,25 @@ impl LoraPair {
         self.scale
     }
 
+    /// What adds to x's product in place, where x is on the CPU in f32 and nothing is trained.
+    pub(super) fn packed_for(&self, x: &Tensor) -> Option<&LowRank> {
+        let fits = x.device().is_cpu() && x.dtype() == DType::F32;
+        self.packed.as_deref().filter(|_| fits)
+    }
+
     /// scale * B A x for x (rows, in): (rows, out).
     ///
     /// # Errors
-    /// A misshapen x, or a tracked one where this was made for inference.
+    /// A misshapen x.
     pub(super) fn delta(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.packed {
-            Some([a, b]) if x.device().is_cpu() && x.dtype() == DType::F32 => {
-                b.forward(&a.forward(x, None)?, None)
-            }
-            _ => {
-                // Trained matrices stay in f32: their gradients come back through the conversion.
-                let [a, b] = [&self.a, &self.b].map(|m| m.to_dtype(x.dtype())?.t());
-                let inner = x.matmul(&a?)?;
-                let inner = match self.scale == 1.0 {
-                    true => inner,
-                    false => inner.affine(f64::from(self.scale), 0.0)?,
-                };
-                inner.matmul(&b?)
-            }
-        }
+        // Trained matrices stay in f32: their gradients come back through the conversion.
+        let [a, b] = [&self.a, &self.b].map(|m| m.to_dtype(x.dtype())?.t());
+        let inner = x.matmul(&a?)?;
+        let inner = match self.scale == 1.0 {
+            true => inner,
+            false => inner.affine(f64::from(self.scale), 0.0)?,
+        };
+        inner.matmul(&b?)
     }
 
     /// The same matrices on another device; gradients find their way back.
@@ -273,7 +269,14 @@ mod tests {
         let (a, b, x) = (noise(4, 30), noise(50, 4), noise(7, 30));
         let packed = LoraPair::new(a.clone(), b.clone(), 2.0).unwrap();
         let plain = LoraPair::differentiable(a, b, 2.0).unwrap();
-        let error = (packed.delta(&x).unwrap() - plain.delta(&x).unwrap()).unwrap();
+        let y = Tensor::zeros((7, 50), DType::F32, &Device::Cpu).unwrap();
+        let rows: Vec<u32> = (0..7).collect();
+        packed
+            .packed_for(&x)
+            .unwrap()
+            .add_to(&y, &x, &rows)
+            .unwrap();
+        let error = (y - plain.delta(&x).unwrap()).unwrap();
         let error = error.abs().unwrap().max_all().unwrap();
         assert!(error.to_scalar::<f32>().unwrap() < 1e-4, "{error}");
     }

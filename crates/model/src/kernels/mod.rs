@@ -8,6 +8,7 @@
 pub mod avx512;
 pub mod gated;
 pub mod log_probs;
+pub mod low_rank;
 pub mod math;
 pub mod packed_attention;
 pub mod packed_matmul;
@@ -15,3 +16,5 @@ pub mod paged_attention;
 pub mod rms_norm;
 pub mod rope;
 pub mod slices;
+#[cfg(target_arch = "x86_64")]
+mod vectors_16;

@@ -29,6 +29,20 @@ pub fn of_storage<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
+/// The same, to be changed in place.
+///
+/// # Errors
+/// Strided values, or values of another type.
+pub fn of_storage_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("a CPU kernel needs contiguous tensors");
+    };
+    match storage {
+        CpuStorage::F32(values) => Ok(&mut values[start..end]),
+        _ => bail!("a CPU kernel changes f32 only"),
+    }
+}
+
 /// The dot product: 8 sums in ascending order, added up at the end.
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -41,6 +55,18 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         sums = load(a).mul_add(load(b), sums);
     }
     sums.reduce_add() + rest
+}
+
+/// The sum of 16 lanes, in halves: those 8 apart first.
+#[inline(always)]
+pub fn sum_of_lanes(lanes: &[f32; 16]) -> f32 {
+    let mut sums = *lanes;
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+    }
+    sums[0]
 }
 
 /// y += factor * x.

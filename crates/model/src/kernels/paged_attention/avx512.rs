@@ -2,12 +2,10 @@
 //! numbers of a value while values are weighed.
 
 use std::arch::x86_64::{
-    __m512, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_castsi512_ps,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepi8_epi32, _mm512_cvtph_ps,
-    _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
-    _mm_loadu_si128, _mm_prefetch, _CMP_NLT_UQ, _MM_HINT_T0,
+    __m512, _mm256_loadu_si256, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_cvtepi8_epi32,
+    _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_mask_mov_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_reduce_max_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_sub_ps, _mm_loadu_si128,
+    _mm_prefetch, _MM_HINT_T0,
 };
 use std::ops::Range;
 
@@ -16,6 +14,7 @@ use super::tile::{Chunk, Tile, CHUNK, CHUNK_BLOCKS, LANES, QUERIES};
 use super::BLOCK_SIZE;
 use crate::kernels::avx512::is_available;
 use crate::kernels::math;
+use crate::kernels::vectors_16::{exp, load, store};
 
 /// Vectors of a value that are weighed together.
 const VECTORS: usize = 4;
@@ -198,27 +197,6 @@ fn bits(positions: &Range<usize>) -> u64 {
     below(positions.end) & !below(positions.start)
 }
 
-/// [`math::exp`], to the bit.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn exp(x: __m512) -> __m512 {
-    let one = _mm512_set1_ps;
-    // Of a number and NaN the second one comes out.
-    let clamped = _mm512_min_ps(one(88.0), _mm512_max_ps(one(-87.0), x));
-    let n = _mm512_roundscale_ps::<0x08>(_mm512_mul_ps(clamped, one(std::f32::consts::LOG2_E)));
-    let r = _mm512_fmadd_ps(n, one(-math::LN_2_HIGH), clamped);
-    let r = _mm512_fmadd_ps(n, one(-math::LN_2_LOW), r);
-    let mut p = one(math::EXP[0]);
-    for c in &math::EXP[1..] {
-        p = _mm512_fmadd_ps(p, r, one(*c));
-    }
-    let y = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(p, r), r, r), one(1.0));
-    let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-    let power = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent));
-    let within = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, one(-87.0));
-    _mm512_mask_mov_ps(_mm512_setzero_ps(), within, _mm512_mul_ps(y, power))
-}
-
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn weigh_values<T: Element, const Q: usize>(
@@ -311,16 +289,6 @@ fn prefetch<T>(kept: &[T], offset: usize) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(values: &[f32; LANES]) -> __m512 {
-    // SAFETY: 16 numbers are there; the instruction takes any alignment.
-    #[expect(unsafe_code, reason = "a vector from memory")]
-    unsafe {
-        _mm512_loadu_ps(values.as_ptr())
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
 fn load_f16(values: &[F16Bits; LANES]) -> __m512 {
     // SAFETY: 16 numbers of 2 bytes are there; the instruction takes any alignment.
     #[expect(unsafe_code, reason = "a vector from memory")]
@@ -335,14 +303,4 @@ fn load_i8(values: &[i8; LANES]) -> __m512 {
     #[expect(unsafe_code, reason = "a vector from memory")]
     let bytes = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(values: &mut [f32; LANES], vector: __m512) {
-    // SAFETY: there is room for 16 numbers; the instruction takes any alignment.
-    #[expect(unsafe_code, reason = "a vector into memory")]
-    unsafe {
-        _mm512_storeu_ps(values.as_mut_ptr(), vector);
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::tile::LANES;
 use crate::kernels::math::{exp, fma};
+use crate::kernels::slices::sum_of_lanes;
 
 /// Of nothing yet. Less than any score, and not infinite: the difference of two of them is 0.
 const NOTHING: f32 = f32::MIN;
@@ -35,7 +36,7 @@ impl State {
     /// After the last position of a range.
     pub(super) fn close(&mut self) {
         for (total, sums) in self.totals.iter_mut().zip(&self.sums) {
-            *total = sum_of(sums);
+            *total = sum_of_lanes(sums);
         }
     }
 
@@ -69,17 +70,4 @@ impl State {
             *out = value * factor;
         }
     }
-}
-
-/// The sum of all lanes, in halves.
-fn sum_of(lanes: &[f32; LANES]) -> f32 {
-    let mut sums = *lanes;
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }
