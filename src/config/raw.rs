@@ -238,8 +238,8 @@ pub struct ModelChoice {
     /// A name that `attune model list` shows, a GGUF file, or a Hugging Face directory.
     #[arg(long, env = "ATTUNE_MODEL", default_value = "smollm2-135m-instruct")]
     pub model: String,
-    /// Type in which weights are kept. On the CPU arithmetic is in f32 always; on a GPU it is in this
-    /// type, with sums in f32.
+    /// How weights are kept. On the CPU activations are in f32, and in 8 bits where they meet quantized
+    /// blocks; on a GPU all is in this type, with sums in f32.
     #[arg(long, env = "ATTUNE_DTYPE", value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
     /// Quantize the linear layers at load: none, q4_0, q4_1, q5_0, q5_1, q8_0, q2k, q3k, q4k, q5k, q6k,
@@ -251,9 +251,9 @@ pub struct ModelChoice {
 /// Types in which weights can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
-    /// f32 on the CPU: nothing is lost. bf16 on a GPU.
+    /// As the file has them, quantized blocks included; bf16 on a GPU.
     Auto,
-    /// 4 bytes.
+    /// 4 bytes: nothing is lost.
     F32,
     /// 2 bytes, wide range.
     Bf16,

@@ -289,7 +289,8 @@ impl ModelConfigChoice {
     pub fn format(&self) -> LinearFormat {
         match (self.quantized, self.dtype) {
             (Some(kind), _) => LinearFormat::Quantized(kind),
-            (None, Dtype::Auto | Dtype::F32) => LinearFormat::Packed(WeightType::F32),
+            (None, Dtype::Auto) => LinearFormat::AsStored,
+            (None, Dtype::F32) => LinearFormat::Packed(WeightType::F32),
             (None, Dtype::Bf16) => LinearFormat::Packed(WeightType::Bf16),
             (None, Dtype::F16) => LinearFormat::Packed(WeightType::F16),
         }
@@ -484,10 +485,7 @@ mod tests {
         assert_eq!(config.address().to_string(), "127.0.0.1:8080");
         assert_eq!(config.device(), DeviceChoice::Auto);
         assert_eq!(config.kv_bytes(), None);
-        assert_eq!(
-            config.model().format(),
-            LinearFormat::Packed(WeightType::F32)
-        );
+        assert_eq!(config.model().format(), LinearFormat::AsStored);
         assert!(config.engine().token_budget >= config.engine().max_running);
     }
 

@@ -182,8 +182,7 @@ fn the_five_families() {
     run(&families.map(|f| tiny(f, exact)), 120, case(9, 60, 12));
 }
 
-/// Weights that are kept in fewer bits are as independent of the batch. Quantized ones go through
-/// candle's matmul, which quantizes each row of activations by itself.
+/// Weights that are kept in fewer bits are as independent of the batch.
 #[test]
 fn weights_in_fewer_bits() {
     let formats = [
@@ -191,6 +190,7 @@ fn weights_in_fewer_bits() {
         LinearFormat::Packed(WeightType::F16),
         LinearFormat::Quantized(IsqType::Q8_0),
         LinearFormat::Quantized(IsqType::Q4_0),
+        LinearFormat::Quantized(IsqType::Q5_1),
     ];
     run(&formats.map(|f| tiny("qwen2", f)), 40, case(8, 40, 8));
 }
@@ -221,6 +221,10 @@ fn smollm2_in_f32() {
 #[test]
 fn smollm2_quantized() {
     let files = ModelFiles::at(&smollm2_gguf()).unwrap();
-    let decoder = files.load(LinearFormat::Quantized(IsqType::Q8_0)).unwrap();
-    run(&[Model::new(Arc::new(decoder))], 2, case(5, 24, 5));
+    let formats = [
+        LinearFormat::AsStored,
+        LinearFormat::Quantized(IsqType::Q8_0),
+    ];
+    let models = formats.map(|format| Model::new(Arc::new(files.load(format).unwrap())));
+    run(&models, 4, case(5, 24, 5));
 }

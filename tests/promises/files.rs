@@ -9,6 +9,7 @@ use attune::config::raw::{Cli, Command};
 use attune::config::resolved::ServeConfig;
 use attune_base_model::{self as base_model, BaseModel, LoadError};
 use attune_model::hub;
+use attune_model::linear::LinearFormat;
 use attune_model::load::ModelFiles;
 use attune_text::tokenizer::SpecialTokens;
 use candle_core::quantized::GgmlDType;
@@ -340,6 +341,38 @@ fn gguf_parts_are_the_same_model() {
     assert_ne!(changed, model.sha256);
     fs::remove_file(&last).unwrap();
     assert!(problem(&first).contains("random-00003-of-00003.gguf"));
+}
+
+/// Nearly: where they meet quantized numbers, activations have 8 bits. Halves are multiplied to the bit.
+#[test]
+fn numbers_as_the_file_has_them_are_the_model() {
+    use GgmlDType::{Q2K, Q3K, Q4K, Q4_0, Q4_1, Q5K, Q5_0, Q5_1, Q6K, Q8_0};
+    let halves = [GgmlDType::F16, GgmlDType::BF16];
+    let quantized = [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K];
+    for stored in halves.into_iter().chain(quantized) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = gguf_in(directory.path(), stored);
+        let load = |format| ModelFiles::at(&path).unwrap().load(format).unwrap();
+        let (own, exact) = (load(LinearFormat::AsStored), load(EXACT));
+        let ids = [1, 30, 40, 50];
+        let [got, want] = [&own, &exact].map(|decoder| {
+            let logits = Solo::new(decoder, 16, None).feed(&tokens(&ids));
+            logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        });
+        if halves.contains(&stored) {
+            assert_eq!(got, want, "{stored:?}");
+        }
+        // These two become 8 bits.
+        if ![Q2K, Q3K].contains(&stored) {
+            let [own, exact] = [&own, &exact].map(|d| d.embedding_rows(&ids).unwrap());
+            assert_eq!(own, exact, "{stored:?}");
+        }
+        let norm =
+            |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+        let error = norm(&mut got.iter().zip(&want).map(|(got, want)| got - want));
+        let error = error / norm(&mut want.iter().copied());
+        assert!(error < 0.05, "{stored:?}: {error}");
+    }
 }
 
 fn gguf() -> (tempfile::TempDir, PathBuf, Vec<u8>) {

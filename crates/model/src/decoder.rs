@@ -6,6 +6,7 @@ use candle_core::{bail, DType, Device, Result, Tensor};
 
 use super::attention::Attention;
 use super::config::{Activation, ModelConfig, RopeScaling};
+use super::embeddings::Embeddings;
 use super::error::ModelError;
 use super::input::{by_array, ForwardInput, LearnedRows, SoftRow};
 use super::kernels::paged_attention::AttentionShape;
@@ -24,8 +25,7 @@ const HEAD: &str = "lm_head.weight";
 pub struct Decoder {
     config: ModelConfig,
     placement: Placement,
-    /// (vocab, hidden).
-    embeddings: Tensor,
+    embeddings: Embeddings,
     blocks: Vec<Block>,
     norm: RmsNorm,
     head: Linear,
@@ -82,11 +82,14 @@ impl Decoder {
         // Of two tied tables a file may have either.
         let is_head_alone = tied && !weights.has(EMBEDDINGS) && weights.has(HEAD);
         let table = if is_head_alone { HEAD } else { EMBEDDINGS };
-        let taken = weights.take(table, &[vocab, hidden])?;
-        let embeddings = placement.place(&taken)?;
-        // A quantized head is made of what the file has, any other shares the embeddings.
-        let quantizes = matches!(placement.format, LinearFormat::Quantized(_));
-        let quantizable = (tied && quantizes).then_some(taken);
+        let taken = weights.take_for(&placement, table, [vocab, hidden])?;
+        let embeddings = Embeddings::new(&taken, &placement)?;
+        // A head in the file's numbers, or quantized, is made of what the file has; any other shares the embeddings.
+        let of_file = matches!(
+            placement.format,
+            LinearFormat::AsStored | LinearFormat::Quantized(_)
+        );
+        let as_taken = (tied && of_file).then_some(taken);
         let blocks = (0..config.n_layers)
             .map(|layer| Block::load([&config, &local], layer, &mut weights, &placement))
             .collect::<std::result::Result<_, _>>()?;
@@ -98,9 +101,9 @@ impl Decoder {
         )?;
         let head = if tied {
             weights.leave_out_copy(HEAD, EMBEDDINGS)?;
-            quantizable.unwrap_or_else(|| embeddings.clone())
+            as_taken.unwrap_or_else(|| embeddings.table())
         } else {
-            weights.take(HEAD, &[vocab, hidden])?
+            weights.take_for(&placement, HEAD, [vocab, hidden])?
         };
         weights.finish()?;
         let rope = Rope::new(config.rope_base, config.head_dim, &config.rope_scaling);
@@ -136,7 +139,7 @@ impl Decoder {
     /// An id outside the vocabulary.
     pub fn embedding_rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
         self.embeddings
-            .embedding(&Tensor::new(ids, self.embeddings.device())?)?
+            .of(&Tensor::new(ids, self.embeddings.device())?)?
             .to_dtype(DType::F32)?
             .flatten_all()?
             .to_vec1()
@@ -196,7 +199,7 @@ impl Decoder {
     /// # Errors
     /// A failure of the tensor library.
     pub fn embed(&self, input: &ForwardInput) -> Result<Tensor> {
-        let mut x = self.embeddings.embedding(&self.ids(input)?)?;
+        let mut x = self.embeddings.of(&self.ids(input)?)?;
         if !input.soft_rows.is_empty() {
             x = match self.placement.route() {
                 Route::Kernels => overwrite(&x, &input.soft_rows)?,
@@ -215,7 +218,7 @@ impl Decoder {
     /// (rows), u32, where the embeddings are.
     fn ids(&self, input: &ForwardInput) -> Result<Tensor> {
         // On a GPU an index without a row ends all work of this process.
-        let vocabulary = self.embeddings.dim(0)?;
+        let vocabulary = self.embeddings.vocabulary()?;
         if let Some(id) = input
             .token_ids
             .iter()
@@ -348,7 +351,7 @@ impl Block {
         let mut linear = |projection: Projection| -> std::result::Result<Linear, ModelError> {
             let (n_out, n_in) = config.projection_shape(projection);
             let path = projection.path();
-            let weight = weights.take(&name(path), &[n_out, n_in])?;
+            let weight = weights.take_for(placement, &name(path), [n_out, n_in])?;
             let has_bias = config.qkv_bias
                 && matches!(projection, Projection::Q | Projection::K | Projection::V);
             let bias = has_bias
@@ -358,7 +361,7 @@ impl Block {
                 Some(shard) => shard.part(projection, &tensor),
                 None => Ok(tensor),
             };
-            let (weight, bias) = (part(weight)?, bias.map(part).transpose()?);
+            let (weight, bias) = (weight.map(part)?, bias.map(part).transpose()?);
             Linear::new(weight, bias, placement).map_err(ModelError::from)
         };
         let linear = {
@@ -416,10 +419,20 @@ impl Block {
         })
     }
 
-    fn project(&self, projection: Projection, x: &Tensor, lora: &LoraGroups) -> Result<Tensor> {
+    /// Projections of one x.
+    fn project<const N: usize>(
+        &self,
+        projections: [Projection; N],
+        x: &Tensor,
+        lora: &LoraGroups,
+    ) -> Result<[Tensor; N]> {
         // Projection's discriminants follow `Projection::ALL`.
-        let y = self.linear[projection as usize].forward(x)?;
-        lora.add_to(y, x, self.layer, projection)
+        let layers = projections.map(|projection| &self.linear[projection as usize]);
+        let mut all = Linear::forward_all(layers, x)?;
+        for (y, projection) in all.iter_mut().zip(projections) {
+            *y = lora.add_to(y.clone(), x, self.layer, projection)?;
+        }
+        Ok(all)
     }
 
     /// What all ranks put onto the residual stream; `part` is this one's.
@@ -437,16 +450,16 @@ impl Block {
             _ => &pass.angles,
         };
         let x = self.input_norm.forward(x)?;
-        let [q, k, v] = [Projection::Q, Projection::K, Projection::V]
-            .map(|projection| self.project(projection, &x, &pass.lora));
-        let (mut q, mut k, v) = (q?, k?, v?);
+        let qkv = [Projection::Q, Projection::K, Projection::V];
+        let [mut q, mut k, v] = self.project(qkv, &x, &pass.lora)?;
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
             q = q_norm.forward_heads(&q, self.attention.head_dim)?;
             k = k_norm.forward_heads(&k, self.attention.head_dim)?;
         }
         let (q, k) = (angles.rotate(&q)?, angles.rotate(&k)?);
         let mixed = attention.attend(self.layer, self.attention, [&q, &k, &v], pass.input)?;
-        let out = self.sum(self.project(Projection::O, &mixed, &pass.lora)?)?;
+        let [out] = self.project([Projection::O], &mixed, &pass.lora)?;
+        let out = self.sum(out)?;
         match &self.post_attention_norm {
             Some(norm) => norm.forward(&out),
             None => Ok(out),
@@ -456,10 +469,10 @@ impl Block {
     /// The feed-forward layer with its norms: what is added to the residual stream.
     fn feed_forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = self.pre_feed_forward_norm.forward(x)?;
-        let gate_of_x = self.project(Projection::Gate, &x, &pass.lora)?;
-        let up = self.project(Projection::Up, &x, &pass.lora)?;
+        let [gate_of_x, up] = self.project([Projection::Gate, Projection::Up], &x, &pass.lora)?;
         let gated = gate(&gate_of_x, &up, self.activation, self.route)?;
-        let out = self.sum(self.project(Projection::Down, &gated, &pass.lora)?)?;
+        let [out] = self.project([Projection::Down], &gated, &pass.lora)?;
+        let out = self.sum(out)?;
         match &self.post_feed_forward_norm {
             Some(norm) => norm.forward(&out),
             None => Ok(out),

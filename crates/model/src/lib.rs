@@ -23,6 +23,7 @@ pub mod config;
 mod cuda_device;
 pub mod decoder;
 pub mod device;
+pub mod embeddings;
 pub mod error;
 mod frequencies;
 pub mod hub;

@@ -5,26 +5,31 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{bail, DType, Device, Result, Tensor};
 use mistralrs_quant::{IsqType, QuantMethod, QuantMethodConfig, QuantizeOntoGuard, UnquantLinear};
 
 use super::input::SequenceSpan;
 use super::kernels::log_probs::log_probs;
 use super::kernels::packed_matmul::{PackedMatrix, WeightType};
+use super::kernels::quantized::{products, QuantizedMatrix};
 use super::lora::{LoraSet, Projection};
 use super::placement::{Placement, Route};
 use super::portable;
+use super::weights::AsStored;
 
 /// How the weights of linear layers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearFormat {
+    /// Packed for our own kernels, as the file has them: in its own blocks where it is quantized (GGUF), else in f32.
+    AsStored,
     /// Packed for our own kernel.
     Packed(WeightType),
     /// Packed in f32 in both directions, so that gradients pass through: twice the memory.
     Differentiable,
     /// A plain matrix of the tensor library, which has gradients: what runs on a GPU.
     Dense,
-    /// Quantized at load by mistralrs-quant.
+    /// Quantized at load: on the CPU for our own kernels, elsewhere by mistralrs-quant.
     Quantized(IsqType),
 }
 
@@ -42,6 +47,8 @@ enum Weight {
         /// W^T, where gradients pass through.
         transposed: Option<Arc<PackedMatrix>>,
     },
+    /// In the blocks of a file.
+    Blocks(Arc<QuantizedMatrix>),
     /// (out, in), where and as it was placed.
     Dense(Tensor),
     Quantized {
@@ -52,37 +59,44 @@ enum Weight {
 }
 
 impl Linear {
-    /// `weight` is (out, in), f32 or as it is placed; `bias` (out).
+    /// `weight` is (out, in), in numbers that are f32 or as they are placed, or in blocks; `bias` (out).
     ///
     /// # Errors
     /// A shape that the format cannot hold (K-quants need 256 inputs per block), or packed weights
     /// elsewhere than on the CPU in f32.
-    pub fn new(weight: Tensor, bias: Option<Tensor>, placement: &Placement) -> Result<Self> {
-        let format = placement.format;
-        let packs = matches!(
-            format,
-            LinearFormat::Packed(_) | LinearFormat::Differentiable
-        );
-        if packs && placement.route() == Route::Portable {
-            bail!("packed weights are for the CPU and f32: a bug, the format should be dense");
-        }
-        let weight = match format {
-            LinearFormat::Packed(kept_as) => Weight::Packed {
-                weight: Arc::new(PackedMatrix::new(&weight, kept_as)?),
-                transposed: None,
-            },
-            LinearFormat::Differentiable => Weight::Packed {
-                weight: Arc::new(PackedMatrix::new(&weight, WeightType::F32)?),
-                transposed: Some(Arc::new(PackedMatrix::new(&weight.t()?, WeightType::F32)?)),
-            },
-            LinearFormat::Dense => Weight::Dense(placement.place(&weight)?.contiguous()?),
-            LinearFormat::Quantized(kind) => Weight::Quantized {
-                weight: quantize(weight, kind, &placement.device)?,
-                batched: kind == IsqType::F8E4M3,
-            },
-        };
+    pub fn new(weight: AsStored, bias: Option<Tensor>, placement: &Placement) -> Result<Self> {
         let bias = bias.map(|b| placement.place(&b)).transpose()?;
+        let weight = match weight {
+            AsStored::Numbers(weight) => Weight::new(weight, placement)?,
+            AsStored::Blocks(weight) => Weight::Blocks(weight),
+        };
         Ok(Self { weight, bias })
+    }
+
+    /// Several layers with the same x, as [`forward`](Self::forward) each: what they share is done once.
+    ///
+    /// # Errors
+    /// A misshapen x.
+    pub fn forward_all<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
+        let blocks = layers.iter().map(|layer| match &layer.weight {
+            Weight::Blocks(weight) => Some(&**weight),
+            _ => None,
+        });
+        let all: Vec<Tensor> = match blocks.collect::<Option<Vec<_>>>() {
+            Some(weights) => {
+                let all = products(&weights, x)?.into_iter().zip(layers);
+                all.map(|(y, layer)| layer.with_bias(y))
+                    .collect::<Result<_>>()?
+            }
+            None => {
+                let all = layers.iter().map(|layer| layer.forward(x));
+                all.collect::<Result<_>>()?
+            }
+        };
+        let Ok(all) = all.try_into() else {
+            bail!("one result a layer: a bug");
+        };
+        Ok(all)
     }
 
     /// x is (rows, in), contiguous; the result (rows, out), of x's type.
@@ -92,6 +106,7 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = match &self.weight {
             Weight::Packed { weight, transposed } => weight.forward(x, transposed.as_ref())?,
+            Weight::Blocks(weight) => products(&[weight], x)?.swap_remove(0),
             Weight::Dense(weight) => portable::frozen::product(x, weight)?,
             Weight::Quantized {
                 weight,
@@ -99,6 +114,10 @@ impl Linear {
             } => weight.forward_autocast(&x.unsqueeze(0)?)?.squeeze(0)?,
             Weight::Quantized { weight, .. } => weight.forward_autocast(x)?,
         };
+        self.with_bias(y)
+    }
+
+    fn with_bias(&self, y: Tensor) -> Result<Tensor> {
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
@@ -115,9 +134,74 @@ impl Linear {
                 log_probs(x, weight, transposed.as_ref(), targets)
             }
             Weight::Dense(weight) => portable::log_probs::log_probs(x, weight, &targets),
-            Weight::Quantized { .. } => bail!("log-probs need a model that is not quantized"),
+            Weight::Blocks(_) | Weight::Quantized { .. } => {
+                bail!("log-probs need a model that is not quantized")
+            }
         }
     }
+}
+
+impl Weight {
+    fn new(weight: Tensor, placement: &Placement) -> Result<Self> {
+        let format = placement.format;
+        let packs = matches!(
+            format,
+            LinearFormat::AsStored | LinearFormat::Packed(_) | LinearFormat::Differentiable
+        );
+        if packs && placement.route() == Route::Portable {
+            bail!("packed weights are for the CPU and f32: a bug, the format should be dense");
+        }
+        Ok(match format {
+            LinearFormat::AsStored => Self::packed(&weight, type_of(&weight))?,
+            LinearFormat::Packed(kept_as) => Self::packed(&weight, kept_as)?,
+            LinearFormat::Differentiable => Self::Packed {
+                weight: Arc::new(PackedMatrix::new(&weight, WeightType::F32)?),
+                transposed: Some(Arc::new(PackedMatrix::new(&weight.t()?, WeightType::F32)?)),
+            },
+            LinearFormat::Dense => Self::Dense(placement.place(&weight)?.contiguous()?),
+            LinearFormat::Quantized(kind) if placement.route() == Route::Kernels => {
+                let blocks = QTensor::quantize(&weight, blocks_of(kind)?)?;
+                Self::Blocks(Arc::new(QuantizedMatrix::new(&blocks, |output| output)?))
+            }
+            LinearFormat::Quantized(kind) => Self::Quantized {
+                weight: quantize(weight, kind, &placement.device)?,
+                batched: kind == IsqType::F8E4M3,
+            },
+        })
+    }
+
+    fn packed(weight: &Tensor, kept_as: WeightType) -> Result<Self> {
+        Ok(Self::Packed {
+            weight: Arc::new(PackedMatrix::new(weight, kept_as)?),
+            transposed: None,
+        })
+    }
+}
+
+/// The type that keeps a float tensor's numbers as they are.
+fn type_of(weight: &Tensor) -> WeightType {
+    match weight.dtype() {
+        DType::F16 => WeightType::F16,
+        DType::BF16 => WeightType::Bf16,
+        _ => WeightType::F32,
+    }
+}
+
+/// The blocks of a kind of quantization.
+fn blocks_of(kind: IsqType) -> Result<GgmlDType> {
+    Ok(match kind {
+        IsqType::Q4_0 => GgmlDType::Q4_0,
+        IsqType::Q4_1 => GgmlDType::Q4_1,
+        IsqType::Q5_0 => GgmlDType::Q5_0,
+        IsqType::Q5_1 => GgmlDType::Q5_1,
+        IsqType::Q8_0 => GgmlDType::Q8_0,
+        IsqType::Q2K => GgmlDType::Q2K,
+        IsqType::Q3K => GgmlDType::Q3K,
+        IsqType::Q4K => GgmlDType::Q4K,
+        IsqType::Q5K => GgmlDType::Q5K,
+        IsqType::Q6K => GgmlDType::Q6K,
+        other => bail!("{other:?} is not for the CPU"),
+    })
 }
 
 fn quantize(weight: Tensor, kind: IsqType, device: &Device) -> Result<Arc<dyn QuantMethod>> {

@@ -13,6 +13,7 @@ pub mod math;
 pub mod packed_attention;
 pub mod packed_matmul;
 pub mod paged_attention;
+pub mod quantized;
 pub mod rms_norm;
 pub mod rope;
 pub mod slices;

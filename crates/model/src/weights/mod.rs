@@ -4,10 +4,15 @@
 //! over is an error that names it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 
 use super::error::ModelError;
+use super::kernels::quantized::QuantizedMatrix;
+use super::linear::LinearFormat;
+use super::placement::Placement;
 
 pub mod config_json;
 pub mod gguf;
@@ -19,6 +24,28 @@ pub mod safetensors_header;
 use gguf::GgufFile;
 use hugging_face::SafetensorsFiles;
 use noise::Noise;
+
+/// A matrix as its file has it.
+#[derive(Debug, Clone)]
+pub enum AsStored {
+    /// Numbers, in a float type.
+    Numbers(Tensor),
+    /// Blocks of quantized numbers.
+    Blocks(Arc<QuantizedMatrix>),
+}
+
+impl AsStored {
+    /// A part of a matrix, say, which blocks cannot give.
+    pub(crate) fn map(
+        self,
+        part: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Self> {
+        match self {
+            Self::Numbers(tensor) => part(tensor).map(Self::Numbers),
+            blocks @ Self::Blocks(_) => Ok(blocks),
+        }
+    }
+}
 
 /// Where tensors come from.
 #[derive(Debug)]
@@ -68,6 +95,45 @@ impl Weights {
     /// # Errors
     /// It is not there, has another shape, or cannot be read.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        self.find(name, shape)?;
+        let tensor = match &mut self.source {
+            Source::Gguf(file) => file.tensor(name)?,
+            Source::Safetensors(files) => files.tensor(name)?,
+            Source::Noise(noise) => noise.tensor(name, shape)?,
+        };
+        Ok(tensor.to_dtype(DType::F32)?)
+    }
+
+    /// A matrix: as the file has it where it shall be kept so and is not divided, else in f32.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_for(
+        &mut self,
+        placement: &Placement,
+        name: &str,
+        shape: [usize; 2],
+    ) -> Result<AsStored, ModelError> {
+        if placement.format != LinearFormat::AsStored || placement.shard.is_some() {
+            return self.take(name, &shape).map(AsStored::Numbers);
+        }
+        self.find(name, &shape)?;
+        let tensor = match &mut self.source {
+            Source::Gguf(file) => match file.stored_as(name)? {
+                GgmlDType::F32 => file.tensor(name)?,
+                // Exact: the numbers are of that type.
+                GgmlDType::F16 => file.tensor(name)?.to_dtype(DType::F16)?,
+                GgmlDType::BF16 => file.tensor(name)?.to_dtype(DType::BF16)?,
+                _ => return Ok(AsStored::Blocks(Arc::new(file.blocks(name)?))),
+            },
+            Source::Safetensors(files) => files.tensor(name)?,
+            Source::Noise(noise) => noise.tensor(name, &shape)?,
+        };
+        Ok(AsStored::Numbers(tensor))
+    }
+
+    /// Takes a name off the list. Nothing is read or allocated yet.
+    fn find(&mut self, name: &str, shape: &[usize]) -> Result<(), ModelError> {
         let is_there = self.left.remove(name) || matches!(self.source, Source::Noise(_));
         if !is_there {
             return Err(hints::missing(name, &self.left));
@@ -77,18 +143,12 @@ impl Weights {
             Source::Safetensors(files) => files.shape(name)?,
             Source::Noise(_) => shape.to_vec(),
         };
-        // Before anything is read or allocated.
-        if got != shape {
-            return Err(ModelError::Weights(format!(
+        match got == shape {
+            true => Ok(()),
+            false => Err(ModelError::Weights(format!(
                 "tensor {name} has shape {got:?}, not {shape:?}"
-            )));
+            ))),
         }
-        let tensor = match &mut self.source {
-            Source::Gguf(file) => file.tensor(name)?,
-            Source::Safetensors(files) => files.tensor(name)?,
-            Source::Noise(noise) => noise.tensor(name, shape)?,
-        };
-        Ok(tensor.to_dtype(DType::F32)?)
     }
 
     /// Whether a tensor is there and was not taken.

@@ -5,13 +5,15 @@ use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 
-use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
 use super::keys::integer;
-use super::names::{hugging_face_name, uninterleave, ROPE_FACTORS};
+use super::names::{hugging_face_name, interleaved_row, uninterleave, ROPE_FACTORS};
 use super::{header, parts};
 use crate::error::ModelError;
+use crate::kernels::quantized::QuantizedMatrix;
 use crate::weights::missing;
 use attune_files::{self as regular, Links};
 
@@ -122,32 +124,65 @@ impl GgufFile {
     }
 
     pub(super) fn shape_of(&self, name: &str) -> Option<Vec<usize>> {
+        Some(self.info(name)?.shape.dims().to_vec())
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
         let place = self.tensors.get(name)?;
-        let info = self.parts[place.part]
-            .content
-            .tensor_infos
-            .get(&place.name)?;
-        Some(info.shape.dims().to_vec())
+        let content = &self.parts[place.part].content;
+        content.tensor_infos.get(&place.name)
     }
 
     /// A tensor, dequantized.
     pub(in crate::weights) fn tensor(&mut self, name: &str) -> Result<Tensor, ModelError> {
+        let tensor = self.read(name, |stored| stored.dequantize(&Device::Cpu))?;
+        match self.interleaved_heads(name) {
+            Some(heads) => Ok(uninterleave(&tensor, heads)?),
+            None => Ok(tensor),
+        }
+    }
+
+    /// The type in which a tensor is in the file.
+    pub(in crate::weights) fn stored_as(&self, name: &str) -> Result<GgmlDType, ModelError> {
+        let info = self.info(name).ok_or_else(|| missing(name))?;
+        Ok(info.ggml_dtype)
+    }
+
+    /// A quantized matrix in its own blocks.
+    pub(in crate::weights) fn blocks(&mut self, name: &str) -> Result<QuantizedMatrix, ModelError> {
+        let heads = self.interleaved_heads(name);
+        self.read(name, |stored| match heads {
+            Some(heads) => {
+                let head_dim = stored.shape().dims2()?.0 / heads;
+                QuantizedMatrix::new(stored, |row| interleaved_row(row, head_dim))
+            }
+            None => QuantizedMatrix::new(stored, |row| row),
+        })
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &str,
+        convert: impl Fn(&QTensor) -> candle_core::Result<T>,
+    ) -> Result<T, ModelError> {
         let place = self.tensors.get(name).ok_or_else(|| missing(name))?;
         let part = &mut self.parts[place.part];
-        let tensor = part
+        let stored = part
             .content
             .tensor(&mut part.reader, &place.name, &Device::Cpu);
-        let tensor = tensor
-            .and_then(|t| t.dequantize(&Device::Cpu))
-            .map_err(|e| {
-                ModelError::Weights(format!("tensor {name} of {}: {e}", part.path.display()))
-            })?;
-        let heads = match (self.interleaved, name) {
-            (Some((q, _)), n) if n.contains("q_proj") => q,
-            (Some((_, k)), n) if n.contains("k_proj") => k,
-            _ => return Ok(tensor),
-        };
-        Ok(uninterleave(&tensor, heads)?)
+        stored.and_then(|stored| convert(&stored)).map_err(|e| {
+            ModelError::Weights(format!("tensor {name} of {}: {e}", part.path.display()))
+        })
+    }
+
+    /// Heads of a tensor whose rows are interleaved.
+    fn interleaved_heads(&self, name: &str) -> Option<usize> {
+        let (q, k) = self.interleaved?;
+        match name {
+            n if n.contains("q_proj") => Some(q),
+            n if n.contains("k_proj") => Some(k),
+            _ => None,
+        }
     }
 }
 

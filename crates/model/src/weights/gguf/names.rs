@@ -53,3 +53,29 @@ pub(super) fn uninterleave(weight: &Tensor, heads: usize) -> candle_core::Result
         .contiguous()?
         .reshape(shape)
 }
+
+/// The same for one row of so many: where llama.cpp has it.
+pub(super) fn interleaved_row(row: usize, head_dim: usize) -> usize {
+    let (head, at) = (row / head_dim, row % head_dim);
+    let (half, pair) = (at / (head_dim / 2), at % (head_dim / 2));
+    head * head_dim + 2 * pair + half
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn one_row_is_where_the_whole_order_has_it() {
+        let (heads, head_dim) = (3, 8);
+        let rows = (heads * head_dim) as u32;
+        let weight = Tensor::arange(0u32, rows, &Device::Cpu).unwrap();
+        let weight = weight.reshape((heads * head_dim, 1)).unwrap();
+        let whole = uninterleave(&weight, heads).unwrap();
+        let whole: Vec<u32> = whole.flatten_all().unwrap().to_vec1().unwrap();
+        let one_by_one = (0..heads * head_dim).map(|row| interleaved_row(row, head_dim) as u32);
+        assert_eq!(one_by_one.collect::<Vec<_>>(), whole);
+    }
+}

@@ -1,0 +1,161 @@
+//! Products of one x with some weights: threads, and which path.
+
+use candle_core::{bail, Result, Tensor};
+use rayon::prelude::*;
+
+use super::format::{Format, PANEL};
+use super::matrix::QuantizedMatrix;
+use super::portable;
+use super::rows::{Rows, Tile, TILE};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512_vnni, avx_vnni};
+use crate::kernels::slices::with_f32;
+
+/// Bytes of weights times rows below which waking another thread costs more than it saves.
+const SERIAL_WORK: usize = 1 << 16;
+/// Tasks of each thread: enough to even out what other work takes of the cores.
+const TASKS: usize = 4;
+
+/// Multiplies one panel with the rows of a tile.
+pub(super) type Multiply = fn(Format, &[u8], Tile, &mut [[f32; PANEL]]);
+
+/// x W^T for each of some weights with the same inputs; x is (rows, in), f32, contiguous, on the CPU; each result (rows, out).
+///
+/// # Errors
+/// A misshapen x, or one whose gradient is wanted.
+pub fn products(weights: &[&QuantizedMatrix], x: &Tensor) -> Result<Vec<Tensor>> {
+    let (n_rows, width) = x.dims2()?;
+    if let Some(other) = weights.iter().find(|w| w.shape().1 != width) {
+        let n_in = other.shape().1;
+        bail!("quantized product: x has {width} columns, the weight {n_in}");
+    }
+    if x.track_op() {
+        bail!("quantized product: this weight was loaded for inference only");
+    }
+    let zeros = |w: &&QuantizedMatrix| vec![0f32; n_rows * w.shape().0];
+    let mut results: Vec<Vec<f32>> = weights.iter().map(zeros).collect();
+    if n_rows > 0 {
+        with_f32(x, |x| {
+            multiply_all(weights, &Rows::new(x, width), &mut results, path());
+        })?;
+    }
+    let of_shape = |(result, weight): (Vec<f32>, &&QuantizedMatrix)| {
+        Tensor::from_vec(result, (n_rows, weight.shape().0), x.device())
+    };
+    results.into_iter().zip(weights).map(of_shape).collect()
+}
+
+/// A way to multiply, and whether this machine can go it.
+pub(super) struct Path {
+    pub is_available: fn() -> bool,
+    pub multiply: Multiply,
+}
+
+/// The fastest first; the last one can be gone everywhere.
+pub(super) const PATHS: &[Path] = &[
+    #[cfg(target_arch = "x86_64")]
+    Path {
+        is_available: avx512_vnni::is_available,
+        multiply: avx512_vnni::multiply,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Path {
+        is_available: avx_vnni::is_available,
+        multiply: avx_vnni::multiply,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Path {
+        is_available: avx2::is_available,
+        multiply: avx2::multiply,
+    },
+    Path {
+        is_available: || true,
+        multiply: portable::multiply,
+    },
+];
+
+fn path() -> Multiply {
+    let best = PATHS.iter().find(|path| (path.is_available)());
+    best.map_or(portable::multiply, |path| path.multiply)
+}
+
+/// Each of `results`, (rows, out), is written as a whole.
+pub(super) fn multiply_all(
+    weights: &[&QuantizedMatrix],
+    rows: &Rows,
+    results: &mut [Vec<f32>],
+    multiply: Multiply,
+) {
+    let work: usize = weights.iter().map(|w| w.bytes() * rows.n_rows).sum();
+    let n_tasks = match work < SERIAL_WORK {
+        true => 1,
+        false => TASKS * rayon::current_num_threads(),
+    };
+    let n_panels: usize = weights.iter().map(|w| w.n_panels()).sum();
+    let of_task = n_panels.div_ceil(n_tasks);
+    let mut tasks = Vec::new();
+    for (weight, result) in weights.iter().zip(results) {
+        let n_out = weight.shape().0;
+        let y = Columns {
+            start: result.as_mut_ptr(),
+            n_rows: rows.n_rows,
+            n_out,
+        };
+        for first in (0..weight.n_panels()).step_by(of_task) {
+            let panels = first..weight.n_panels().min(first + of_task);
+            tasks.push((*weight, y, panels));
+        }
+    }
+    let run = |(weight, y, panels): &(&QuantizedMatrix, Columns, std::ops::Range<usize>)| {
+        for p in panels.clone() {
+            multiply_panel(weight, p, rows, *y, multiply);
+        }
+    };
+    match n_tasks {
+        1 => tasks.iter().for_each(run),
+        _ => tasks.par_iter().with_max_len(1).for_each(run),
+    }
+}
+
+fn multiply_panel(weight: &QuantizedMatrix, p: usize, rows: &Rows, y: Columns, multiply: Multiply) {
+    let mut sums = [[0f32; PANEL]; TILE];
+    let mut row = 0;
+    for tile in rows.tiles() {
+        let sums = &mut sums[..tile.n_rows];
+        multiply(weight.format, weight.panel(p), tile, sums);
+        for sums in sums {
+            y.write(row, p, sums);
+            row += 1;
+        }
+    }
+}
+
+/// A result, (rows, out), into which threads write columns apart.
+#[derive(Clone, Copy)]
+struct Columns {
+    start: *mut f32,
+    n_rows: usize,
+    n_out: usize,
+}
+
+// SAFETY: `write` is the only access; each panel has columns of its own, and is one task's.
+#[expect(unsafe_code, reason = "threads write into one result")]
+unsafe impl Send for Columns {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "threads write into one result")]
+unsafe impl Sync for Columns {}
+
+impl Columns {
+    /// The outputs of panel `p` of a row.
+    fn write(self, row: usize, p: usize, sums: &[f32; PANEL]) {
+        let n = PANEL.min(self.n_out - p * PANEL);
+        assert!(row < self.n_rows, "one row too many");
+        // SAFETY: the result has `n_rows * n_out` numbers and is borrowed until all tasks have ended; the place is inside
+        // it, and no other task writes columns of this panel.
+        #[expect(unsafe_code, reason = "threads write into one result")]
+        unsafe {
+            let place = self.start.add(row * self.n_out + p * PANEL);
+            std::ptr::copy_nonoverlapping(sums.as_ptr(), place, n);
+        }
+    }
+}
