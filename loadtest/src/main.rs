@@ -93,7 +93,9 @@ fn soak_server(args: MixArgs) -> anyhow::Result<ExitCode> {
     };
     print(&soak::report::render(&report));
     write_json(args.json.as_deref(), &report)?;
-    Ok(exit_code(report.faults().is_empty() && !report.interrupted))
+    Ok(exit_code(
+        report.faults().is_empty() && !report.mix.interrupted,
+    ))
 }
 
 fn kill_servers(args: KillsArgs) -> anyhow::Result<ExitCode> {
@@ -110,7 +112,9 @@ fn kill_servers(args: KillsArgs) -> anyhow::Result<ExitCode> {
     };
     print(&kills::report::render(&report));
     write_json(args.mix.json.as_deref(), &report)?;
-    Ok(exit_code(report.broken.is_empty() && !report.interrupted))
+    Ok(exit_code(
+        report.mix.broken.is_empty() && !report.mix.interrupted,
+    ))
 }
 
 fn overload_server(args: OverloadArgs) -> anyhow::Result<ExitCode> {

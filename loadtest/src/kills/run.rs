@@ -14,12 +14,12 @@ use crate::mix::client::{preference, write, Client, Round, Tally, PREFERRED};
 use crate::mix::ledger::Ledger;
 use crate::mix::operator::Operator;
 use crate::mix::records;
+use crate::mix::report::MixReport;
 use crate::mix::scenario::Mix;
 use crate::mix::server::{Process, ServerCommand};
 use crate::outcome::Failure;
 use crate::progress::Steps;
 use crate::recorder::Recorder;
-use crate::report::environment;
 use crate::run::{now, Options};
 use crate::seeds::{rng, Purpose};
 
@@ -81,23 +81,18 @@ pub async fn run(
     }
     progress.finish();
     let (ledger, tally) = (book.ledger.into_inner(), book.tally.into_inner());
+    let begun = (started_at, options.note);
+    let told = MixReport::new(mix, begun, (&ledger, &tally), book.operator.changes)?;
     Ok(KillsReport {
-        started_at,
-        finished_at: now(),
-        note: options.note,
-        scenario: serde_json::to_value(mix)?,
-        environment: environment(),
+        mix: MixReport {
+            interrupted: interrupted && killed < kills.count,
+            broken: book.broken,
+            ..told
+        },
         kills: killed,
-        interrupted: interrupted && killed < kills.count,
-        done: tally.done,
-        refused: tally.refused,
         broke_off: tally.failed,
-        changes: book.operator.changes,
-        acknowledged: ledger.acknowledged,
         sent_again: book.sent_again,
-        kept: ledger.certain(),
         start_ms: book.starts.summary(),
-        broken: book.broken,
     })
 }
 

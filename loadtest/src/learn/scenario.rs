@@ -125,11 +125,10 @@ impl RawLearn {
     /// # Errors
     /// The file cannot be read, or is not a `learn` scenario.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
-        let text = std::fs::read_to_string(file).map_err(|source| ScenarioError::Read {
+        Ok(Self {
             file: file.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, file)
+            ..ScenarioError::read(file)?
+        })
     }
 
     /// Parses the text of a scenario file; `file` is for messages only.
@@ -137,12 +136,10 @@ impl RawLearn {
     /// # Errors
     /// The text is not a `learn` scenario.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ScenarioError> {
-        let mut raw: Self = toml::from_str(text).map_err(|source| ScenarioError::Parse {
+        Ok(Self {
             file: file.to_owned(),
-            source: Box::new(source),
-        })?;
-        raw.file = file.to_owned();
-        Ok(raw)
+            ..ScenarioError::parse(text, file)?
+        })
     }
 }
 

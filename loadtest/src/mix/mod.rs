@@ -11,11 +11,13 @@
 //! | [`ledger`] | what the server has acknowledged, and what may be there beside it |
 //! | [`records`] | what the server has of a person |
 //! | [`server`] | the server's process |
+//! | [`report`] | what both say of it |
 
 pub mod client;
 pub mod ledger;
 pub mod operator;
 pub mod records;
+pub mod report;
 pub mod scenario;
 pub mod server;
 pub mod slow;

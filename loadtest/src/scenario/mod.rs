@@ -64,7 +64,15 @@ impl ScenarioError {
             file: file.to_owned(),
             source,
         })?;
-        toml::from_str(&text).map_err(|source| Self::Parse {
+        Self::parse(&text, file)
+    }
+
+    /// The scenario in `text`; `file` is for messages only.
+    pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+        text: &str,
+        file: &std::path::Path,
+    ) -> Result<T, Self> {
+        toml::from_str(text).map_err(|source| Self::Parse {
             file: file.to_owned(),
             source: Box::new(source),
         })

@@ -120,11 +120,10 @@ impl RawScenario {
     /// # Errors
     /// The file cannot be read, or is not a scenario.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
-        let text = std::fs::read_to_string(file).map_err(|source| ScenarioError::Read {
+        let mut raw = Self {
             file: file.to_owned(),
-            source,
-        })?;
-        let mut raw = Self::parse(&text, file)?;
+            ..ScenarioError::read(file)?
+        };
         let folder = file.parent().unwrap_or(Path::new("."));
         let from_folder = |path: &mut PathBuf| *path = folder.join(&*path);
         raw.load.trace.as_mut().map(from_folder);
@@ -140,11 +139,9 @@ impl RawScenario {
     /// # Errors
     /// The text is not a scenario.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ScenarioError> {
-        let mut raw: Self = toml::from_str(text).map_err(|source| ScenarioError::Parse {
+        Ok(Self {
             file: file.to_owned(),
-            source: Box::new(source),
-        })?;
-        raw.file = file.to_owned();
-        Ok(raw)
+            ..ScenarioError::parse(text, file)?
+        })
     }
 }

@@ -4,56 +4,35 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::flat::{Trend, FEWEST};
 use super::sample::Sample;
+use crate::mix::report::MixReport;
 use crate::stats::Errors;
 use crate::table::{new_table, short};
 
 /// A whole soak.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SoakReport {
-    /// RFC 3339, UTC.
-    pub started_at: String,
-    /// RFC 3339, UTC.
-    pub finished_at: String,
-    /// Free text from `--note`.
-    pub note: Option<String>,
-    /// The scenario with all defaults.
-    pub scenario: Value,
-    /// What made the load.
-    pub environment: BTreeMap<String, String>,
+    /// What was done.
+    #[serde(flatten)]
+    pub mix: MixReport,
     /// From the first deed to the end of the last.
     pub wall_s: f64,
-    /// Ended before all deeds that were asked for.
-    pub interrupted: bool,
-    /// Deeds that were answered as they should be, by name.
-    pub done: BTreeMap<String, u64>,
-    /// Answers of 429 and 503.
-    pub refused: BTreeMap<String, Errors>,
-    /// Other failures.
+    /// Failures that are no refusals.
     pub failed: BTreeMap<String, Errors>,
-    /// Changes of versions.
-    pub changes: u64,
-    /// Writes and deletions that were acknowledged.
-    pub acknowledged: u64,
-    /// Records that were there at the end.
-    pub kept: usize,
     /// The last quarter against the first.
     pub trends: Vec<Trend>,
     /// All looks at the process.
     pub samples: Vec<Sample>,
     /// The look after the last deed, when nothing may be left.
     pub settled: Sample,
-    /// Records that are not as they were acknowledged.
-    pub broken: Vec<String>,
 }
 
 impl SoakReport {
     /// What was not as it should be; empty is good.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = self.broken.clone();
+        let mut faults = self.mix.broken.clone();
         if self.trends.is_empty() {
             faults.push(format!(
                 "fewer than {FEWEST} looks at the process: more requests, or a shorter sample_every"
@@ -70,10 +49,8 @@ impl SoakReport {
         for (kind, errors) in &self.failed {
             faults.push(format!("{} x {kind}: {}", errors.count, errors.example));
         }
-        let [refused, done] = [
-            sum(self.refused.values().map(|e| e.count)),
-            sum(self.done.values().copied()),
-        ];
+        let refused: u64 = self.mix.refused.values().map(|e| e.count).sum();
+        let done = self.mix.deeds();
         if refused > done {
             faults.push(format!(
                 "{refused} refusals for {done} answers: fewer clients"
@@ -81,10 +58,6 @@ impl SoakReport {
         }
         faults
     }
-}
-
-fn sum(counts: impl Iterator<Item = u64>) -> u64 {
-    counts.sum()
 }
 
 /// The report as text.
@@ -114,25 +87,20 @@ pub fn render(report: &SoakReport) -> String {
             (if trend.flat { "flat" } else { "GROWS" }).to_owned(),
         ]);
     }
-    let done: u64 = report.done.values().sum();
+    let (mix, done) = (&report.mix, report.mix.deeds());
     let mut text = format!(
         "{table}\n{done} deeds in {:.0} s ({:.0}/s), {} changes of versions, {} writes and deletions acknowledged, {} records kept.\n",
         report.wall_s,
         done as f64 / report.wall_s.max(1e-9),
-        report.changes,
-        report.acknowledged,
-        report.kept,
+        mix.changes,
+        mix.acknowledged,
+        mix.kept,
     );
-    let names: Vec<String> = report
-        .done
-        .iter()
-        .map(|(name, n)| format!("{name} {n}"))
-        .collect();
-    let _ = writeln!(text, "Done: {}.", names.join(", "));
-    if report.interrupted {
+    let _ = writeln!(text, "Done: {}.", mix.deeds_by_name());
+    if mix.interrupted {
         text.push_str("Ended before all deeds that were asked for.\n");
     }
-    for (kind, errors) in &report.refused {
+    for (kind, errors) in &mix.refused {
         let _ = writeln!(
             text,
             "Refused: {} x {kind}: {}",

@@ -16,9 +16,9 @@ use crate::mix::client::{Client, Round, Tally};
 use crate::mix::ledger::Ledger;
 use crate::mix::operator::Operator;
 use crate::mix::records;
+use crate::mix::report::MixReport;
 use crate::mix::scenario::Mix;
 use crate::mix::server::{Process, ServerCommand};
-use crate::report::environment;
 use crate::run::{now, Options};
 
 /// Sequences of readers that went away must be gone by then.
@@ -87,24 +87,19 @@ pub async fn run(
     process.stop().await?;
     let samples = samples.into_inner();
     let (ledger, tally) = (ledger.into_inner(), tally.into_inner());
+    let begun = (started_at, options.note);
+    let told = MixReport::new(mix, begun, (&ledger, &tally), operator.changes)?;
     Ok(SoakReport {
-        started_at,
-        finished_at: now(),
-        note: options.note,
-        scenario: serde_json::to_value(mix)?,
-        environment: environment(),
+        mix: MixReport {
+            interrupted: interrupted.get(),
+            broken,
+            ..told
+        },
         wall_s,
-        interrupted: interrupted.get(),
-        done: tally.done,
-        refused: tally.refused,
         failed: tally.failed,
-        changes: operator.changes,
-        acknowledged: ledger.acknowledged,
-        kept: ledger.certain(),
         trends: flat::trends(&samples),
         samples,
         settled,
-        broken,
     })
 }
 

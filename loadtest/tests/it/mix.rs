@@ -60,9 +60,9 @@ async fn soaked(state: &Path, fault: &str) -> SoakReport {
 async fn a_server_that_keeps_its_word_loses_nothing_by_kills() {
     let state = tempfile::tempdir().unwrap();
     let report = killed(state.path(), "none").await;
-    assert_eq!(report.broken, Vec::<String>::new());
+    assert_eq!(report.mix.broken, Vec::<String>::new());
     assert_eq!(report.kills, 3);
-    assert!(report.acknowledged > 20, "{report:?}");
+    assert!(report.mix.acknowledged > 20, "{report:?}");
     let text = kills::report::render(&report);
     assert!(
         text.contains("Nothing that was acknowledged is lost"),
@@ -74,16 +74,16 @@ async fn a_server_that_keeps_its_word_loses_nothing_by_kills() {
 async fn who_stops_a_run_gets_the_report_of_what_was_done() {
     let state = tempfile::tempdir().unwrap();
     let report = killed_until(state.path(), "none", ready(())).await;
-    assert_eq!((report.kills, report.interrupted), (0, true));
-    assert_eq!(report.broken, Vec::<String>::new());
+    assert_eq!((report.kills, report.mix.interrupted), (0, true));
+    assert_eq!(report.mix.broken, Vec::<String>::new());
 
     let state = tempfile::tempdir().unwrap();
     let command = ServerCommand::new(&command(&state.path().join("records"), "none")).unwrap();
     let mix = mix(1_000_000);
     let soaked = soak::run::run(&mix, options(&command), &command, ready(()));
     let report = soaked.await.unwrap();
-    assert!(report.interrupted, "{report:?}");
-    assert_eq!(report.broken, Vec::<String>::new());
+    assert!(report.mix.interrupted, "{report:?}");
+    assert_eq!(report.mix.broken, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -95,8 +95,12 @@ async fn each_way_of_breaking_it_is_found() {
     ] {
         let state = tempfile::tempdir().unwrap();
         let report = killed(state.path(), fault).await;
-        let found = report.broken.iter().any(|broken| broken.contains(expected));
-        assert!(found, "{fault}: {:?}", report.broken);
+        let found = report
+            .mix
+            .broken
+            .iter()
+            .any(|broken| broken.contains(expected));
+        assert!(found, "{fault}: {:?}", report.mix.broken);
     }
 }
 
@@ -105,7 +109,7 @@ async fn a_soak_sees_whether_memory_grows() {
     let state = tempfile::tempdir().unwrap();
     let report = soaked(state.path(), "none").await;
     assert_eq!(report.faults(), Vec::<String>::new());
-    assert!(report.acknowledged > 200, "{report:?}");
+    assert!(report.mix.acknowledged > 200, "{report:?}");
     assert!(soak::report::render(&report).contains("flat"));
 
     let state = tempfile::tempdir().unwrap();
