@@ -108,7 +108,7 @@ fn derive_all(trees: &Trees, writer: &Writer<'_>) -> Result<(), StoreError> {
     let kinds = KINDS.iter().filter(|kind| derived::concerns(kind.tree));
     writer.derive_all(kinds.flat_map(|kind| {
         let entries = trees.scan(kind.tree, &[]);
-        entries.map(|entry| entry.map(|(_, value)| (kind.tree, value)))
+        entries.map(|entry| entry.map(|(key, value)| Edit::put_raw(kind.tree, key, value)))
     }))
 }
 

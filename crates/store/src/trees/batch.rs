@@ -31,7 +31,8 @@ impl Batch {
         Ok(full)
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether they are as many as may be held.
+    pub(crate) fn is_full(&self) -> bool {
         self.edits.len() >= MOST || self.bytes >= MOST_BYTES
     }
 

@@ -10,12 +10,8 @@ use sled::transaction::{
 use crate::derived::{self, Derived};
 use crate::meta::{self, Meta};
 use crate::trees::opened::{backend, Opened};
-use crate::trees::{Edit, Trees};
+use crate::trees::{Batch, Edit, Trees};
 use crate::StoreError;
-
-/// Records whose indexes are made in one transaction, and their bytes.
-const DERIVE_BATCH: usize = 500;
-const DERIVE_BYTES: usize = 8 << 20;
 
 /// The one write that is under way.
 pub(crate) struct Writer<'a> {
@@ -108,10 +104,10 @@ impl Writer<'_> {
         self.settle()
     }
 
-    /// Makes what follows from records anew: `records` gives tree and value of each.
+    /// Makes what follows from `records`, which are all that there are, anew.
     pub(crate) fn derive_all(
         &self,
-        records: impl Iterator<Item = Result<(&'static str, Vec<u8>), StoreError>>,
+        records: impl Iterator<Item = Result<Edit, StoreError>>,
     ) -> Result<(), StoreError> {
         let opened = self.trees.opened()?;
         opened.durable.write(|| {
@@ -120,28 +116,21 @@ impl Writer<'_> {
             }
             Ok(())
         })?;
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut batch = Batch::default();
         for record in records {
-            let (tree, value) = record?;
-            bytes += value.len();
-            batch.push((tree, value));
-            if batch.len() >= DERIVE_BATCH || bytes >= DERIVE_BYTES {
-                self.derive_batch(&opened, &batch)?;
-                (batch, bytes) = (Vec::new(), 0);
+            batch.push(record?);
+            if batch.is_full() {
+                self.derive_batch(&opened, &batch.take())?;
             }
         }
-        self.derive_batch(&opened, &batch)?;
+        self.derive_batch(&opened, &batch.take())?;
         self.settle()
     }
 
-    fn derive_batch(
-        &self,
-        opened: &Opened,
-        batch: &[(&'static str, Vec<u8>)],
-    ) -> Result<(), StoreError> {
+    fn derive_batch(&self, opened: &Opened, records: &[Edit]) -> Result<(), StoreError> {
         let trees: Vec<&sled::Tree> = derived::TREES.iter().map(|&n| opened.tree(n)).collect();
-        let of = |(tree, value): &(&'static str, Vec<u8>)| derived::of(tree, value);
-        let new: Vec<Derived> = batch.iter().map(of).collect();
+        let of = |record: &Edit| Some(derived::of(record.tree, record.value.as_deref()?));
+        let new: Vec<Derived> = records.iter().filter_map(of).collect();
         opened.durable.write(|| {
             let done = trees.as_slice().transaction(|trees| {
                 let by_name = derived::TREES.iter().copied().zip(trees).collect();
