@@ -10,6 +10,8 @@
 
 use std::path::Path;
 
+use attune::api::types::generation::MAX_ANSWERS;
+
 #[test]
 fn the_document_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
@@ -38,4 +40,31 @@ fn api_md_has_the_table_of_other_servers_fields() {
         table == expected,
         "docs/api.md is out of date; run: UPDATE_EXAMPLES=1 cargo test --test openapi"
     );
+}
+
+/// How many answers a request may ask for is one constant.
+#[test]
+fn the_pages_state_the_limit_on_answers() {
+    let page = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("docs")
+            .join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let api = page("api.md");
+    for stated in [
+        format!("| `n` | 1 to {MAX_ANSWERS} answers |"),
+        format!("At most {MAX_ANSWERS} prompts times `n` |"),
+        format!("{MAX_ANSWERS} answers per request,"),
+    ] {
+        assert!(api.contains(&stated), "docs/api.md does not say: {stated}");
+    }
+    // Whoever names a user can ask for as many.
+    let settings = page("configuration.md");
+    let of_user = settings
+        .lines()
+        .find(|line| line.starts_with("| `--max-answers-per-user` |"))
+        .and_then(|line| line.split('`').nth(5));
+    let per_user: usize = of_user.unwrap().parse().unwrap();
+    assert!(per_user >= MAX_ANSWERS, "{per_user} answers per user");
 }

@@ -15,7 +15,9 @@ use axum::response::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::extract::Arrived;
 use super::request_id::RequestId;
+use crate::app::boot::now_unix_ms;
 use crate::app::keys::Caller;
 use crate::app::state::AppState;
 
@@ -30,6 +32,7 @@ pub async fn layer(
 ) -> Response {
     let mut watch = RequestWatch::start(state, &request);
     request.extensions_mut().insert(watch.called_by.clone());
+    request.extensions_mut().insert(Arrived(now_unix_ms()));
     let bodiless = request.method() == Method::HEAD;
     let response = next.run(request).await;
     watch.status = Some(response.status());
@@ -40,6 +43,7 @@ pub async fn layer(
     }
     let left = parts.headers.get(CONTENT_LENGTH);
     let left = left.and_then(|length| length.to_str().ok()?.parse().ok());
+    let watch = Some(watch);
     let body = Body::new(WatchedBody { body, watch, left });
     Response::from_parts(parts, body)
 }
@@ -170,7 +174,8 @@ fn method_label(method: &Method) -> &'static str {
 /// A body that carries the watch to its end.
 struct WatchedBody {
     body: Body,
-    watch: RequestWatch,
+    /// Ends before the last byte is handed over: whoever has read the whole answer finds it counted.
+    watch: Option<RequestWatch>,
     /// Bytes that are still to come, where the answer says how many: nobody asks for more after them.
     left: Option<u64>,
 }
@@ -190,7 +195,9 @@ impl HttpBody for WatchedBody {
                 self.left = Some(left.saturating_sub(bytes));
             }
             if frame.is_none() || self.left == Some(0) || HttpBody::is_end_stream(&self.body) {
-                self.watch.outcome = Outcome::Complete;
+                if let Some(mut watch) = self.watch.take() {
+                    watch.outcome = Outcome::Complete;
+                }
             }
         }
         polled

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::access::CalledBy;
 use super::error::ApiError;
-use crate::app::boot::now_unix_ms;
+use super::extract::Arrived;
 use crate::app::keys::{Caller, KeyRefused, KeyRing};
 use crate::app::state::AppState;
 
@@ -25,13 +25,14 @@ pub const PUBLIC_PATHS: [&str; 3] = ["/livez", "/readyz", "/v1/identity"];
 /// Refuses requests without a valid key, and tells handlers who calls.
 pub async fn layer(
     State(state): State<Arc<AppState>>,
+    Arrived(now_unix_ms): Arrived,
     mut request: Request,
     next: Next,
 ) -> Response {
     if PUBLIC_PATHS.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    match authenticate(&state.keys, request.headers()) {
+    match authenticate(&state.keys, request.headers(), now_unix_ms) {
         Ok(caller) => {
             if let Some(called_by) = request.extensions().get::<CalledBy>() {
                 called_by.set(&caller);
@@ -55,7 +56,11 @@ pub async fn drain_layer(
     next.run(request).await
 }
 
-fn authenticate(keys: &KeyRing, headers: &HeaderMap) -> Result<Arc<Caller>, ApiError> {
+fn authenticate(
+    keys: &KeyRing,
+    headers: &HeaderMap,
+    now_unix_ms: u64,
+) -> Result<Arc<Caller>, ApiError> {
     if let Some(open) = keys.open_caller() {
         return Ok(open);
     }
@@ -71,7 +76,7 @@ fn authenticate(keys: &KeyRing, headers: &HeaderMap) -> Result<Arc<Caller>, ApiE
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map_or(Err(KeyRefused::Unknown), |(_, token)| {
-            keys.authenticate(token.trim_matches(' '), now_unix_ms())
+            keys.authenticate(token.trim_matches(' '), now_unix_ms)
         })
         .map_err(|refused| {
             ApiError::unauthorized(match refused {

@@ -3,25 +3,24 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::error::ApiError;
 use super::extract::{Began, ForInference, JsonBody, UserHeader};
-use super::headers::{AnswerHead, KEPT, STORE};
-use super::json;
+use super::headers::{answer_headers, store_header};
+use super::respond::{respond, WireFormat};
 use super::router::HttpConfig;
-use super::sse::{self, Chunks};
+use super::sse::{self, Event};
 use super::types::chat_request::ChatCompletionRequest;
 use super::types::chat_response::{
     AnswerMessage, ChatChoice, ChatCompletion, ChatCompletionChunk, ChunkChoice, Delta,
 };
 use super::types::error::ErrorResponse;
-use super::types::usage::{Attribution, Usage};
+use super::types::usage::Attribution;
 use crate::app::answer::{AnswerPiece, WholeAnswer};
+use crate::app::answering::{AnswerHead, TokenCounts};
+use crate::app::chat;
 use crate::app::state::AppState;
-use crate::app::store_health::StoreState;
-use crate::app::{answer, chat};
 
 /// Answer a conversation
 ///
@@ -53,51 +52,30 @@ pub(super) async fn create_chat_completion(
 ) -> Result<Response, ApiError> {
     let ignored = request.ignored.clone();
     let streams = request.generation.streams();
-    let includes_usage = request.generation.includes_usage();
-    let (running, keeper) =
-        chat::start(&state, &caller, request.into_command(user)?, began).await?;
-    let head = AnswerHead::new("chatcmpl-", running.answered_by, began);
-    let keeper = keeper.map(|k| k.named(&head.id, running.prompt_tokens));
-    let mut headers = head.headers(&ignored);
-    let store = state.store_health.state();
-    if store != StoreState::Writable {
-        headers.insert(STORE, HeaderValue::from_static(store.as_str()));
-    }
-    if streams {
-        let chunks = ChatChunks {
-            count: running.answers.len(),
-            usage: includes_usage.then(|| Usage::new(running.prompt_tokens, 0, 0)),
-            head,
-        };
-        return Ok(sse::respond(
-            running.answers,
-            chunks,
-            keeper,
-            http.ping_interval,
-            headers,
-        ));
-    }
-    let answers = answer::collect_all(running.answers).await?;
-    if let Some(mut keeper) = keeper {
-        keeper.answers(&answers);
-        let kept = match keeper.write().await {
-            true => "true",
-            false => "false",
-        };
-        headers.insert(KEPT, HeaderValue::from_static(kept));
-    }
-    let (bytes, prompt_tokens) = (json::bytes_of(&answers), running.prompt_tokens);
-    let body = move || completion(head, prompt_tokens, answers);
-    Ok((headers, json::respond(&state, bytes, body).await?).into_response())
+    let wire = ChatFormat {
+        includes_usage: request.generation.includes_usage(),
+    };
+    let answering = chat::start(&state, &caller, request.into_command(user)?, began).await?;
+    let mut headers = answer_headers(&answering.head, &ignored);
+    headers.extend(store_header(state.store_health.state()));
+    respond(&state, &http, answering, wire, streams, headers).await
 }
 
-fn completion(head: AnswerHead, prompt_tokens: usize, answers: Vec<WholeAnswer>) -> ChatCompletion {
-    let mut usage = Usage::new(prompt_tokens, 0, 0);
-    answers.iter().for_each(|answer| usage.add(&answer.end));
-    let choices = answers
-        .into_iter()
-        .enumerate()
-        .map(|(index, answer)| ChatChoice {
+struct ChatFormat {
+    /// Whether a stream ends with token counts.
+    includes_usage: bool,
+}
+
+impl WireFormat for ChatFormat {
+    type Body = ChatCompletion;
+
+    fn body(
+        self,
+        head: AnswerHead,
+        tokens: TokenCounts,
+        answers: Vec<WholeAnswer>,
+    ) -> ChatCompletion {
+        let choice = |(index, answer): (usize, WholeAnswer)| ChatChoice {
             index,
             message: AnswerMessage {
                 role: "assistant",
@@ -106,30 +84,21 @@ fn completion(head: AnswerHead, prompt_tokens: usize, answers: Vec<WholeAnswer>)
             },
             logprobs: answer.tokens.map(Into::into),
             finish_reason: answer.end.reason.into(),
-        });
-    ChatCompletion {
-        object: "chat.completion",
-        choices: choices.collect(),
-        usage,
-        attune: Attribution::from(&head.answered_by),
-        id: head.id.into(),
-        created: head.created,
-        model: head.answered_by.model,
-        system_fingerprint: head.answered_by.fingerprint,
+        };
+        ChatCompletion {
+            object: "chat.completion",
+            choices: answers.into_iter().enumerate().map(choice).collect(),
+            usage: tokens.into(),
+            attune: Attribution::from(&head.answered_by),
+            id: head.id.into(),
+            created: head.created_unix,
+            model: head.answered_by.model,
+            system_fingerprint: head.answered_by.fingerprint,
+        }
     }
-}
 
-struct ChatChunks {
-    head: AnswerHead,
-    count: usize,
-    /// Counted where it was asked for.
-    usage: Option<Usage>,
-}
-
-impl Chunks for ChatChunks {
-    type Chunk = ChatCompletionChunk;
-
-    fn opening(&mut self) -> Vec<ChatCompletionChunk> {
+    /// Who speaks. A chat's answers have no echoes.
+    fn opening(&mut self, head: &AnswerHead, echoes: Vec<String>) -> Vec<Event> {
         let role = |index| ChunkChoice {
             index,
             delta: Delta {
@@ -139,18 +108,18 @@ impl Chunks for ChatChunks {
             logprobs: None,
             finish_reason: None,
         };
-        let mut chunks: Vec<_> = (0..self.count).map(|i| self.chunk(vec![role(i)])).collect();
-        if let Some(first) = chunks.first_mut() {
-            first.attune = Some(Attribution::from(&self.head.answered_by));
-        }
-        chunks
+        let chunks = (0..echoes.len()).map(|index| ChatCompletionChunk {
+            attune: (index == 0).then(|| Attribution::from(&head.answered_by)),
+            ..self.chunk(head, vec![role(index)])
+        });
+        chunks.map(|chunk| sse::event(&chunk)).collect()
     }
 
-    fn piece(&mut self, index: usize, piece: AnswerPiece) -> Vec<ChatCompletionChunk> {
-        let mut chunks = Vec::with_capacity(2);
+    fn piece(&mut self, head: &AnswerHead, index: usize, piece: AnswerPiece) -> Vec<Event> {
+        let mut choices = Vec::with_capacity(2);
         let tokens = piece.tokens.filter(|tokens| !tokens.is_empty());
         if !piece.text.is_empty() || tokens.is_some() {
-            chunks.push(self.chunk(vec![ChunkChoice {
+            choices.push(ChunkChoice {
                 index,
                 delta: Delta {
                     role: None,
@@ -158,39 +127,40 @@ impl Chunks for ChatChunks {
                 },
                 logprobs: tokens.map(Into::into),
                 finish_reason: None,
-            }]));
+            });
         }
         if let Some(end) = piece.end {
-            self.usage.iter_mut().for_each(|usage| usage.add(&end));
-            chunks.push(self.chunk(vec![ChunkChoice {
+            choices.push(ChunkChoice {
                 index,
                 delta: Delta::default(),
                 logprobs: None,
                 finish_reason: Some(end.reason.into()),
-            }]));
+            });
         }
-        chunks
+        let chunks = choices.into_iter().map(|c| self.chunk(head, vec![c]));
+        chunks.map(|chunk| sse::event(&chunk)).collect()
     }
 
-    fn closing(&mut self) -> Vec<ChatCompletionChunk> {
-        let usage = self.usage.take().map(|usage| ChatCompletionChunk {
-            usage: Some(Some(usage)),
-            ..self.chunk(Vec::new())
+    fn closing(&mut self, head: &AnswerHead, tokens: TokenCounts) -> Vec<Event> {
+        let usage = self.includes_usage.then(|| ChatCompletionChunk {
+            usage: Some(Some(tokens.into())),
+            ..self.chunk(head, Vec::new())
         });
-        usage.into_iter().collect()
+        let usage = usage.iter().map(sse::event);
+        usage.chain([sse::done()]).collect()
     }
 }
 
-impl ChatChunks {
-    fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatCompletionChunk {
+impl ChatFormat {
+    fn chunk(&self, head: &AnswerHead, choices: Vec<ChunkChoice>) -> ChatCompletionChunk {
         ChatCompletionChunk {
-            id: self.head.id.to_string(),
+            id: head.id.to_string(),
             object: "chat.completion.chunk",
-            created: self.head.created,
-            model: self.head.answered_by.model.clone(),
+            created: head.created_unix,
+            model: head.answered_by.model.clone(),
             choices,
-            usage: self.usage.as_ref().map(|_| None),
-            system_fingerprint: self.head.answered_by.fingerprint.clone(),
+            usage: self.includes_usage.then_some(None),
+            system_fingerprint: head.answered_by.fingerprint.clone(),
             attune: None,
         }
     }

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::error::ApiError;
 use super::extract::{Began, ForInference, JsonBody, UserHeader};
-use super::headers::AnswerHead;
-use super::json;
+use super::headers::answer_headers;
+use super::respond::{respond, WireFormat};
 use super::router::HttpConfig;
-use super::sse::{self, Chunks};
+use super::sse::{self, Event};
 use super::types::completion_request::CompletionRequest;
 use super::types::completion_response::{Completion, CompletionChoice};
 use super::types::error::ErrorResponse;
-use super::types::usage::{Attribution, Usage};
+use super::types::usage::Attribution;
 use crate::app::answer::{AnswerPiece, WholeAnswer};
+use crate::app::answering::{AnswerHead, TokenCounts};
+use crate::app::completions;
 use crate::app::state::AppState;
-use crate::app::{answer, completions};
 
 /// Go on from a text
 ///
@@ -49,124 +50,83 @@ pub(super) async fn create_completion(
 ) -> Result<Response, ApiError> {
     let ignored = request.ignored.clone();
     let streams = request.generation.streams();
-    let includes_usage = request.generation.includes_usage();
-    let started = completions::start(&state, &caller, request.into_command(user)?, began).await?;
-    let (running, echoes) = (started.running, started.echoes);
-    let head = AnswerHead::new("cmpl-", running.answered_by, began);
-    let headers = head.headers(&ignored);
-    if streams {
-        let chunks = CompletionChunks {
-            usage: includes_usage.then(|| Usage::new(running.prompt_tokens, 0, 0)),
-            echoes,
-            head,
+    let wire = CompletionFormat {
+        includes_usage: request.generation.includes_usage(),
+    };
+    let answering = completions::start(&state, &caller, request.into_command(user)?, began).await?;
+    let headers = answer_headers(&answering.head, &ignored);
+    respond(&state, &http, answering, wire, streams, headers).await
+}
+
+struct CompletionFormat {
+    /// Whether a stream ends with token counts.
+    includes_usage: bool,
+}
+
+impl WireFormat for CompletionFormat {
+    type Body = Completion;
+
+    fn body(self, head: AnswerHead, tokens: TokenCounts, answers: Vec<WholeAnswer>) -> Completion {
+        let choice = |(index, answer): (usize, WholeAnswer)| CompletionChoice {
+            text: answer.text,
+            index,
+            logprobs: answer.tokens.map(Into::into),
+            finish_reason: Some(answer.end.reason.into()),
         };
-        return Ok(sse::respond(
-            running.answers,
-            chunks,
-            None,
-            http.ping_interval,
-            headers,
-        ));
+        Completion {
+            usage: Some(tokens.into()),
+            attune: Some(Attribution::from(&head.answered_by)),
+            ..completion(&head, answers.into_iter().enumerate().map(choice).collect())
+        }
     }
-    let answers = answer::collect_all(running.answers).await?;
-    let bytes = json::bytes_of(&answers) + echoes.iter().map(String::len).sum::<usize>();
-    let prompt_tokens = running.prompt_tokens;
-    let body = move || completion(head, prompt_tokens, echoes, answers);
-    Ok((headers, json::respond(&state, bytes, body).await?).into_response())
-}
-
-fn completion(
-    head: AnswerHead,
-    prompt_tokens: usize,
-    echoes: Vec<String>,
-    answers: Vec<WholeAnswer>,
-) -> Completion {
-    let mut usage = Usage::new(prompt_tokens, 0, 0);
-    answers.iter().for_each(|answer| usage.add(&answer.end));
-    let choices = answers.into_iter().zip(echoes).enumerate();
-    let choices = choices.map(|(index, (answer, echo))| CompletionChoice {
-        text: echo + &answer.text,
-        index,
-        logprobs: answer.tokens.map(Into::into),
-        finish_reason: Some(answer.end.reason.into()),
-    });
-    Completion {
-        choices: choices.collect(),
-        usage: Some(usage),
-        attune: Some(Attribution::from(&head.answered_by)),
-        ..frame(&head)
-    }
-}
-
-fn frame(head: &AnswerHead) -> Completion {
-    Completion {
-        id: head.id.to_string(),
-        object: "text_completion",
-        created: head.created,
-        model: head.answered_by.model.clone(),
-        choices: Vec::new(),
-        usage: None,
-        system_fingerprint: head.answered_by.fingerprint.clone(),
-        attune: None,
-    }
-}
-
-struct CompletionChunks {
-    head: AnswerHead,
-    /// What goes before each answer; empty where there is nothing.
-    echoes: Vec<String>,
-    /// Counted where it was asked for.
-    usage: Option<Usage>,
-}
-
-impl Chunks for CompletionChunks {
-    type Chunk = Completion;
 
     /// The echoes; at least one event, so that every stream says at once who answers.
-    fn opening(&mut self) -> Vec<Completion> {
-        let echoes = std::mem::take(&mut self.echoes).into_iter().enumerate();
-        let echoes = echoes.filter(|(index, echo)| *index == 0 || !echo.is_empty());
-        let choices = echoes.map(|(index, text)| CompletionChoice {
+    fn opening(&mut self, head: &AnswerHead, echoes: Vec<String>) -> Vec<Event> {
+        let echo = |index, text| CompletionChoice {
             text,
             index,
             logprobs: None,
             finish_reason: None,
+        };
+        let echoes = echoes.into_iter().enumerate();
+        let echoes = echoes.filter(|(index, echo)| *index == 0 || !echo.is_empty());
+        let events = echoes.map(|(index, text)| Completion {
+            attune: (index == 0).then(|| Attribution::from(&head.answered_by)),
+            ..completion(head, vec![echo(index, text)])
         });
-        let mut chunks: Vec<_> = choices.map(|choice| self.chunk(vec![choice])).collect();
-        if let Some(first) = chunks.first_mut() {
-            first.attune = Some(Attribution::from(&self.head.answered_by));
-        }
-        chunks
+        events.map(|event| sse::event(&event)).collect()
     }
 
-    fn piece(&mut self, index: usize, piece: AnswerPiece) -> Vec<Completion> {
-        self.usage
-            .iter_mut()
-            .zip(piece.end)
-            .for_each(|(usage, end)| usage.add(&end));
+    fn piece(&mut self, head: &AnswerHead, index: usize, piece: AnswerPiece) -> Vec<Event> {
         let tokens = piece.tokens.filter(|tokens| !tokens.is_empty());
-        vec![self.chunk(vec![CompletionChoice {
+        let choice = CompletionChoice {
             text: piece.text,
             index,
             logprobs: tokens.map(Into::into),
             finish_reason: piece.end.map(|end| end.reason.into()),
-        }])]
+        };
+        vec![sse::event(&completion(head, vec![choice]))]
     }
 
-    fn closing(&mut self) -> Vec<Completion> {
-        let usage = self.usage.take().map(|usage| Completion {
-            usage: Some(usage),
-            ..frame(&self.head)
+    fn closing(&mut self, head: &AnswerHead, tokens: TokenCounts) -> Vec<Event> {
+        let usage = self.includes_usage.then(|| Completion {
+            usage: Some(tokens.into()),
+            ..completion(head, Vec::new())
         });
-        usage.into_iter().collect()
+        let usage = usage.iter().map(sse::event);
+        usage.chain([sse::done()]).collect()
     }
 }
 
-impl CompletionChunks {
-    fn chunk(&self, choices: Vec<CompletionChoice>) -> Completion {
-        Completion {
-            choices,
-            ..frame(&self.head)
-        }
+fn completion(head: &AnswerHead, choices: Vec<CompletionChoice>) -> Completion {
+    Completion {
+        id: head.id.to_string(),
+        object: "text_completion",
+        created: head.created_unix,
+        model: head.answered_by.model.clone(),
+        choices,
+        usage: None,
+        system_fingerprint: head.answered_by.fingerprint.clone(),
+        attune: None,
     }
 }

@@ -1,10 +1,9 @@
 //! What handlers take out of a request.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::HttpBody;
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use serde_json::{json, Value};
@@ -16,10 +15,9 @@ use super::json::FromBody;
 use super::router::{ApiState, HttpConfig};
 use super::types::list::Query as UrlQuery;
 use crate::app::keys::{Caller, Role};
-use crate::app::people;
 use crate::app::preferences::Idempotent;
 use crate::app::state::AppState;
-use attune_ids::{IdempotencyKey, UserId, UserKey};
+use attune_ids::{IdempotencyKey, UserId};
 
 /// The JSON body, as what it is read as. axum's own extractor answers 422 and plain text, which OpenAI's
 /// clients do not understand, and parses on the runtime's worker whatever was sent.
@@ -60,20 +58,6 @@ impl FromRequest<ApiState> for OptionalJsonBody {
         }
         let JsonBody(body) = JsonBody::from_request(request, state).await?;
         Ok(Self(body))
-    }
-}
-
-/// The only variable part of a path. One that does not decode to UTF-8 names nothing.
-#[derive(Debug)]
-pub struct PathPart(pub String);
-
-impl<S: Send + Sync> FromRequestParts<S> for PathPart {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let part = Path::<String>::from_request_parts(parts, state).await;
-        let Path(part) = part.map_err(|_| ApiError::unknown_url())?;
-        Ok(Self(part))
     }
 }
 
@@ -141,32 +125,30 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     }
 }
 
-/// The person whom the path names, if the caller may ask for them.
-#[derive(Debug)]
-pub struct PersonOfPath(pub UserKey);
+/// When the request came, in milliseconds since 1970: the only time that the clock is read for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived(pub u64);
 
-impl<S: Send + Sync> FromRequestParts<S> for PersonOfPath {
+impl<S: Sync> FromRequestParts<S> for Arrived {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
-        let PathPart(id) = PathPart::from_request_parts(parts, state).await?;
-        let id = UserId::new(&id);
-        let id = id.map_err(|e| ApiError::invalid("invalid_value", "id", e.to_string()))?;
-        Ok(Self(people::person_of(&caller, id)?))
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let arrived = parts.extensions.get::<Self>().copied();
+        arrived.ok_or_else(ApiError::internal)
     }
 }
 
-/// When the request began. Stands before the body among a handler's arguments: a body may take its time, and
-/// a person may be deleted meanwhile.
+/// When the request began, as its records will say. Stands before the body among a handler's arguments: a body may
+/// take its time, and a person may be deleted meanwhile.
 #[derive(Debug)]
 pub struct Began(pub u64);
 
 impl FromRequestParts<ApiState> for Began {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(_parts: &mut Parts, state: &ApiState) -> Result<Self, Infallible> {
-        Ok(Self(Arc::<AppState>::from_ref(state).begin()))
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let Arrived(now) = Arrived::from_request_parts(parts, state).await?;
+        Ok(Self(Arc::<AppState>::from_ref(state).begin(now)))
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 
 use super::error::ApiError;
-use super::extract::{ForInference, JsonBody, PathPart, QueryParameters};
+use super::extract::{Arrived, ForInference, JsonBody, QueryParameters};
 use super::fields::Fields;
 use super::json::Json;
+use super::path::{CompletionId, InPath};
 use super::types::accepted::metadata;
 use super::types::error::ErrorResponse;
 use super::types::kept::{Deleted, KeptChatCompletion, ListedMessage};
@@ -32,9 +33,10 @@ const MAX_PAIRS: usize = 16;
 pub(super) async fn retrieve_chat_completion(
     State(state): State<Arc<AppState>>,
     ForInference(caller): ForInference,
-    PathPart(id): PathPart,
+    Arrived(now): Arrived,
+    InPath(CompletionId(id)): InPath<CompletionId>,
 ) -> Result<Json<KeptChatCompletion>, ApiError> {
-    Ok(Json(keep::find(&state, &caller, &id).await?.into()))
+    Ok(Json(keep::find(&state, &caller, &id, now).await?.into()))
 }
 
 /// List kept completions
@@ -58,6 +60,7 @@ pub(super) async fn retrieve_chat_completion(
 pub(super) async fn list_chat_completions(
     State(state): State<Arc<AppState>>,
     ForInference(caller): ForInference,
+    Arrived(now): Arrived,
     QueryParameters(mut query): QueryParameters,
 ) -> Result<Json<List<KeptChatCompletion>>, ApiError> {
     let filter = Filter {
@@ -70,7 +73,7 @@ pub(super) async fn list_chat_completions(
     }
     let page = query.page()?;
     query.finish()?;
-    let found = keep::list(&state, &caller, filter, page).await?;
+    let found = keep::list(&state, &caller, filter, page, now).await?;
     let id = |record: &CompletionRecord| record.id.to_string();
     Ok(Json(List::new(found, id, Into::into)))
 }
@@ -90,13 +93,14 @@ pub(super) async fn list_chat_completions(
 pub(super) async fn update_chat_completion(
     State(state): State<Arc<AppState>>,
     ForInference(caller): ForInference,
-    PathPart(id): PathPart,
+    Arrived(now): Arrived,
+    InPath(CompletionId(id)): InPath<CompletionId>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<KeptChatCompletion>, ApiError> {
     let mut fields = Fields::body(body)?;
     let pairs = metadata(&mut fields)?.ok_or_else(|| fields.missing("metadata"))?;
     fields.finish()?;
-    let changed = keep::set_metadata(&state, &caller, &id, pairs).await?;
+    let changed = keep::set_metadata(&state, &caller, &id, pairs, now).await?;
     Ok(Json(changed.into()))
 }
 
@@ -116,11 +120,12 @@ pub(super) async fn update_chat_completion(
 pub(super) async fn delete_chat_completion(
     State(state): State<Arc<AppState>>,
     ForInference(caller): ForInference,
-    PathPart(id): PathPart,
+    Arrived(now): Arrived,
+    InPath(CompletionId(id)): InPath<CompletionId>,
 ) -> Result<Json<Deleted>, ApiError> {
-    keep::delete(&state, &caller, &id).await?;
+    keep::delete(&state, &caller, &id, now).await?;
     Ok(Json(Deleted {
-        id,
+        id: id.into(),
         object: "chat.completion.deleted",
         deleted: true,
     }))
@@ -140,9 +145,13 @@ pub(super) async fn delete_chat_completion(
 pub(super) async fn list_chat_completion_messages(
     State(state): State<Arc<AppState>>,
     ForInference(caller): ForInference,
-    PathPart(id): PathPart,
+    Arrived(now): Arrived,
+    InPath(CompletionId(id)): InPath<CompletionId>,
 ) -> Result<Json<List<ListedMessage>>, ApiError> {
-    let messages = keep::find(&state, &caller, &id).await?.messages.into_iter();
+    let messages = keep::find(&state, &caller, &id, now)
+        .await?
+        .messages
+        .into_iter();
     let data: Vec<ListedMessage> = messages
         .enumerate()
         .map(|(i, turn)| ListedMessage {

@@ -13,7 +13,8 @@
 //! | [`auth`] | default-deny layer around everything |
 //! | [`origin`] | which web pages may call a server without keys; CORS |
 //! | [`access`] | one log line, one count and one drain token per request |
-//! | [`request_id`], [`extract`], [`headers`], [`sse`] | small parts |
+//! | [`request_id`], [`extract`], [`path`], [`headers`] | small parts |
+//! | [`respond`] | answers become one body, or a stream of events ([`sse`]), in the format of their protocol |
 //! | [`chat`], [`kept`], [`completions`], [`models`], [`preferences`], [`users`], [`health`], [`identity`], [`metrics`] | handlers |
 //! | [`body`] | bodies as they arrive: type, packing, size |
 //! | [`json`] | bodies read and written beside the runtime's workers |
@@ -39,8 +40,10 @@ pub mod metrics;
 pub mod models;
 pub mod openapi;
 pub mod origin;
+pub mod path;
 pub mod preferences;
 pub mod request_id;
+pub mod respond;
 pub mod router;
 pub mod server;
 pub mod sse;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 
 use super::error::ApiError;
-use super::extract::{ForInference, PathPart};
+use super::extract::ForInference;
 use super::json::Json;
+use super::path::InPath;
 use super::types::error::ErrorResponse;
 use super::types::model::{Model, ModelList};
 use crate::app::models::{self, ModelEntry};
@@ -51,7 +52,7 @@ pub(super) async fn list_models(
 pub(super) async fn retrieve_model(
     State(state): State<Arc<AppState>>,
     _: ForInference,
-    PathPart(id): PathPart,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Model>, ApiError> {
     let entry = models::show(&state, &id)?;
     Ok(Json(model(&state, entry)))

@@ -8,10 +8,11 @@ use axum::response::IntoResponse;
 
 use super::error::ApiError;
 use super::extract::{
-    Began, ForFeedback, IdempotencyHeader, JsonBody, PathPart, QueryParameters, RecordedUserHeader,
+    Began, ForFeedback, IdempotencyHeader, JsonBody, QueryParameters, RecordedUserHeader,
 };
 use super::headers::ignored_header;
 use super::json::Json;
+use super::path::{InPath, PreferenceId};
 use super::types::error::ErrorResponse;
 use super::types::list::List;
 use super::types::preference::{
@@ -82,7 +83,7 @@ pub(super) async fn create_preference(
 pub(super) async fn retrieve_preference(
     State(state): State<Arc<AppState>>,
     ForFeedback(caller): ForFeedback,
-    PathPart(id): PathPart,
+    InPath(PreferenceId(id)): InPath<PreferenceId>,
 ) -> Result<Json<Preference>, ApiError> {
     let record = preferences::find(&state, &caller, &id).await?;
     Ok(Json(record.into()))

@@ -1,7 +1,7 @@
 //! Answers as server-sent events.
 //!
-//! The order is: what opens the stream, pieces of the answers as they come, what closes it, then
-//! `data: [DONE]`. A failure in the middle is `data: {"error": ...}` and the end, without `[DONE]`.
+//! The order is: what opens the stream, pieces of the answers as they come, what closes it. A failure in the middle
+//! is `data: {"error": ...}` and the end, without what closes.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,47 +9,47 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::http::{header, HeaderMap, HeaderName, HeaderValue};
-use axum::response::sse::{Event, KeepAlive, Sse};
+pub use axum::response::sse::Event;
+use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use serde::Serialize;
 
 use super::error::ApiError;
 use super::json;
+use super::respond::WireFormat;
 use crate::app::answer::{AnswerPiece, AnswerReader};
+use crate::app::answering::{AnswerHead, Answering, TokenCounts};
 use crate::app::error::AppError;
 use crate::app::keep::Keeper;
 
-/// Makes the events of one kind of answer.
-pub trait Chunks: Send + 'static {
-    /// What an event holds.
-    type Chunk: Serialize;
+/// An event without a name.
+pub fn event<T: Serialize>(data: &T) -> Event {
+    Event::default().data(json::text(data))
+}
 
-    /// Before anything else.
-    fn opening(&mut self) -> Vec<Self::Chunk>;
-
-    /// A piece of answer `index`.
-    fn piece(&mut self, index: usize, piece: AnswerPiece) -> Vec<Self::Chunk>;
-
-    /// After all answers are complete.
-    fn closing(&mut self) -> Vec<Self::Chunk>;
+/// The last event of a stream that ended well, at OpenAI's older routes.
+pub fn done() -> Event {
+    Event::default().data("[DONE]")
 }
 
 /// Streams the answers, and keeps them if that is asked for; a client that goes away drops them, and with them their sequences.
-pub fn respond<C: Chunks>(
-    answers: Vec<AnswerReader>,
-    mut chunks: C,
-    keeper: Option<Keeper>,
+pub fn stream<W: WireFormat>(
+    mut answering: Answering,
+    mut wire: W,
     ping: Duration,
     mut headers: HeaderMap,
 ) -> Response {
+    let echoes = answering.answers.iter_mut().map(AnswerReader::take_echo);
+    let queue = wire.opening(&answering.head, echoes.collect()).into();
+    let pieces = answering.answers.into_iter().enumerate().map(pieces);
     let events = Events {
-        queue: chunks.opening().iter().map(event).collect(),
-        answers: Some(stream::select_all(
-            answers.into_iter().enumerate().map(pieces),
-        )),
-        chunks,
-        keeper,
+        queue,
+        answers: Some(stream::select_all(pieces)),
+        wire,
+        head: answering.head,
+        tokens: TokenCounts::of_prompt(answering.prompt_tokens),
+        keeper: answering.keeper,
     };
     let stream = stream::unfold(events, |mut events| async move {
         let event = events.next().await?;
@@ -77,17 +77,19 @@ fn pieces((index, answer): (usize, AnswerReader)) -> Pieces {
     }))
 }
 
-struct Events<C> {
+struct Events<W> {
     /// Ready to be sent.
     queue: VecDeque<Event>,
     /// `None` once there is nothing more to come.
     answers: Option<SelectAll<Pieces>>,
-    chunks: C,
+    wire: W,
+    head: AnswerHead,
+    tokens: TokenCounts,
     /// Writes the answers once they are whole, before the stream says that it is done.
     keeper: Option<Keeper>,
 }
 
-impl<C: Chunks> Events<C> {
+impl<W: WireFormat> Events<W> {
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.queue.pop_front() {
@@ -98,8 +100,8 @@ impl<C: Chunks> Events<C> {
                     if let Some(keeper) = &mut self.keeper {
                         keeper.piece(index, &piece);
                     }
-                    let chunks = self.chunks.piece(index, piece);
-                    self.queue.extend(chunks.iter().map(event));
+                    piece.end.iter().for_each(|end| self.tokens.add(end));
+                    self.queue.extend(self.wire.piece(&self.head, index, piece));
                 }
                 Some((_, Err(error))) => {
                     self.answers = None;
@@ -109,17 +111,12 @@ impl<C: Chunks> Events<C> {
                 None => {
                     self.answers = None;
                     if let Some(keeper) = self.keeper.take() {
-                        keeper.write().await;
+                        keeper.write(&self.tokens).await;
                     }
-                    let chunks = self.chunks.closing();
-                    self.queue.extend(chunks.iter().map(event));
-                    self.queue.push_back(Event::default().data("[DONE]"));
+                    self.queue
+                        .extend(self.wire.closing(&self.head, self.tokens));
                 }
             }
         }
     }
-}
-
-fn event<T: Serialize>(chunk: &T) -> Event {
-    Event::default().data(json::text(chunk))
 }

@@ -8,8 +8,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 
 use super::error::ApiError;
-use super::extract::{Began, JsonBody, PersonOfPath};
+use super::extract::{Began, JsonBody};
 use super::json::Json;
+use super::path::PersonOfPath;
 use super::types::error::ErrorResponse;
 use super::types::kept::Deleted;
 use super::types::person::{User, UserRequest};

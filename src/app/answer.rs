@@ -19,12 +19,21 @@ pub(super) struct AnswerSettings {
     /// Whether control tokens are left out.
     pub(super) skip_special: bool,
     pub(super) logprobs: bool,
+    /// When the engine took them in.
+    pub(super) submitted: Instant,
     /// The engine's limit, too; here, it is for callers of an engine whose step takes longer.
     pub(super) timeout: Duration,
     /// Set once one of them has failed: the others are of no use.
     pub(super) failed: Arc<AtomicBool>,
-    /// Set for one answer of each prompt, so that cached tokens count once a prompt.
-    pub(super) counts_cache: bool,
+}
+
+/// The text that an answer goes on from.
+#[derive(Debug, Clone)]
+pub(super) struct Preceding {
+    /// What of it is given back in front of the answer; may be empty.
+    pub(super) echo: String,
+    /// What has read it: ids may end inside a character, which then is the first of the answer.
+    pub(super) detokenizer: Detokenizer,
 }
 
 /// A token as text.
@@ -74,7 +83,7 @@ pub struct AnswerPiece {
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WholeAnswer {
-    /// Its text.
+    /// Its text, with what it goes on from where that is echoed.
     pub text: String,
     /// Its tokens, where log-probabilities were asked for.
     pub tokens: Option<Vec<TokenPiece>>,
@@ -99,6 +108,7 @@ pub struct AnswerReader {
     timeout: Duration,
     failed: Arc<AtomicBool>,
     counts_cache: bool,
+    echo: String,
 }
 
 /// All answers of a request, read side by side.
@@ -119,16 +129,27 @@ impl AnswerReader {
             pending: settings.logprobs.then(Vec::new),
             produced: 0,
             shown: 0,
-            progress: Progress::start(),
+            progress: Progress::since(settings.submitted),
             timeout: settings.timeout,
             failed: settings.failed,
-            counts_cache: settings.counts_cache,
+            counts_cache: false,
+            echo: String::new(),
         }
     }
 
-    /// Reads the answer as what goes on after the text that `detokenizer` has read.
-    pub(super) fn go_on_after(&mut self, detokenizer: Detokenizer) {
-        self.detokenizer = detokenizer;
+    /// Has its end say how much of the prompt came from the prefix cache: one answer of each prompt does.
+    pub(super) fn count_cache(&mut self) {
+        self.counts_cache = true;
+    }
+
+    /// Reads the answer as what goes on from `preceding`.
+    pub(super) fn go_on_from(&mut self, preceding: Preceding) {
+        (self.echo, self.detokenizer) = (preceding.echo, preceding.detokenizer);
+    }
+
+    /// What stands in front of the answer, the first time; no piece has it.
+    pub fn take_echo(&mut self) -> String {
+        std::mem::take(&mut self.echo)
     }
 
     /// The next piece; `None` after the last one or an error.
@@ -147,12 +168,12 @@ impl AnswerReader {
         }
     }
 
-    /// The whole answer.
+    /// The whole answer, behind its echo.
     ///
     /// # Errors
     /// The first error of [`AnswerReader::next`].
     pub async fn collect(mut self) -> Result<WholeAnswer, AppError> {
-        let (mut text, mut tokens) = (String::new(), None);
+        let (mut text, mut tokens) = (self.take_echo(), None);
         while let Some(piece) = self.next().await {
             let piece = piece?;
             text.push_str(&piece.text);
@@ -310,9 +331,9 @@ struct Progress {
 }
 
 impl Progress {
-    fn start() -> Self {
+    fn since(submitted: Instant) -> Self {
         Self {
-            submitted: Instant::now(),
+            submitted,
             tokens: 0,
             outcome: "cancelled",
         }

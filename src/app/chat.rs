@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::answering::{AnswerHead, Answering};
 use super::error::AppError;
-use super::generate::{self, GenerationOptions, ReadyPrompt, Running};
+use super::generate::{self, GenerationOptions, ReadyPrompt};
 use super::keep::{KeepCommand, Keeper};
 use super::keys::Caller;
 use super::selection;
@@ -32,8 +33,7 @@ pub struct ChatCommand {
     pub user: UserHint,
 }
 
-/// Takes a chat request in: when this returns, the engine has it. It began at `began_unix_ms`. Beside it comes who keeps the answer,
-/// if it is to be kept.
+/// Takes a chat request in: when this returns, the engine has it. It began at `began_unix_ms`.
 ///
 /// # Errors
 /// See [`AppError`].
@@ -42,12 +42,13 @@ pub async fn start(
     caller: &Caller,
     command: ChatCommand,
     began_unix_ms: u64,
-) -> Result<(Running, Option<Keeper>), AppError> {
+) -> Result<Answering, AppError> {
     let hold = generate::hold(state, caller, &command.user, command.options.n)?;
     let selection =
         selection::select(state, caller, command.model, command.user, began_unix_ms).await?;
+    let head = AnswerHead::new(state, "chatcmpl-", &selection);
     let messages = command.messages;
-    let keeper = Keeper::new(state, caller, &selection, &messages, command.keep);
+    let keeper = Keeper::new(state, &selection, &head, &messages, command.keep);
     let profile = selection.profile().cloned();
     let bytes = messages.iter().map(|m| MESSAGE_BYTES + m.content.len());
     let bytes = bytes.sum::<usize>() + profile.as_deref().map_or(0, str::len);
@@ -63,8 +64,12 @@ pub async fn start(
     });
     let prompts = vec![prompt.await?];
     let options = command.options;
-    let running = generate::submit(state, &selection, hold, "messages", prompts, options)?;
-    Ok((running, keeper))
+    Ok(Answering {
+        head,
+        prompt_tokens: prompts.iter().map(ReadyPrompt::tokens).sum(),
+        answers: generate::submit(state, &selection, hold, "messages", prompts, options)?,
+        keeper,
+    })
 }
 
 /// Whether the model's chat template reads a variable of that name.

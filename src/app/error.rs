@@ -6,6 +6,9 @@ use attune_engine::request::{SequenceError, SubmitError, Whose};
 use attune_ids::{AdapterVersion, Alias};
 use attune_store::{InsertError, StoreError};
 
+/// Characters of an id that an error repeats.
+const MAX_REPEATED_CHARS: usize = 128;
+
 /// When a caller who met a busy store may come again.
 pub const STORE_BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -159,6 +162,14 @@ pub enum AppError {
     /// Our fault. The text is for the log, not for the caller.
     #[error("{0}")]
     Internal(String),
+}
+
+impl AppError {
+    /// Nothing has this id, which a caller wrote: as much of it as is worth repeating.
+    pub fn not_found(what: &'static str, id: &str) -> Self {
+        let id = id.chars().take(MAX_REPEATED_CHARS).collect();
+        Self::NotFound { what, id }
+    }
 }
 
 impl From<StoreError> for AppError {

@@ -1,19 +1,21 @@
 //! Prompts and options become engine requests.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::answer::{AnswerReader, AnswerSettings};
+use super::answer::{AnswerReader, AnswerSettings, Preceding};
 use super::error::AppError;
 use super::keys::Caller;
 use super::payer::payer;
 use super::people;
-use super::selection::{AnsweredBy, Selection};
+use super::selection::Selection;
 use super::state::AppState;
 use super::user::UserHint;
 use attune_engine::block_hash::CacheSalt;
+use attune_engine::outbox::Answer;
 use attune_engine::prompt::PromptIds;
 pub use attune_engine::request::SamplingParams;
-use attune_engine::request::{EngineRequest, Payer, TimeLimits};
+use attune_engine::request::{EngineRequest, Payer, SubmitError, TimeLimits};
 pub use attune_engine::sampling_params::MAX_LOGIT_BIAS;
 use attune_engine::thread::Hold;
 use attune_ids::{Tenant, UserKey};
@@ -44,17 +46,6 @@ pub struct GenerationOptions {
     pub sampling: SamplingParams,
 }
 
-/// Answers on their way: those of prompt 0 first, `n` a prompt. Dropping it frees the sequences.
-#[derive(Debug)]
-pub struct Running {
-    /// Who answers.
-    pub answered_by: AnsweredBy,
-    /// Prompt tokens of all prompts; soft rows are not counted.
-    pub prompt_tokens: usize,
-    /// The answers in order.
-    pub answers: Vec<AnswerReader>,
-}
-
 /// Keeps places for `answers` answers: before anything is read, rendered or encoded for them, so that a request
 /// for which there is no room costs nothing.
 ///
@@ -67,15 +58,21 @@ pub(super) fn hold(
     answers: usize,
 ) -> Result<Hold, AppError> {
     let payer = payer(state, caller, hint)?;
-    if state.is_draining() {
-        return Err(AppError::ShuttingDown);
-    }
     let held = || state.engine.hold(&payer, answers);
-    Ok(state.metrics.record(held)?)
+    let held = state.metrics.record(held);
+    held.map_err(|error| refused(state, error))
+}
+
+/// What a refusal of the engine means for the caller: one that has ended in a shutdown did so for that.
+fn refused(state: &AppState, error: SubmitError) -> AppError {
+    match error {
+        SubmitError::Stopped if state.is_draining() => AppError::ShuttingDown,
+        error => error.into(),
+    }
 }
 
 /// Submits `n` answers for each prompt, all or none; their places are held. `field` is what errors about prompts
-/// name.
+/// name. The answers of prompt 0 come first.
 ///
 /// # Errors
 /// A prompt that does not fit the context, or an engine that does not take the request in.
@@ -86,14 +83,10 @@ pub(super) fn submit(
     field: &'static str,
     prompts: Vec<ReadyPrompt>,
     options: GenerationOptions,
-) -> Result<Running, AppError> {
-    if state.is_draining() {
-        return Err(AppError::ShuttingDown);
-    }
-    let prompt_tokens = prompts.iter().map(|prompt| prompt.ids.len()).sum();
+) -> Result<Vec<AnswerReader>, AppError> {
     let mut requests = Vec::with_capacity(prompts.len() * options.n);
-    for prompt in prompts {
-        let max_tokens = max_tokens(state, selection, field, prompt.ids.len(), &options)?;
+    for prompt in &prompts {
+        let max_tokens = max_tokens(state, selection, field, prompt.tokens(), &options)?;
         let request = EngineRequest {
             payer: *hold.payer(),
             ..engine_request(state, selection, prompt, max_tokens, &options)
@@ -102,7 +95,8 @@ pub(super) fn submit(
     }
     refuse_deleted(state, selection)?;
     let submitted = || state.engine.submit_held(hold, requests);
-    let answers = state.metrics.record(submitted)?;
+    let answers = state.metrics.record(submitted);
+    let answers = answers.map_err(|error| refused(state, error))?;
     if let Err(error) = refuse_deleted(state, selection) {
         // Between the two looks: the engine may have been told to forget them before it had this. It ends what
         // has no reader; what they have asked since they were deleted goes on.
@@ -115,26 +109,23 @@ pub(super) fn submit(
         stop: options.stop,
         skip_special: options.skip_special,
         logprobs: options.sampling.logprobs.is_some(),
+        submitted: Instant::now(),
         timeout: state.limits.answer_timeout,
         failed: Arc::default(),
-        counts_cache: true,
     };
-    Ok(Running {
-        answered_by: selection.answered_by(state),
-        prompt_tokens,
-        answers: answers
-            .into_iter()
-            .enumerate()
-            .map(|(i, answer)| {
-                let counts_cache = i.is_multiple_of(options.n);
-                let settings = AnswerSettings {
-                    counts_cache,
-                    ..settings.clone()
-                };
-                AnswerReader::new(state.clone(), answer, settings)
-            })
-            .collect(),
-    })
+    let of_answers = prompts
+        .iter()
+        .flat_map(|p| (0..options.n).map(move |i| (p, i)));
+    let reader = |(answer, (prompt, i)): (Answer, (&ReadyPrompt, usize))| {
+        let mut reader = AnswerReader::new(state.clone(), answer, settings.clone());
+        if i == 0 {
+            reader.count_cache();
+        }
+        let preceding = prompt.preceding.iter().cloned();
+        preceding.for_each(|preceding| reader.go_on_from(preceding));
+        reader
+    };
+    Ok(answers.into_iter().zip(of_answers).map(reader).collect())
 }
 
 /// Whoever was deleted after their request began gets no answer: it would be made with their rows and words.
@@ -170,6 +161,8 @@ where
 pub(super) struct ReadyPrompt {
     ids: PromptIds,
     soft_at: usize,
+    /// `None`: the answers are texts of their own.
+    preceding: Option<Preceding>,
 }
 
 impl ReadyPrompt {
@@ -183,7 +176,19 @@ impl ReadyPrompt {
         Self {
             ids,
             soft_at: prompt.soft_at,
+            preceding: None,
         }
+    }
+
+    /// Its answers go on from that.
+    pub(super) fn preceded_by(self, preceding: Preceding) -> Self {
+        let preceding = Some(preceding);
+        Self { preceding, ..self }
+    }
+
+    /// How many ids it has.
+    pub(super) fn tokens(&self) -> usize {
+        self.ids.len()
     }
 }
 
@@ -232,12 +237,12 @@ fn max_tokens(
 fn engine_request(
     state: &AppState,
     selection: &Selection,
-    prompt: ReadyPrompt,
+    prompt: &ReadyPrompt,
     max_tokens: usize,
     options: &GenerationOptions,
 ) -> EngineRequest {
     EngineRequest {
-        prompt: prompt.ids,
+        prompt: prompt.ids.clone(),
         soft_at: prompt.soft_at,
         soft_prompt: selection.soft_prompt().clone(),
         adapter: selection.engine_adapter(),

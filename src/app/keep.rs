@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter};
 
 use super::answer::{AnswerPiece, FinishReason, WholeAnswer};
-use super::boot::now_unix_ms;
+use super::answering::{AnswerHead, TokenCounts};
 use super::error::AppError;
 use super::keys::{AllowedUsers, Caller};
 use super::selection::{AnsweredBy, Selection};
@@ -49,8 +49,8 @@ impl Keeper {
     /// `None` where the answer is not to be kept.
     pub(super) fn new(
         state: &Arc<AppState>,
-        caller: &Caller,
         selection: &Selection,
+        head: &AnswerHead,
         messages: &[ChatMessage],
         command: KeepCommand,
     ) -> Option<Self> {
@@ -70,10 +70,10 @@ impl Keeper {
             row,
             soft_prompt_tokens,
             fingerprint,
-        } = selection.answered_by(state);
+        } = head.answered_by.clone();
         let record = CompletionRecord {
-            tenant: caller.tenant.clone(),
-            id: RecordId::generate("chatcmpl-", began),
+            tenant: selection.tenant().clone(),
+            id: head.id.clone(),
             user: selection.user().map(|user| user.user.clone()),
             created_unix_ms: began,
             expires_unix_ms,
@@ -94,20 +94,12 @@ impl Keeper {
         })
     }
 
-    /// The answer goes by this id.
-    pub fn named(mut self, id: &RecordId, prompt_tokens: usize) -> Self {
-        self.record.id = id.clone();
-        self.record.prompt_tokens = prompt_tokens as u64;
-        self
-    }
-
     /// A piece of answer `index`.
     pub fn piece(&mut self, index: usize, piece: &AnswerPiece) {
         let choice = self.choice(index);
         choice.content.push_str(&piece.text);
         if let Some(end) = &piece.end {
             choice.finish_reason = reason(end.reason).to_owned();
-            self.record.completion_tokens += end.completion_tokens as u64;
         }
     }
 
@@ -117,15 +109,16 @@ impl Keeper {
             let choice = self.choice(index);
             choice.content.clone_from(&answer.text);
             choice.finish_reason = reason(answer.end.reason).to_owned();
-            self.record.completion_tokens += answer.end.completion_tokens as u64;
         }
     }
 
-    /// Writes the whole completion. An answer is worth more than its copy: a failure is logged, the
+    /// Writes the whole completion, which took `tokens`. An answer is worth more than its copy: a failure is logged, the
     /// answer waits for a slow disk for a moment only, and the result says whether it was kept.
     /// One of a person who was deleted meanwhile is not.
-    pub async fn write(self) -> bool {
-        let Self { state, record } = self;
+    pub async fn write(self, tokens: &TokenCounts) -> bool {
+        let Self { state, mut record } = self;
+        record.prompt_tokens = tokens.prompt as u64;
+        record.completion_tokens = tokens.completion as u64;
         let state_of_store = state.store_health.state();
         let written = match state_of_store {
             StoreState::Writable => {
@@ -182,31 +175,27 @@ fn turn(message: &ChatMessage) -> Turn {
     }
 }
 
-/// The kept completion `id` of the caller's tenant.
+/// The kept completion `id` of the caller's tenant, as of `now_unix_ms`.
 ///
 /// # Errors
 /// None of that id, or one of a person for whom the key may not act: callers cannot tell which.
 pub async fn find(
     state: &Arc<AppState>,
     caller: &Caller,
-    id: &str,
+    id: &RecordId,
+    now_unix_ms: u64,
 ) -> Result<CompletionRecord, AppError> {
-    let not_found = || not_found(id);
-    let key = RecordId::new(id).map_err(|_| not_found())?;
-    let tenant = caller.tenant.clone();
-    let read = move |store: &Store| store.completion(&tenant, &key, now_unix_ms());
+    let (tenant, key) = (caller.tenant.clone(), id.clone());
+    let read = move |store: &Store| store.completion(&tenant, &key, now_unix_ms);
     let found = state.with_store(read).await?;
     found
         .filter(|record| may_see(caller, record))
-        .ok_or_else(not_found)
+        .ok_or_else(|| not_found(id.as_str()))
 }
 
 /// The error for a completion that is not there, or is hidden from the caller.
-pub(super) fn not_found(id: &str) -> AppError {
-    AppError::NotFound {
-        what: "completion",
-        id: id.chars().take(128).collect(),
-    }
+pub fn not_found(id: &str) -> AppError {
+    AppError::not_found("completion", id)
 }
 
 fn may_see(caller: &Caller, record: &CompletionRecord) -> bool {
@@ -222,7 +211,7 @@ pub struct Filter {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A part of the caller's kept completions.
+/// A part of the caller's kept completions, as of `now_unix_ms`.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -231,6 +220,7 @@ pub async fn list(
     caller: &Arc<Caller>,
     filter: Filter,
     page: Page,
+    now_unix_ms: u64,
 ) -> Result<Listed<CompletionRecord>, AppError> {
     let filter = CompletionFilter {
         whose: whose(caller),
@@ -238,7 +228,7 @@ pub async fn list(
         metadata: filter.metadata,
     };
     let tenant = caller.tenant.clone();
-    let read = move |store: &Store| store.completions(&tenant, &filter, &page, now_unix_ms());
+    let read = move |store: &Store| store.completions(&tenant, &filter, &page, now_unix_ms);
     state.with_store(read).await
 }
 
@@ -250,33 +240,36 @@ pub(super) fn whose(caller: &Caller) -> Owners {
     }
 }
 
-/// Gives a completion that [`find`] found other metadata.
+/// Gives a completion that [`find`] finds other metadata.
 ///
 /// # Errors
 /// The store cannot write.
 pub async fn set_metadata(
     state: &Arc<AppState>,
     caller: &Caller,
-    id: &str,
+    id: &RecordId,
     metadata: BTreeMap<String, String>,
+    now_unix_ms: u64,
 ) -> Result<CompletionRecord, AppError> {
-    let found = find(state, caller, id).await?;
+    let found = find(state, caller, id, now_unix_ms).await?;
     let write = move |store: &Store| {
-        store.set_completion_metadata(&found.tenant, &found.id, metadata, now_unix_ms())
+        store.set_completion_metadata(&found.tenant, &found.id, metadata, now_unix_ms)
     };
     let changed = state.with_store(write).await?;
-    changed.ok_or_else(|| AppError::NotFound {
-        what: "completion",
-        id: id.to_owned(),
-    })
+    changed.ok_or_else(|| not_found(id.as_str()))
 }
 
-/// Removes a completion that [`find`] found.
+/// Removes a completion that [`find`] finds.
 ///
 /// # Errors
 /// The store cannot write.
-pub async fn delete(state: &Arc<AppState>, caller: &Caller, id: &str) -> Result<(), AppError> {
-    let found = find(state, caller, id).await?;
+pub async fn delete(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    id: &RecordId,
+    now_unix_ms: u64,
+) -> Result<(), AppError> {
+    let found = find(state, caller, id, now_unix_ms).await?;
     let tenant: Tenant = found.tenant;
     let write = move |store: &Store| store.delete_completion(&tenant, &found.id);
     state.with_store(write).await.map(|_| ())

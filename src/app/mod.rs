@@ -11,6 +11,7 @@
 //! | [`payer`] | on whose account a request runs, in the engine's numbers |
 //! | [`generate`] | prompts and options become engine requests |
 //! | [`answer`] | engine events become text: detokenizer, stop strings, log-probabilities |
+//! | [`answering`] | what a protocol sends on: head, answers, who keeps them |
 //! | [`chat`] | messages to answers |
 //! | [`keep`] | completions that are kept, so that they can be compared and rated |
 //! | [`preferences`] | preferences and ratings |
@@ -32,6 +33,7 @@
 pub mod address;
 pub mod admin;
 pub mod answer;
+pub mod answering;
 pub mod boot;
 pub mod chat;
 mod columns;

@@ -209,8 +209,8 @@ async fn of_answers(
 ) -> Result<PreferenceRecord, AppError> {
     let same = chosen.completion == rejected.completion;
     let (better, other) = (
-        keep::find(state, caller, &chosen.completion).await?,
-        keep::find(state, caller, &rejected.completion).await?,
+        answered(state, caller, &chosen.completion, began).await?,
+        answered(state, caller, &rejected.completion, began).await?,
     );
     if better.user != other.user {
         return Err(invalid(
@@ -241,6 +241,17 @@ async fn of_answers(
         rejected: compared(&other, rejected.index, "rejected")?,
         messages: better.messages,
     })
+}
+
+/// The kept completion that a body names.
+async fn answered(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    id: &str,
+    began: u64,
+) -> Result<CompletionRecord, AppError> {
+    let key = RecordId::new(id).map_err(|_| keep::not_found(id))?;
+    keep::find(state, caller, &key, began).await
 }
 
 fn compared(
@@ -286,8 +297,8 @@ pub async fn rate(
         whose.check(caller, known.user.as_ref())?;
         return Ok(Inserted::Known(known));
     }
-    let completion = keep::find(state, caller, &completion).await?;
     let began = command.began_unix_ms;
+    let completion = answered(state, caller, &completion, began).await?;
     let record = FeedbackRecord {
         tenant: caller.tenant.clone(),
         id: RecordId::generate("fb_", began),
@@ -317,18 +328,18 @@ pub async fn rate(
 pub async fn find(
     state: &Arc<AppState>,
     caller: &Caller,
-    id: &str,
+    id: &RecordId,
 ) -> Result<PreferenceRecord, AppError> {
-    let not_found = || AppError::NotFound {
-        what: "preference",
-        id: id.chars().take(128).collect(),
-    };
-    let key = RecordId::new(id).map_err(|_| not_found())?;
-    let tenant = caller.tenant.clone();
+    let (tenant, key) = (caller.tenant.clone(), id.clone());
     let read = move |store: &Store| store.preference(&tenant, &key);
     let found = state.with_store(read).await?;
     let may_see = |record: &PreferenceRecord| caller.may_see(record.user.as_ref());
-    found.filter(may_see).ok_or_else(not_found)
+    found.filter(may_see).ok_or_else(|| not_found(id.as_str()))
+}
+
+/// The error for a preference that is not there, or is hidden from the caller.
+pub fn not_found(id: &str) -> AppError {
+    AppError::not_found("preference", id)
 }
 
 /// A part of the caller's preferences: of `user`, or of all for whom the key may act.

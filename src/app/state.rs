@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use tokio_util::task::TaskTracker;
 
 use super::address::Identity;
-use super::boot::now_unix_ms;
 use super::compute::Compute;
 use super::error::AppError;
 use super::keys::KeyRing;
@@ -151,10 +150,10 @@ impl std::fmt::Debug for AppState {
 }
 
 impl AppState {
-    /// A request begins: when, in milliseconds since 1970, as its records will say. See
+    /// A request that came at `now_unix_ms` begins: when, in milliseconds since 1970, as its records will say. See
     /// [`Store::begin`].
-    pub fn begin(&self) -> u64 {
-        self.versions.store().begin(now_unix_ms())
+    pub fn begin(&self, now_unix_ms: u64) -> u64 {
+        self.versions.store().begin(now_unix_ms)
     }
 
     /// What makes prompts.

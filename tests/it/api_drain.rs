@@ -140,6 +140,10 @@ async fn a_client_that_goes_away_frees_its_sequence_streaming_or_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_disconnects_leave_nothing_behind() {
     let listening = start().await;
+    let server = &listening.server;
+    let tasks = || server.state.tasks.len();
+    listening.ask(get("/livez")).await;
+    let own = tasks();
     for i in 0..100 {
         let mut client = listening.connect();
         let request = post(COMPLETIONS, &endless(i % 2 == 0));
@@ -149,7 +153,9 @@ async fn a_hundred_disconnects_leave_nothing_behind() {
             client.read_until("HTTP/1.1 200");
         }
     }
-    let server = &listening.server;
+    // Connections are taken in the order in which they were made: all of these have a task by now.
+    listening.ask(get("/livez")).await;
+    until("the end of the connections", || tasks() <= own).await;
     until("the end of the requests", || server.state.work.is_empty()).await;
     server.until_idle().await;
     assert_eq!(server.state.engine.stats().blocks_used, 0);
@@ -180,16 +186,20 @@ async fn a_stream_that_waits_shows_that_it_lives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_bounded_in_number_size_and_time() {
-    let config = ServerConfig {
-        connections: ConnectionConfig {
-            header_timeout: Duration::from_millis(50),
-            max_headers: 20,
-            max_header_bytes: 8192,
-            ..ConnectionConfig::default()
-        },
-        ..ServerConfig::default()
+    let bounded = |header_timeout| {
+        let config = ServerConfig {
+            connections: ConnectionConfig {
+                header_timeout,
+                max_headers: 20,
+                max_header_bytes: 8192,
+                ..ConnectionConfig::default()
+            },
+            ..ServerConfig::default()
+        };
+        Listening::start(TestServer::new(), config)
     };
-    let listening = Listening::start(TestServer::new(), config).await;
+    // Time enough for a client that a busy machine lets wait before it has sent anything.
+    let listening = bounded(ConnectionConfig::default().header_timeout).await;
     let many: String = (0..30).map(|i| format!("x-{i}: y\r\n")).collect();
     let large = format!("x: {}\r\n", "y".repeat(20_000));
     for headers in [many, large] {
@@ -197,6 +207,7 @@ async fn headers_are_bounded_in_number_size_and_time() {
         let answer = listening.ask(request).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
+    let listening = bounded(Duration::from_millis(50)).await;
     let mut slow = listening.connect();
     slow.send("GET /livez HTTP/1.1\r\nhost: loc");
     let answer = tokio::task::spawn_blocking(move || slow.rest())

@@ -1,5 +1,6 @@
 //! Preferences and ratings over HTTP.
 
+use attune::api::types::generation::MAX_ANSWERS;
 use serde_json::{json, Value};
 
 use crate::support::{keys, Setup, TestServer, VERSION};
@@ -81,7 +82,7 @@ async fn a_preference_of_kept_answers_knows_who_was_answered() {
 #[tokio::test]
 async fn answers_that_do_not_belong_together_are_refused() {
     let server = TestServer::promoted();
-    let answer = |id: &str, index: u32| json!({"completion_id": id, "index": index});
+    let answer = |id: &str, index: usize| json!({"completion_id": id, "index": index});
     let one = server.kept(json!({"user": "alice"})).await;
     let other = server
         .kept(json!({"user": "alice", "model": "tiny-llama", "max_tokens": 3}))
@@ -127,7 +128,7 @@ async fn answers_that_do_not_belong_together_are_refused() {
             "rejected",
         ),
         (
-            json!({"chosen": answer(&one, 128), "rejected": answer(&one, 0)}),
+            json!({"chosen": answer(&one, MAX_ANSWERS), "rejected": answer(&one, 0)}),
             "integer_above_max_value",
             "chosen.index",
         ),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use attune_text::chat_template::{ChatMessage, ChatTemplate};
 use attune_text::tokenizer::Tokenizer;
-use attune_train::dataset::{Pair, Place, Prompt, Source};
+use attune_train::dataset::{Pair, PairPrompt, Place, Source};
 use attune_train::encode::Encoder;
 use attune_train::pack::{Completion, Pack, PromptPrefix};
 use serde_json::{json, Value};
@@ -56,7 +56,7 @@ async fn served(adds_bos: bool, path: &str, mut body: Value) -> Vec<Option<u32>>
 }
 
 /// What it reads in training before a response to the same prompt.
-fn trained(adds_bos: bool, chat: bool, prompt: Prompt) -> Vec<Option<u32>> {
+fn trained(adds_bos: bool, chat: bool, prompt: PairPrompt) -> Vec<Option<u32>> {
     let tokenizer = tokenizer(adds_bos);
     let template = chat.then(|| ChatTemplate::of(&tokenizer).unwrap());
     let encoder = Encoder::new(&tokenizer, template.as_ref(), 200, 250).unwrap();
@@ -105,7 +105,7 @@ async fn training_reads_the_rows_of_serving() {
         content: content.to_owned(),
     };
     let json_message = |(role, content)| json!({"role": role, "content": content});
-    let messages = Prompt::Messages(turns.map(message).to_vec());
+    let messages = PairPrompt::Messages(turns.map(message).to_vec());
     for adds_bos in [false, true] {
         let soft_at = usize::from(adds_bos);
         let soft = soft_at..soft_at + SOFT_ROWS;
@@ -118,7 +118,10 @@ async fn training_reads_the_rows_of_serving() {
         let text = || "Once upon </s>".to_owned();
         let body = json!({"prompt": text()});
         let completion = served(adds_bos, "/v1/completions", body).await;
-        assert_eq!(completion, trained(adds_bos, false, Prompt::Text(text())));
+        assert_eq!(
+            completion,
+            trained(adds_bos, false, PairPrompt::Text(text()))
+        );
         assert_eq!(completion[soft], [None; SOFT_ROWS], "{adds_bos}");
     }
 }

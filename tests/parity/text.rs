@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::common::{oracle_json as oracle, oracles, smollm2_gguf};
 use attune_base_model::gguf_vocabulary::gguf_vocabulary;
 use attune_model::weights::gguf::GgufFile;
-use attune_text::chat_template::{ChatMessage, ChatTemplate};
+use attune_text::chat_template::{ChatMessage, ChatTemplate, TemplateVariables};
 use attune_text::detokenizer::Detokenizer;
 use attune_text::tokenizer::{SpecialTokens, Tokenizer};
 use proptest::prelude::*;
@@ -125,7 +125,15 @@ fn smollm2_prompts_are_the_reference_prompts() {
         let messages = messages(&record["messages"]);
         let prompt = template.render(&messages, true).unwrap();
         assert_eq!(prompt, record["prompt"].as_str().unwrap(), "{name}");
-        let safe = template.encode(&tokenizer, &messages, true).unwrap();
+        let safe = template
+            .encode(
+                &TemplateVariables::default(),
+                usize::MAX,
+                &tokenizer,
+                &messages,
+                true,
+            )
+            .unwrap();
         assert_eq!(safe, ids(&record["prompt_ids"]), "{name}");
         let naive = tokenizer.encode(&prompt, SpecialTokens::Recognise).unwrap();
         assert_eq!(naive, ids(&record["prompt_ids_naive"]), "{name}");
@@ -145,7 +153,15 @@ fn tiny_prompts_are_the_reference_prompts() {
             let messages = messages(&case["messages"]);
             let prompt = template.render(&messages, true).unwrap();
             assert_eq!(prompt, case["prompt"].as_str().unwrap(), "{family}");
-            let safe = template.encode(&tokenizer, &messages, true).unwrap();
+            let safe = template
+                .encode(
+                    &TemplateVariables::default(),
+                    usize::MAX,
+                    &tokenizer,
+                    &messages,
+                    true,
+                )
+                .unwrap();
             assert_eq!(safe, ids(&case["ids_safe"]), "{family}");
             let naive = tokenizer.encode(&prompt, SpecialTokens::Recognise).unwrap();
             assert_eq!(naive, ids(&case["ids_naive"]), "{family}");
@@ -211,7 +227,7 @@ proptest! {
                 contents.iter().enumerate().map(message).collect()
             };
             let control = |messages: &[ChatMessage]| -> Vec<u32> {
-                let ids = template.encode(&tokenizer, messages, true).unwrap();
+                let ids = template.encode(&TemplateVariables::default(), usize::MAX, &tokenizer, messages, true).unwrap();
                 let is_control = |&id: &u32| tokenizer.is_special(id) && id != 0;
                 ids.into_iter().filter(is_control).collect()
             };

@@ -70,7 +70,7 @@ impl<'a> PromptEncoder<'a> {
     }
 
     /// Refuses a conversation that shows to have more than `most` ids before it is encoded
-    /// (see [`ChatTemplate::encode_with`]).
+    /// (see [`ChatTemplate::encode`]).
     pub fn at_most(self, most: usize) -> Self {
         Self { most, ..self }
     }
@@ -143,7 +143,7 @@ impl<'a> PromptEncoder<'a> {
         let template = self.template.ok_or(TextError::NoChatTemplate)?;
         let none = TemplateVariables::default();
         let variables = self.variables.unwrap_or(&none);
-        template.encode_with(
+        template.encode(
             variables,
             self.most,
             self.tokenizer,

@@ -13,7 +13,7 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::dataset::{Pair, Prompt, Source};
+use super::dataset::{Pair, PairPrompt, Source};
 use attune_text::chat_template::ChatTemplate;
 use attune_text::prompt::{PromptEncoder, PromptSource};
 use attune_text::tokenizer::{SpecialTokens, TextError, Tokenizer};
@@ -200,8 +200,8 @@ impl<'a> Encoder<'a> {
             }
         };
         let source = match &pair.prompt {
-            Prompt::Text(text) => self.prompts.question(text),
-            Prompt::Messages(messages) => PromptSource::Messages(messages.into()),
+            PairPrompt::Text(text) => self.prompts.question(text),
+            PairPrompt::Messages(messages) => PromptSource::Messages(messages.into()),
         };
         let prompt = self.prompt(source, pair.user_info.as_deref());
         let prompt = prompt.map_err(failed)?;

@@ -389,7 +389,7 @@ impl HeldOutPair {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{Place, Prompt, Source};
+    use crate::dataset::{PairPrompt, Place, Source};
     use attune_ids::UserId;
 
     fn pair(user: Option<&str>, n: u64) -> Pair {
@@ -398,7 +398,7 @@ mod tests {
                 tenant: Tenant::default(),
                 user: UserId::new(user).unwrap(),
             }),
-            prompt: Prompt::Text("q".into()),
+            prompt: PairPrompt::Text("q".into()),
             user_info: None,
             chosen: format!("{n}"),
             rejected: "no".into(),

@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use crate::api::error::ApiError;
-use crate::api::extract::{Admin, JsonBody, PathPart};
+use crate::api::extract::{Admin, JsonBody};
 use crate::api::json::Json;
+use crate::api::path::InPath;
 use crate::api::types::admin::{AdapterList, AdapterObject, ReplacedList, RetiredObject};
 use crate::api::types::admin_request::InstallRequest;
 use crate::api::types::error::ErrorResponse;
 use crate::app::admin;
-use crate::app::error::AppError;
 use crate::app::state::AppState;
 use attune_ids::VersionDigits;
 
@@ -82,9 +82,9 @@ pub(in crate::api) async fn list_adapters(
 pub(in crate::api) async fn show_adapter(
     State(state): State<Arc<AppState>>,
     _: Admin,
-    PathPart(version): PathPart,
+    InPath(version): InPath<VersionDigits>,
 ) -> Result<Json<AdapterObject>, ApiError> {
-    let entry = admin::adapter(&state, digits(version)?).await?;
+    let entry = admin::adapter(&state, version).await?;
     Ok(Json(entry.into()))
 }
 
@@ -105,9 +105,9 @@ pub(in crate::api) async fn show_adapter(
 pub(in crate::api) async fn retire_adapter(
     State(state): State<Arc<AppState>>,
     _: Admin,
-    PathPart(version): PathPart,
+    InPath(version): InPath<VersionDigits>,
 ) -> Result<Json<RetiredObject>, ApiError> {
-    let version = admin::retire(&state, digits(version)?).await?;
+    let version = admin::retire(&state, version).await?;
     Ok(Json(version.into()))
 }
 
@@ -131,11 +131,4 @@ pub(in crate::api) async fn forget(
     _: Admin,
 ) -> Result<Json<ReplacedList>, ApiError> {
     Ok(Json(admin::forget_deleted(&state).await?.into()))
-}
-
-/// What is not a version's digits names no version.
-fn digits(text: String) -> Result<VersionDigits, AppError> {
-    let what = "adapter";
-    let id = text.chars().take(128).collect();
-    VersionDigits::new(text).map_err(|_| AppError::NotFound { what, id })
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 
 use crate::api::error::ApiError;
-use crate::api::extract::{Admin, JsonBody, OptionalJsonBody, PathPart};
+use crate::api::extract::{Admin, JsonBody, OptionalJsonBody};
 use crate::api::json::Json;
+use crate::api::path::InPath;
 use crate::api::types::admin::{AliasList, AliasObject};
 use crate::api::types::admin_request::{CanaryRequest, PromoteRequest, RollbackRequest};
 use crate::api::types::error::ErrorResponse;
@@ -57,10 +58,9 @@ pub(in crate::api) async fn list_aliases(
 pub(in crate::api) async fn promote(
     State(state): State<Arc<AppState>>,
     _: Admin,
-    PathPart(alias): PathPart,
+    InPath(alias): InPath<Alias>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<AliasObject>, ApiError> {
-    let alias = named(alias)?;
     let (version, expected) = PromoteRequest::parse(body)?;
     let entry = admin::promote(&state, alias, version, expected).await?;
     Ok(Json(entry.into()))
@@ -85,10 +85,9 @@ pub(in crate::api) async fn promote(
 pub(in crate::api) async fn roll_back(
     State(state): State<Arc<AppState>>,
     _: Admin,
-    PathPart(alias): PathPart,
+    InPath(alias): InPath<Alias>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<AliasObject>, ApiError> {
-    let alias = named(alias)?;
     let expected = RollbackRequest::parse(body)?;
     let entry = admin::roll_back(&state, alias, expected).await?;
     Ok(Json(entry.into()))
@@ -114,10 +113,9 @@ pub(in crate::api) async fn roll_back(
 pub(in crate::api) async fn start_canary(
     State(state): State<Arc<AppState>>,
     _: Admin,
-    PathPart(alias): PathPart,
+    InPath(alias): InPath<Alias>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<AliasObject>, ApiError> {
-    let alias = named(alias)?;
     let (version, permille) = CanaryRequest::parse(body)?;
     let entry = admin::start_canary(&state, alias, version, permille).await?;
     Ok(Json(entry.into()))
@@ -140,12 +138,8 @@ pub(in crate::api) async fn start_canary(
 pub(in crate::api) async fn end_canary(
     State(state): State<Arc<AppState>>,
     _: Admin,
-    PathPart(alias): PathPart,
+    InPath(alias): InPath<Alias>,
 ) -> Result<Json<AliasObject>, ApiError> {
-    let entry = admin::end_canary(&state, named(alias)?).await?;
+    let entry = admin::end_canary(&state, alias).await?;
     Ok(Json(entry.into()))
-}
-
-fn named(text: String) -> Result<Alias, ApiError> {
-    Alias::new(text).map_err(|e| ApiError::invalid("invalid_value", "alias", e.to_string()))
 }

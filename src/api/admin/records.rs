@@ -8,14 +8,13 @@ use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::error::ApiError;
-use crate::api::extract::{Admin, JsonBody, QueryParameters};
+use crate::api::extract::{Admin, Arrived, JsonBody, QueryParameters};
 use crate::api::json::Json;
 use crate::api::types::admin::DecisionObject;
 use crate::api::types::admin_request::DecisionRequest;
 use crate::api::types::error::ErrorResponse;
 use crate::api::types::list::List;
 use crate::app::admin::DecisionRecord;
-use crate::app::boot::now_unix_ms;
 use crate::app::state::AppState;
 use crate::app::{admin, snapshot};
 
@@ -75,9 +74,10 @@ pub(in crate::api) async fn snapshot(
 pub(in crate::api) async fn create_decision(
     State(state): State<Arc<AppState>>,
     _: Admin,
+    Arrived(now): Arrived,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<DecisionObject>), ApiError> {
-    let decision = DecisionRequest::parse(body, now_unix_ms())?;
+    let decision = DecisionRequest::parse(body, now)?;
     let record = admin::decide(&state, decision).await?;
     Ok((StatusCode::CREATED, Json(record.into())))
 }

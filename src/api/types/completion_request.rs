@@ -11,7 +11,7 @@ use super::generation::{Bounds, GenerationFields, MAX_ANSWERS};
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
 use crate::api::json::FromBody;
-use crate::app::completions::{CompletionCommand, Prompt};
+use crate::app::completions::{CompletionCommand, CompletionPrompt};
 use attune_ids::UserId;
 
 /// Tokens of an answer where the request names no number, as at OpenAI.
@@ -170,12 +170,12 @@ impl PromptInput {
         }
     }
 
-    fn into_prompts(self) -> Vec<Prompt> {
+    fn into_prompts(self) -> Vec<CompletionPrompt> {
         match self {
-            Self::Text(text) => vec![Prompt::Text(text)],
-            Self::Ids(ids) => vec![Prompt::Ids(ids)],
-            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
-            Self::IdLists(lists) => lists.into_iter().map(Prompt::Ids).collect(),
+            Self::Text(text) => vec![CompletionPrompt::Text(text)],
+            Self::Ids(ids) => vec![CompletionPrompt::Ids(ids)],
+            Self::Texts(texts) => texts.into_iter().map(CompletionPrompt::Text).collect(),
+            Self::IdLists(lists) => lists.into_iter().map(CompletionPrompt::Ids).collect(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use utoipa::ToSchema;
 
 use super::client_fields::{Place, Taken};
@@ -19,7 +20,7 @@ use attune_ids::{UserId, MAX_USER_ID_CHARS};
 /// Characters of a cache salt.
 const MAX_CACHE_SALT_CHARS: usize = 256;
 
-/// Answers that one request may ask for.
+/// Answers that one request may ask for: the parser, the OpenAPI document, and by a test docs/api.md go by it.
 pub const MAX_ANSWERS: usize = 128;
 
 /// Token ids that may end an answer.
@@ -71,7 +72,7 @@ pub struct GenerationFields {
     #[schema(minimum = 0, maximum = 1, default = 1)]
     pub top_p: Option<f64>,
     /// Answers per prompt.
-    #[schema(minimum = 1, maximum = 128, default = 1)]
+    #[schema(schema_with = n_schema)]
     pub n: Option<usize>,
     /// Ends the answer, and is not part of it.
     pub stop: Option<Stop>,
@@ -128,6 +129,17 @@ pub struct StreamOptions {
     pub include_usage: Option<bool>,
     /// Must be false: chunks are not padded.
     pub include_obfuscation: Option<bool>,
+}
+
+/// Written out, because `#[schema(maximum)]` takes no constant.
+fn n_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+        .description(Some("Answers per prompt."))
+        .minimum(Some(1))
+        .maximum(Some(MAX_ANSWERS))
+        .default(Some(1.into()))
+        .build()
 }
 
 impl GenerationFields {

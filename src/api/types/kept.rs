@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::chat_response::{AnswerMessage, ChatChoice, ChatCompletion, FinishReason};
 use super::usage::{Attribution, Usage};
+use crate::app::answering::TokenCounts;
 use crate::app::keep::{CompletionRecord, KeptChoice};
 
 /// A kept completion.
@@ -56,11 +57,11 @@ impl From<CompletionRecord> for KeptChatCompletion {
             created: record.created_unix_ms / 1000,
             model: record.model,
             choices: record.choices.into_iter().map(choice).collect(),
-            usage: Usage::new(
-                tokens(record.prompt_tokens),
-                tokens(record.completion_tokens),
-                0,
-            ),
+            usage: Usage::from(TokenCounts {
+                prompt: tokens(record.prompt_tokens),
+                cached: 0,
+                completion: tokens(record.completion_tokens),
+            }),
             system_fingerprint: record.fingerprint,
             attune: Attribution {
                 adapter_version: record.adapter_version.map(Into::into),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::client_fields::{Ignored, Taken};
-use super::generation::{recorded_user_id, Bounds};
+use super::generation::{recorded_user_id, Bounds, MAX_ANSWERS};
 use super::message::Message;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, Fields, Parsed};
@@ -21,8 +21,6 @@ use attune_ids::UserId;
 /// Characters of an answer that is sent as text.
 const MAX_ANSWER_CHARS: usize = 256 * 1024;
 const MAX_COMMENT_CHARS: usize = 4096;
-/// Answers of one completion.
-const MAX_INDEX: usize = 127;
 
 /// A preference request: two texts with the conversation that they answer, or two answers of kept
 /// completions.
@@ -192,7 +190,7 @@ fn answer(fields: &mut Fields, name: &str) -> Parsed<AnswerField> {
 
 fn answer_of(fields: &mut Fields) -> Parsed<AnswerOf> {
     let path = fields.path("completion_id");
-    let index = fields.size("index", 0..=MAX_INDEX)?;
+    let index = fields.size("index", 0..=MAX_ANSWERS - 1)?;
     Ok(AnswerOf {
         completion_id: fields::string(fields.required("completion_id")?, &path, 128)?,
         index: index.and_then(|index| u32::try_from(index).ok()),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::answer::AnswerEnd;
+use crate::app::answering::TokenCounts;
 use crate::app::selection::AnsweredBy;
 
 /// Token counts of a request. Soft-prompt rows are not tokens of the prompt and are not counted;
@@ -27,22 +27,16 @@ pub struct PromptTokensDetails {
     pub cached_tokens: usize,
 }
 
-impl Usage {
-    /// Counts of a request with one prompt or several.
-    pub fn new(prompt_tokens: usize, completion_tokens: usize, cached_tokens: usize) -> Self {
+impl From<TokenCounts> for Usage {
+    fn from(tokens: TokenCounts) -> Self {
         Self {
-            prompt_tokens,
-            completion_tokens,
-            total_tokens: prompt_tokens + completion_tokens,
-            prompt_tokens_details: PromptTokensDetails { cached_tokens },
+            prompt_tokens: tokens.prompt,
+            completion_tokens: tokens.completion,
+            total_tokens: tokens.prompt + tokens.completion,
+            prompt_tokens_details: PromptTokensDetails {
+                cached_tokens: tokens.cached,
+            },
         }
-    }
-
-    /// Adds what one answer took.
-    pub fn add(&mut self, end: &AnswerEnd) {
-        self.completion_tokens += end.completion_tokens;
-        self.total_tokens += end.completion_tokens;
-        self.prompt_tokens_details.cached_tokens += end.cached_tokens;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests that are wrong in one field: what is changed in a good one, then the code and the
 //! parameter of the answer.
 
+use attune::api::types::generation::MAX_ANSWERS;
 use serde_json::{json, Value};
 
 /// Chats that are wrong in one field.
@@ -94,7 +95,7 @@ pub fn bad_options() -> Vec<(Value, &'static str, &'static str)> {
         (json!({"frequency_penalty": -3}), "decimal_below_min_value", "frequency_penalty"),
         (json!({"repetition_penalty": 0}), "decimal_below_min_value", "repetition_penalty"),
         (json!({"n": 0}), "integer_below_min_value", "n"),
-        (json!({"n": 129}), "integer_above_max_value", "n"),
+        (json!({"n": MAX_ANSWERS + 1}), "integer_above_max_value", "n"),
         (json!({"n": 1_000_000_000_000_u64}), "integer_above_max_value", "n"),
         (json!({"n": u64::MAX}), "integer_above_max_value", "n"),
         (json!({"n": 1.5}), "invalid_type", "n"),
@@ -163,7 +164,7 @@ pub fn bad_completions() -> Vec<(Value, &'static str, &'static str)> {
         (json!({"prompt": [5, 128]}), "integer_above_max_value", "prompt[1]"),
         (json!({"prompt": [-1]}), "integer_below_min_value", "prompt[0]"),
         (json!({"prompt": [[5], [4_294_967_301_u64]]}), "integer_above_max_value", "prompt[1][0]"),
-        (json!({"prompt": vec!["a"; 129]}), "array_above_max_length", "prompt"),
+        (json!({"prompt": vec!["a"; MAX_ANSWERS + 1]}), "array_above_max_length", "prompt"),
         (json!({"prompt": vec!["a"; 100], "n": 2}), "invalid_value", "n"),
         (json!({"prompt": "x".repeat(300)}), "context_length_exceeded", "prompt"),
         (json!({"prompt": vec![5; 300]}), "context_length_exceeded", "prompt"),

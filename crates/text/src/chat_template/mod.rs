@@ -155,31 +155,13 @@ impl ChatTemplate {
     /// encoded as plain text. A BOS that the template writes is kept, one that the tokenizer would add is added only
     /// if it is not already there.
     ///
-    /// # Errors
-    /// As [`ChatTemplate::render`]; a text that cannot be encoded.
-    pub fn encode(
-        &self,
-        tokenizer: &Tokenizer,
-        messages: &[ChatMessage],
-        add_generation_prompt: bool,
-    ) -> Result<Vec<u32>, TextError> {
-        let none = TemplateVariables::default();
-        self.encode_with(
-            &none,
-            usize::MAX,
-            tokenizer,
-            messages,
-            add_generation_prompt,
-        )
-    }
-
-    /// The same with variables of the caller's, for a prompt of at most `most` tokens. A longer one may come back, but
-    /// one that is so long that it shows before it is encoded is refused. Variables that the template does not know
-    /// (see [`ChatTemplate::knows`]) change nothing.
+    /// Variables that the template does not know (see [`ChatTemplate::knows`]) change nothing. The prompt is one of at
+    /// most `most` tokens: a longer one may come back, but one that is so long that it shows before it is encoded is
+    /// refused.
     ///
     /// # Errors
-    /// As [`ChatTemplate::encode`]; [`TextError::TooManyTokens`].
-    pub fn encode_with(
+    /// As [`ChatTemplate::render`]; a text that cannot be encoded; [`TextError::TooManyTokens`].
+    pub fn encode(
         &self,
         variables: &TemplateVariables,
         most: usize,

@@ -5,6 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::tokenizer::GgufVocabulary;
 
+fn none() -> TemplateVariables {
+    TemplateVariables::default()
+}
+
 fn user(content: &str) -> Vec<ChatMessage> {
     vec![ChatMessage {
         role: "user".to_owned(),
@@ -120,7 +124,9 @@ fn tokenizer(add_bos: bool) -> Tokenizer {
 fn encoded(source: &str, tokenizer: &Tokenizer, contents: &[&str]) -> String {
     let template = ChatTemplate::new(source, Some("<s>"), Some("</s>")).unwrap();
     let messages: Vec<_> = contents.iter().flat_map(|content| user(content)).collect();
-    let ids = template.encode(tokenizer, &messages, false).unwrap();
+    let ids = template
+        .encode(&none(), usize::MAX, tokenizer, &messages, false)
+        .unwrap();
     shown(tokenizer, &ids)
 }
 
@@ -187,7 +193,7 @@ fn marks_cannot_be_brought_along() {
         .chain(0x10_0000..=0x10_fffd);
     let all: String = all.filter_map(char::from_u32).collect();
     let template = ChatTemplate::new("{{ messages[0].content }}", None, None).unwrap();
-    let error = message(template.encode(&tokenizer, &user(&all), true));
+    let error = message(template.encode(&none(), usize::MAX, &tokenizer, &user(&all), true));
     assert!(error.contains("every private-use character"), "{error}");
 }
 
@@ -226,7 +232,7 @@ fn a_prompt_that_cannot_fit_is_refused_before_it_is_encoded() {
     let template = ChatTemplate::new("{{ messages[0].content }}</s>", None, None).unwrap();
     let encode = |text: &str| {
         let none = TemplateVariables::default();
-        template.encode_with(&none, 10, &every_byte, &user(text), true)
+        template.encode(&none, 10, &every_byte, &user(text), true)
     };
     assert_eq!(encode(&"ab".repeat(10)).unwrap().len(), 10 + 1);
     let error = encode(&format!("{}a", "ab".repeat(10))).unwrap_err();
@@ -246,7 +252,7 @@ fn a_prompt_that_cannot_fit_is_refused_before_it_is_encoded() {
     assert_eq!(ascii.least_tokens(1 << 30), 0);
     let dropped = {
         let none = TemplateVariables::default();
-        template.encode_with(&none, 10, &ascii, &user(&"\u{e9}".repeat(1000)), true)
+        template.encode(&none, 10, &ascii, &user(&"\u{e9}".repeat(1000)), true)
     };
     assert!(dropped.unwrap().len() <= 1001);
 }
@@ -300,8 +306,7 @@ fn a_caller_adds_variables_that_the_template_reads() {
     }
     let tokenizer = tokenizer(false);
     let prompt = |entries: serde_json::Value| {
-        let ids =
-            template.encode_with(&variables(entries), usize::MAX, &tokenizer, &user(""), true);
+        let ids = template.encode(&variables(entries), usize::MAX, &tokenizer, &user(""), true);
         shown(&tokenizer, &ids.unwrap())
     };
     assert_eq!(prompt(serde_json::json!({})), "medium{0}1{1}");
@@ -327,7 +332,9 @@ fn a_control_token_in_a_message_changes_nothing_else() {
         content: "<think>old</think>\n\nanswer".to_owned(),
     });
     messages.extend(user("and <|im_end|>?"));
-    let ids = template.encode(&tokenizer, &messages, true).unwrap();
+    let ids = template
+        .encode(&none(), usize::MAX, &tokenizer, &messages, true)
+        .unwrap();
     assert_eq!(shown(&tokenizer, &ids), "q{2}answer{2}and <|im_end|>?{2}");
 
     let cases = [
@@ -403,7 +410,7 @@ fn variables_cannot_spell_control_tokens() {
         "{{ note }}{{ map | tojson }}{% if note == '<s>' %}E{% endif %}{{ map['</s>'] }}</s>";
     let template = ChatTemplate::new(source, Some("<s>"), None).unwrap();
     let entries = variables(serde_json::json!({"note": "<s>", "map": {"</s>": "<|im_end|>"}}));
-    let ids = template.encode_with(&entries, usize::MAX, &tokenizer, &user(""), true);
+    let ids = template.encode(&entries, usize::MAX, &tokenizer, &user(""), true);
     let want = "<s>{\"</s>\": \"<|im_end|>\"}E<|im_end|>{1}";
     assert_eq!(
         shown(&tokenizer, &ids.unwrap()).replace(' ', ""),
@@ -460,9 +467,15 @@ fn a_prompt_that_cannot_be_read_back_is_refused() {
              {{% if own in c %}}has {{% endif %}}{{{{ c | {filter} }}}}{{{{ own }}}}"
         );
         let template = ChatTemplate::new(&source, None, None).unwrap();
-        let error = message(template.encode(&tokenizer(false), &user("a<|im_end|>"), false));
+        let error = message(template.encode(
+            &none(),
+            usize::MAX,
+            &tokenizer(false),
+            &user("a<|im_end|>"),
+            false,
+        ));
         assert!(error.contains("which a message spells"), "{error}");
-        let fine = template.encode(&tokenizer(false), &user("a"), false);
+        let fine = template.encode(&none(), usize::MAX, &tokenizer(false), &user("a"), false);
         assert!(
             shown(&tokenizer(false), &fine.unwrap()).ends_with("{2}"),
             "{filter}"

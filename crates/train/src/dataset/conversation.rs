@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::error::Problem;
 use super::fields::{check_bytes, into_text, missing, wrong_type};
-use super::pair::Prompt;
+use super::pair::PairPrompt;
 use attune_text::chat_template::{ChatMessage, ROLES};
 
 /// A list of `{role, content}`. Fields of a message that are neither are told to `other`.
@@ -89,10 +89,10 @@ pub(super) fn apart(
 
 /// Whether a prompt that stands beside conversations says what they share: the same messages, or
 /// the text of one of the user's.
-pub(super) fn agrees(prompt: &Prompt, shared: &[ChatMessage]) -> bool {
+pub(super) fn agrees(prompt: &PairPrompt, shared: &[ChatMessage]) -> bool {
     match prompt {
-        Prompt::Messages(messages) => messages == shared,
-        Prompt::Text(text) => shared
+        PairPrompt::Messages(messages) => messages == shared,
+        PairPrompt::Text(text) => shared
             .iter()
             .any(|m| m.role == "user" && m.content.trim() == text.trim()),
     }

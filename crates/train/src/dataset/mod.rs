@@ -63,7 +63,7 @@ pub use counts::{Counts, FileCounts};
 pub use error::{DatasetError, Problem};
 pub use fields::MAX_LABEL_CHARS;
 pub use layout::Layout;
-pub use pair::{Interaction, Pair, Part, Prompt};
+pub use pair::{Interaction, Pair, PairPrompt, Part};
 pub use read::{read, MAX_PAIRS};
 pub use record::PASSED_OVER;
 pub use room::{MAX_RECORD_BYTES, MAX_TOTAL_BYTES};

@@ -12,7 +12,7 @@ pub struct Pair {
     /// Whose preference it is; `None` is nobody in particular, and trains the generic user only.
     pub user: Option<UserKey>,
     /// What was asked; not blank.
-    pub prompt: Prompt,
+    pub prompt: PairPrompt,
     /// What the user says about themselves; it goes in front of the prompt.
     pub user_info: Option<String>,
     /// The better reply; not blank.
@@ -40,7 +40,7 @@ pub enum Interaction {
 
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prompt {
+pub enum PairPrompt {
     /// Text: one user message where the model has a chat template, else the prompt as it is.
     Text(String),
     /// A conversation; every role is one of [`ROLES`](attune_text::chat_template::ROLES).
@@ -58,7 +58,7 @@ pub enum Part {
     Unseen,
 }
 
-impl Prompt {
+impl PairPrompt {
     /// Whether it has nothing but white space.
     pub(super) fn is_blank(&self) -> bool {
         match self {
@@ -111,8 +111,8 @@ impl Pair {
         digest.add(Some(chosen));
         digest.add(Some(rejected));
         match &self.prompt {
-            Prompt::Text(text) => digest.add(Some(text)),
-            Prompt::Messages(messages) => {
+            PairPrompt::Text(text) => digest.add(Some(text)),
+            PairPrompt::Messages(messages) => {
                 digest.add(None);
                 for message in messages {
                     digest.add(Some(&message.role));

@@ -19,7 +19,7 @@ use super::error::{DatasetError, Problem};
 use super::fields::{check_bytes, wrong_type};
 use super::intake::Intake;
 use super::object::Object;
-use super::pair::{Interaction, Pair, Part, Prompt};
+use super::pair::{Interaction, Pair, PairPrompt, Part};
 use super::room::Room;
 use super::source::{Place, Source};
 use attune_ids::{Tenant, UserId, UserKey};
@@ -196,7 +196,7 @@ fn pairs(
                 for rejected in &said.rejected_utterance {
                     intake.pair(Pair {
                         user: whose.user.clone(),
-                        prompt: Prompt::Messages(history.clone()),
+                        prompt: PairPrompt::Messages(history.clone()),
                         user_info: info.clone(),
                         chosen: chosen.clone(),
                         rejected: rejected.clone(),

@@ -9,7 +9,7 @@ use super::fields::{
 };
 use super::layout::Layout;
 use super::object::Object;
-use super::pair::{Interaction, Pair, Prompt};
+use super::pair::{Interaction, Pair, PairPrompt};
 use super::source::Source;
 use attune_text::chat_template::ChatMessage;
 
@@ -100,7 +100,7 @@ impl Layout {
             }
             Self::Conversations => conversations(object, other)?,
             Self::Psoups | Self::Prism | Self::Snapshot => {
-                let prompt = Prompt::Text(text(object, "user_input")?);
+                let prompt = PairPrompt::Text(text(object, "user_input")?);
                 let chosen = text(object, "completion_a")?;
                 (prompt, chosen, text(object, "completion_b")?)
             }
@@ -129,13 +129,16 @@ pub(super) fn is_other(name: &str) -> bool {
     !PASSED_OVER.contains(&name) && !name.starts_with('_')
 }
 
-fn prompt(object: &mut Object, other: &mut dyn FnMut(String)) -> Result<Option<Prompt>, Problem> {
+fn prompt(
+    object: &mut Object,
+    other: &mut dyn FnMut(String),
+) -> Result<Option<PairPrompt>, Problem> {
     let Some(value) = object.take("prompt") else {
         return Ok(None);
     };
     Ok(Some(match value {
-        Value::Array(_) => Prompt::Messages(messages(value, "prompt", other)?),
-        Value::String(_) => Prompt::Text(into_text(value, "prompt")?),
+        Value::Array(_) => PairPrompt::Messages(messages(value, "prompt", other)?),
+        Value::String(_) => PairPrompt::Text(into_text(value, "prompt")?),
         _ => return Err(wrong_type("prompt", "text or a list of messages", &value)),
     }))
 }
@@ -152,12 +155,12 @@ fn list(
 fn conversations(
     object: &mut Object,
     other: &mut dyn FnMut(String),
-) -> Result<(Prompt, String, String), Problem> {
+) -> Result<(PairPrompt, String, String), Problem> {
     let chosen = list(object, "chosen", other)?;
     let rejected = list(object, "rejected", other)?;
     let (shared, chosen, rejected) = apart(chosen, rejected)?;
     match prompt(object, other)? {
         Some(prompt) if !agrees(&prompt, &shared) => Err(Problem::OtherPrompt),
-        _ => Ok((Prompt::Messages(shared), chosen, rejected)),
+        _ => Ok((PairPrompt::Messages(shared), chosen, rejected)),
     }
 }

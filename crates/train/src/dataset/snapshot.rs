@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::DatasetError;
 use super::intake::Intake;
-use super::pair::{Interaction, Pair, Prompt};
+use super::pair::{Interaction, Pair, PairPrompt};
 use super::room::io_error;
 use super::source::{Place, Source};
 use attune_store::{SnapshotPair, TrainingSet, Turn};
@@ -65,7 +65,7 @@ fn as_read(pair: SnapshotPair, source: Source) -> Pair {
     };
     Pair {
         user: pair.user,
-        prompt: Prompt::Messages(pair.messages.into_iter().map(message).collect()),
+        prompt: PairPrompt::Messages(pair.messages.into_iter().map(message).collect()),
         user_info: pair.user_info,
         chosen: pair.chosen,
         rejected: pair.rejected,

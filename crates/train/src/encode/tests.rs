@@ -5,7 +5,7 @@ use serde_json::{json, Value};
 
 use super::super::dataset::Place;
 use super::*;
-use attune_text::chat_template::ChatMessage;
+use attune_text::chat_template::{ChatMessage, TemplateVariables};
 use attune_text::tokenizer::GgufVocabulary;
 
 const ROOM: usize = 10_000;
@@ -39,7 +39,7 @@ fn tiny_with_bos() -> (Tokenizer, ChatTemplate) {
     (tokenizer, template)
 }
 
-fn pair(prompt: Prompt, chosen: &str, rejected: &str) -> Pair {
+fn pair(prompt: PairPrompt, chosen: &str, rejected: &str) -> Pair {
     Pair {
         user: None,
         prompt,
@@ -63,8 +63,8 @@ fn message(role: &str, content: &str) -> ChatMessage {
     }
 }
 
-fn text(prompt: &str) -> Prompt {
-    Prompt::Text(prompt.to_owned())
+fn text(prompt: &str) -> PairPrompt {
+    PairPrompt::Text(prompt.to_owned())
 }
 
 /// The reference conversations, with the ids of transformers for them.
@@ -84,7 +84,15 @@ fn chat_cases() -> Vec<(Vec<ChatMessage>, Vec<u32>)> {
 
 /// What `app::chat` calls for a request with these messages.
 fn served(tokenizer: &Tokenizer, template: &ChatTemplate, messages: &[ChatMessage]) -> Vec<u32> {
-    template.encode(tokenizer, messages, true).unwrap()
+    template
+        .encode(
+            &TemplateVariables::default(),
+            usize::MAX,
+            tokenizer,
+            messages,
+            true,
+        )
+        .unwrap()
 }
 
 #[test]
@@ -93,7 +101,7 @@ fn prompts_are_those_of_serving() {
     let encoder = Encoder::new(&tokenizer, Some(&template), 100, ROOM).unwrap();
     assert_eq!(encoder.bos(), None);
     for (messages, ids) in chat_cases() {
-        let prompt = Prompt::Messages(messages.clone());
+        let prompt = PairPrompt::Messages(messages.clone());
         let encoded = encoder.encode(&pair(prompt, "yes", "no")).unwrap().unwrap();
         assert_eq!(encoded.prompt, ids);
         assert_eq!(encoded.prompt, served(&tokenizer, &template, &messages));
@@ -106,7 +114,7 @@ fn a_bos_that_the_tokenizer_adds_is_told_apart() {
     let encoder = Encoder::new(&tokenizer, Some(&template), 100, ROOM).unwrap();
     assert_eq!(encoder.bos(), tokenizer.bos());
     for (messages, ids) in chat_cases() {
-        let prompt = Prompt::Messages(messages);
+        let prompt = PairPrompt::Messages(messages);
         let encoded = encoder.encode(&pair(prompt, "yes", "no")).unwrap().unwrap();
         assert_eq!([encoder.bos().as_slice(), &encoded.prompt].concat(), ids);
     }
@@ -143,7 +151,7 @@ fn a_text_is_one_user_message_and_information_goes_before_it() {
         message("user", "1"),
         message("user", "2"),
     ];
-    asked.prompt = Prompt::Messages(turns);
+    asked.prompt = PairPrompt::Messages(turns);
     let informed = encoder.encode(&asked).unwrap().unwrap();
     let sent_turns = [
         message("system", "S"),
@@ -321,7 +329,7 @@ fn counts_say_what_was_cut_and_left_out() {
 fn pairs_that_the_template_refuses_are_left_out() {
     let (tokenizer, template) = tiny();
     let encoder = Encoder::new(&tokenizer, Some(&template), 100, ROOM).unwrap();
-    let of = |role| Prompt::Messages(vec![message(role, "Hi")]);
+    let of = |role| PairPrompt::Messages(vec![message(role, "Hi")]);
     let pairs = [
         pair(of("king"), "a", "b"),
         pair(of("user"), "a", "b"),
@@ -343,7 +351,7 @@ fn what_cannot_be_encoded_says_where_and_what_to_do() {
         assert!(Encoder::new(&tokenizer, None, max_prompt, max_length).is_err());
     }
     let encoder = Encoder::new(&tokenizer, None, 3, 6).unwrap();
-    let turns = Prompt::Messages(vec![message("user", "Hi")]);
+    let turns = PairPrompt::Messages(vec![message("user", "Hi")]);
     let error = encoder
         .encode(&pair(turns, "a", "b"))
         .unwrap_err()
@@ -354,7 +362,7 @@ fn what_cannot_be_encoded_says_where_and_what_to_do() {
     );
 
     let encoder = Encoder::new(&tokenizer, Some(&template), 3, 6).unwrap();
-    let turns = Prompt::Messages(vec![message("king", "Hi")]);
+    let turns = PairPrompt::Messages(vec![message("king", "Hi")]);
     let error = encoder
         .encode(&pair(turns, "a", "b"))
         .unwrap_err()

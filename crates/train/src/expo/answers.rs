@@ -82,16 +82,16 @@ impl Answers<'_> {
         Ok([answers, explanations])
     }
 
-    /// Answers to `tasks` that the policy is judged by: those of one seed, whatever the step.
+    /// Answers to `tasks` that the policy is evaluated by: those of one seed, whatever the step.
     ///
     /// # Errors
     /// A pass that fails; no question fits.
-    pub fn judged(
+    pub fn evaluation(
         &mut self,
         snapshot: &PolicySnapshot,
         tasks: &[&Task],
     ) -> Result<Rollouts, TrainError> {
-        let requests = self.requests(snapshot, tasks, Kind::Judged, 0);
+        let requests = self.requests(snapshot, tasks, Kind::Evaluation, 0);
         self.engine.roll_out(&requests, |_| {})
     }
 
@@ -124,13 +124,13 @@ impl Answers<'_> {
                 };
                 (prompts::with_answer, EXPLANATIONS, explanation)
             }
-            Kind::Judged => {
-                let judged = Sampling {
+            Kind::Evaluation => {
+                let evaluation = Sampling {
                     samples: expo.eval_samples,
                     temperature: expo.eval_temperature,
                     ..ordinary
                 };
-                (prompts::plain, EVALUATIONS, judged)
+                (prompts::plain, EVALUATIONS, evaluation)
             }
         };
         let sampling = Sampling {
@@ -171,5 +171,5 @@ impl Answers<'_> {
 enum Kind {
     Ordinary,
     Explanation,
-    Judged,
+    Evaluation,
 }

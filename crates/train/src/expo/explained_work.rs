@@ -1,12 +1,9 @@
 //! ExP-DPO as steps of a run: pairs that the policy itself makes, once or every few steps.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use super::answers::Answers;
 use super::explain::pairs;
-use super::group_work::rollouts;
-use super::judge::Judge;
+use super::session::TaskSession;
 use crate::adapter::TrainedAdapter;
 use crate::dataset;
 use crate::metrics::MetricsFile;
@@ -25,8 +22,7 @@ use attune_model::lora::LoraDropout;
 /// Tasks to learn from by pairs.
 pub struct ExplainedWork<'a> {
     run: &'a RunContext<'a>,
-    answers: Answers<'a>,
-    judge: Judge<'a>,
+    session: TaskSession<'a>,
     tasks: Vec<Task>,
     every: Option<usize>,
     /// Rows of the longest pair.
@@ -35,28 +31,24 @@ pub struct ExplainedWork<'a> {
     base: Option<PolicySnapshot>,
     /// The iteration whose pairs are learned from, and they.
     pairs: Option<(usize, PairWork<'a>)>,
-    clock: Instant,
 }
 
 impl<'a> ExplainedWork<'a> {
     /// Pairs are made anew every so many steps.
     pub fn new(
         run: &'a RunContext<'a>,
-        answers: Answers<'a>,
-        judge: Judge<'a>,
+        session: TaskSession<'a>,
         (tasks, longest): (Vec<Task>, usize),
         every: Option<usize>,
     ) -> Self {
         Self {
             run,
-            answers,
-            judge,
+            session,
             tasks,
             every,
             longest,
             base: None,
             pairs: None,
-            clock: Instant::now(),
         }
     }
 
@@ -121,25 +113,25 @@ impl<'a> ExplainedWork<'a> {
         step: usize,
     ) -> Result<(), TrainError> {
         let snapshot = PolicySnapshot::of(adapter)?;
-        if self.answers.expo.explainer == Explainer::Initial && self.base.is_none() {
+        if self.session.answers.expo.explainer == Explainer::Initial && self.base.is_none() {
             self.base = Some(PolicySnapshot::untrained(
                 self.run.base,
                 &self.run.settings.lora,
             )?);
         }
         let tasks: Vec<&Task> = self.tasks.iter().collect();
-        let ordinary = self.answers.ordinary(&snapshot, &tasks, step)?;
-        let explained = match self.answers.expo.positive {
+        let ordinary = self.session.answers.ordinary(&snapshot, &tasks, step)?;
+        let explained = match self.session.answers.expo.positive {
             Positive::Expert => None,
             _ => {
-                let explainer = match (self.answers.expo.explainer, &self.base) {
+                let explainer = match (self.session.answers.expo.explainer, &self.base) {
                     (Explainer::Initial, Some(base)) => base,
                     _ => &snapshot,
                 };
-                Some(self.answers.explanations(explainer, &tasks, step)?)
+                Some(self.session.answers.explanations(explainer, &tasks, step)?)
             }
         };
-        let filters = self.answers.expo.filters;
+        let filters = self.session.answers.expo.filters;
         let (mut lines, counts) = pairs(&tasks, &ordinary, explained.as_deref(), filters);
         if counts.pairs == 0 {
             if iteration == 0 {
@@ -159,7 +151,7 @@ impl<'a> ExplainedWork<'a> {
         // Nothing that the policy said is cut, whatever --max-length says of pairs of files.
         let longest = settings.max_length.max(self.longest);
         let encoder = encoder(self.run.base, settings.max_prompt, longest)?;
-        pairs_to_train_on(&encoder, &data.pairs, &self.answers.rows, settings)
+        pairs_to_train_on(&encoder, &data.pairs, &self.session.answers.rows, settings)
     }
 }
 
@@ -182,7 +174,7 @@ impl Work for ExplainedWork<'_> {
     }
 
     fn log(&mut self, line: &mut Line) -> String {
-        rollouts(line, &mut self.answers, &mut self.clock);
+        self.session.log(line);
         match &mut self.pairs {
             Some((_, work)) => {
                 line.insert("explained_pairs".into(), work.n_pairs().into());
@@ -197,9 +189,8 @@ impl Work for ExplainedWork<'_> {
         adapter: &TrainedAdapter,
         step: usize,
     ) -> Result<Option<EvalOutput>, TrainError> {
-        let at = (step, self.epochs(step));
-        self.judge
-            .held(adapter, &mut self.answers, at, &mut self.clock)
+        let epoch = self.epochs(step);
+        self.session.evaluate(adapter, step, epoch)
     }
 
     fn diagnose(
@@ -222,6 +213,6 @@ impl Work for ExplainedWork<'_> {
         &mut self,
         adapter: &TrainedAdapter,
     ) -> Result<FinalEvaluation, TrainError> {
-        self.judge.last(adapter, &mut self.answers)
+        self.session.final_evaluation(adapter)
     }
 }

@@ -1,13 +1,11 @@
 //! GRPO and ExP-GRPO as steps of a run: answers of the policy as it is, their rewards, and positive answers.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
-use super::answers::Answers;
 use super::explain::{explanation, solution};
 use super::group::{Batch, Group, GroupLearner, GroupResult};
-use super::judge::Judge;
 use super::prompts;
+use super::session::TaskSession;
 use crate::adapter::TrainedAdapter;
 use crate::checkpoint::Progress;
 use crate::encode::Encoder;
@@ -27,8 +25,7 @@ const RUNNING: f64 = 0.1;
 
 /// Tasks to learn from by groups of answers.
 pub struct GroupWork<'a> {
-    answers: Answers<'a>,
-    judge: Judge<'a>,
+    session: TaskSession<'a>,
     encoder: Encoder<'a>,
     learner: GroupLearner<'a>,
     plan: Plan,
@@ -42,7 +39,6 @@ pub struct GroupWork<'a> {
     unsolved: f64,
     means: NamedMeans,
     seen: Seen,
-    clock: Instant,
 }
 
 /// What there was to learn from, in this process.
@@ -87,20 +83,19 @@ impl<'a> GroupWork<'a> {
     /// No memory.
     pub fn new(
         run: &'a RunContext<'a>,
-        answers: Answers<'a>,
-        judge: Judge<'a>,
+        session: TaskSession<'a>,
         encoder: Encoder<'a>,
         tasks: Vec<Task>,
         progress: &Progress,
     ) -> Result<Self, TrainError> {
-        let settings = run.settings;
+        let (settings, expo) = (run.settings, session.answers.expo);
         let Method::Grpo {
             objective,
             updates,
             expsft_beta,
             expsft_sum,
             anneal,
-        } = answers.expo.method
+        } = expo.method
         else {
             return Err(TrainError::Bug("not a run of groups".into()));
         };
@@ -111,7 +106,7 @@ impl<'a> GroupWork<'a> {
                 bos: run.prefix.bos,
                 grpo: objective,
                 positive_sum: expsft_sum,
-                temperature: f64::from(answers.expo.temperature),
+                temperature: f64::from(expo.temperature),
                 pack_rows: run.memory.pack_rows,
                 activations: run.memory.activations,
             },
@@ -122,14 +117,12 @@ impl<'a> GroupWork<'a> {
                 anneal,
             },
             unsolved: progress.remembered().unwrap_or(1.0),
-            answers,
-            judge,
+            session,
             encoder,
             tasks,
             kept: HashMap::new(),
             means: NamedMeans::default(),
             seen: Seen::default(),
-            clock: Instant::now(),
         })
     }
 
@@ -150,16 +143,16 @@ impl<'a> GroupWork<'a> {
         let snapshot = PolicySnapshot::of(adapter)?;
         let tasks: Vec<Task> = batch.iter().map(|i| self.tasks[*i].clone()).collect();
         let tasks: Vec<&Task> = tasks.iter().collect();
-        let expo = self.answers.expo;
+        let expo = self.session.answers.expo;
         let explained = self.plan.beta > 0.0
             && (expo.positive, expo.explainer) == (Positive::Explanation, Explainer::Current);
         let (answers, positives) = match explained {
             true => {
-                let [answers, explanations] = self.answers.both(&snapshot, &tasks, step)?;
+                let [answers, explanations] = self.session.answers.both(&snapshot, &tasks, step)?;
                 (answers, self.usable(&tasks, &explanations)?)
             }
             false => {
-                let answers = self.answers.ordinary(&snapshot, &tasks, step)?;
+                let answers = self.session.answers.ordinary(&snapshot, &tasks, step)?;
                 (answers, self.kept_positives(batch, &tasks)?)
             }
         };
@@ -203,7 +196,7 @@ impl<'a> GroupWork<'a> {
             if self.plan.beta == 0.0 || self.kept.contains_key(number) {
                 continue;
             }
-            let usable = match self.answers.expo.positive {
+            let usable = match self.session.answers.expo.positive {
                 Positive::None => None,
                 Positive::Expert => {
                     let ids = |text: String| self.ids(task, &text).map(|[_, reply]| reply);
@@ -211,7 +204,10 @@ impl<'a> GroupWork<'a> {
                 }
                 Positive::Explanation => {
                     // Each task by itself, so that what it gets does not depend on when it comes.
-                    let explanations = self.answers.explanations(&self.base, &[task], *number)?;
+                    let explanations =
+                        self.session
+                            .answers
+                            .explanations(&self.base, &[task], *number)?;
                     self.usable(&[task], &explanations)?.pop().flatten()
                 }
             };
@@ -226,7 +222,7 @@ impl<'a> GroupWork<'a> {
         tasks: &[&Task],
         explanations: &[Option<Vec<Rollout>>],
     ) -> Result<Vec<Option<Vec<u32>>>, TrainError> {
-        let filters = self.answers.expo.filters;
+        let filters = self.session.answers.expo.filters;
         let both = tasks.iter().zip(explanations);
         both.map(|(task, rollouts)| {
             let text = explanation(filters, task, rollouts.as_deref().unwrap_or_default(), "");
@@ -240,7 +236,7 @@ impl<'a> GroupWork<'a> {
         let means = &mut self.means;
         let n = groups.len() as f64;
         let share = |of: fn(&Group) -> bool| groups.iter().filter(|g| of(g)).count() as f64 / n;
-        if self.answers.expo.samples > 0 {
+        if self.session.answers.expo.samples > 0 {
             let rewards: Vec<f64> = groups.iter().flat_map(|g| g.rewards.clone()).collect();
             let answers = rewards.len() as f64;
             means.add("reward", rewards.iter().sum::<f64>() / answers, n);
@@ -310,7 +306,7 @@ impl Work for GroupWork<'_> {
 
     fn log(&mut self, line: &mut Line) -> String {
         self.means.write(line);
-        rollouts(line, &mut self.answers, &mut self.clock);
+        self.session.log(line);
         let number = |name: &str| line.get(name).and_then(|v| v.as_f64());
         match (number("reward"), number("groups/unsolved")) {
             (Some(reward), Some(unsolved)) => format!("reward {reward:.3}  unsolved {unsolved:.2}"),
@@ -323,9 +319,8 @@ impl Work for GroupWork<'_> {
         adapter: &TrainedAdapter,
         step: usize,
     ) -> Result<Option<EvalOutput>, TrainError> {
-        let at = (step, self.epochs(step));
-        self.judge
-            .held(adapter, &mut self.answers, at, &mut self.clock)
+        let epoch = self.epochs(step);
+        self.session.evaluate(adapter, step, epoch)
     }
 
     fn diagnose(
@@ -342,30 +337,14 @@ impl Work for GroupWork<'_> {
         &mut self,
         adapter: &TrainedAdapter,
     ) -> Result<FinalEvaluation, TrainError> {
-        let mut judged = self.judge.last(adapter, &mut self.answers)?;
-        if let FinalEvaluation::Tasks(evaluation) = &mut judged {
+        let mut last = self.session.final_evaluation(adapter)?;
+        if let FinalEvaluation::Tasks(evaluation) = &mut last {
             evaluation.notes.extend(self.seen.note());
         }
-        Ok(judged)
+        Ok(last)
     }
 
     fn remembered(&self) -> Option<f64> {
         Some(self.unsolved)
-    }
-}
-
-/// How fast answers were since the last line, and which share of the time they took.
-pub(super) fn rollouts(line: &mut Line, answers: &mut Answers, clock: &mut Instant) {
-    let spent = answers.take_spent();
-    let seconds = std::mem::replace(clock, Instant::now())
-        .elapsed()
-        .as_secs_f64();
-    if spent.tokens > 0 && seconds > 0.0 {
-        let mut put = |name: &str, value: f64| line.insert(name.to_owned(), value.into());
-        put(
-            "rollout_tokens_per_second",
-            spent.tokens as f64 / spent.seconds,
-        );
-        put("rollout_time_share", (spent.seconds / seconds).min(1.0));
     }
 }

@@ -11,15 +11,17 @@
 //! | [`answers`] | answers and explanations of a policy in training |
 //! | [`group`] | a batch of groups becomes gradients |
 //! | [`group_work`], [`explained_work`] | steps of `exp-grpo`; steps of `exp-dpo` |
-//! | [`judge`], [`signals`] | pass@k on the way; what makes a positive answer a good one |
+//! | [`session`] | what both have: answers, evaluations, the time they take |
+//! | [`evaluator`], [`signals`] | pass@k on the way; what makes a positive answer a good one |
 
 pub mod answers;
+pub mod evaluator;
 pub mod explain;
 pub mod explained_work;
 pub mod group;
 pub mod group_work;
-pub mod judge;
 pub mod prepare;
 pub mod prompts;
+pub mod session;
 pub mod signals;
 pub mod solve;

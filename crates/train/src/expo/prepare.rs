@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::answers::{Answers, Spent};
+use super::evaluator::TaskEvaluator;
 use super::explain::solution;
 use super::explained_work::ExplainedWork;
 use super::group_work::GroupWork;
-use super::judge::Judge;
 use super::prompts;
+use super::session::TaskSession;
 use super::solve::{first, read};
 use crate::checkpoint::Progress;
 use crate::encode::Encoder;
@@ -34,7 +35,7 @@ pub struct PreparedTasks {
     pub prefix: PromptPrefix,
     /// To learn from.
     pub train: Vec<Task>,
-    /// To judge by.
+    /// To evaluate on.
     pub held_out: Vec<Task>,
     /// What was read and left out.
     pub counts: TaskCounts,
@@ -51,7 +52,7 @@ pub struct PreparedTasks {
 pub struct TaskCounts {
     /// To learn from.
     pub train: usize,
-    /// To judge by.
+    /// To evaluate on.
     pub held_out: usize,
     /// Left out: question and answer do not fit the context.
     pub too_long: usize,
@@ -189,20 +190,21 @@ impl PreparedTasks {
             seed: settings.seed,
             spent: Spent::default(),
         };
-        let judge = Judge {
+        let evaluator = TaskEvaluator {
             run,
             encoder: encoder()?,
             tasks: self.held_out,
         };
+        let session = TaskSession::new(answers, evaluator);
         match expo.method {
             Method::Dpo { regenerate_every } => {
                 let tasks = (self.train, self.longest_pass);
-                let work = ExplainedWork::new(run, answers, judge, tasks, regenerate_every);
+                let work = ExplainedWork::new(run, session, tasks, regenerate_every);
                 Ok(Box::new(work))
             }
             Method::Grpo { .. } => {
                 let encoder = encoder()?;
-                let work = GroupWork::new(run, answers, judge, encoder, self.train, progress)?;
+                let work = GroupWork::new(run, session, encoder, self.train, progress)?;
                 Ok(Box::new(work))
             }
         }

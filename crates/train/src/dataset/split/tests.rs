@@ -3,7 +3,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::super::{Place, Prompt, Source};
+use super::super::{PairPrompt, Place, Source};
 use super::*;
 use attune_ids::{Tenant, UserId};
 
@@ -13,7 +13,7 @@ fn pair(user: Option<u8>, interaction: Option<u8>, text: usize) -> Pair {
             tenant: Tenant::default(),
             user: UserId::new(format!("u{id}")).unwrap(),
         }),
-        prompt: Prompt::Text("p".to_owned()),
+        prompt: PairPrompt::Text("p".to_owned()),
         user_info: None,
         chosen: format!("good {text}"),
         rejected: format!("bad {text}"),

@@ -155,7 +155,7 @@ fn files_come_together_in_their_order() {
     let dataset = read(&[fixture("texts.parquet"), lines, fixture("prism")]).unwrap();
     let read: Vec<u64> = dataset.counts.files.iter().map(|file| file.read).collect();
     assert_eq!(read, [3, 1, 6]);
-    assert_eq!(dataset.pairs[3].prompt, Prompt::Text("p".to_owned()));
+    assert_eq!(dataset.pairs[3].prompt, PairPrompt::Text("p".to_owned()));
 }
 
 #[test]

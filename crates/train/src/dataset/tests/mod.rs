@@ -55,8 +55,8 @@ pub(super) fn shown(dataset: &Dataset) -> Vec<[String; 4]> {
             .as_ref()
             .map(|key| format!("{}/{}", key.tenant, key.user));
         let prompt = match &pair.prompt {
-            Prompt::Text(text) => text.clone(),
-            Prompt::Messages(messages) => {
+            PairPrompt::Text(text) => text.clone(),
+            PairPrompt::Messages(messages) => {
                 let lines = messages
                     .iter()
                     .map(|m| format!("{}: {}", m.role, m.content));

@@ -1,7 +1,5 @@
 //! How good a policy in training is on tasks that it does not learn from.
 
-use std::time::Instant;
-
 use serde_json::Value;
 
 use super::answers::Answers;
@@ -18,21 +16,21 @@ use crate::rollout::policy_adapter::PolicySnapshot;
 use crate::settings::expo::ExpoSettings;
 use crate::task::Task;
 use crate::work::context::RunContext;
-use crate::work::{EvalOutput, FinalEvaluation};
+use crate::work::EvalOutput;
 use crate::TrainError;
 
 /// Answers that an evaluation shows.
 const SHOWN: usize = 6;
 
-/// Tasks to judge by.
-pub struct Judge<'a> {
+/// Tasks to evaluate on.
+pub struct TaskEvaluator<'a> {
     pub(super) run: &'a RunContext<'a>,
     pub(super) encoder: Encoder<'a>,
     pub(super) tasks: Vec<Task>,
 }
 
-impl Judge<'_> {
-    /// Judges an adapter; `None`: there is nothing to judge by.
+impl TaskEvaluator<'_> {
+    /// Evaluates an adapter; `None`: there are no tasks to do it on.
     ///
     /// # Errors
     /// A pass that fails.
@@ -47,7 +45,7 @@ impl Judge<'_> {
         let expo = answers.expo;
         let snapshot = PolicySnapshot::of(adapter)?;
         let tasks: Vec<&Task> = self.tasks.iter().collect();
-        let rollouts = answers.judged(&snapshot, &tasks)?;
+        let rollouts = answers.evaluation(&snapshot, &tasks)?;
         let solved = solved(
             &self.tasks,
             &rollouts,
@@ -60,39 +58,6 @@ impl Judge<'_> {
             signals: self.signals(adapter, answers, &snapshot, &rollouts, expo)?,
             samples: samples(&self.tasks, &rollouts),
             notes: Vec::new(),
-        }))
-    }
-
-    /// An evaluation on the way, after `step` steps or `epoch` passes; `clock` does not see the time that it
-    /// takes.
-    ///
-    /// # Errors
-    /// A pass that fails.
-    pub(super) fn held(
-        &self,
-        adapter: &TrainedAdapter,
-        answers: &mut Answers,
-        (step, epoch): (usize, f64),
-        clock: &mut Instant,
-    ) -> Result<Option<EvalOutput>, TrainError> {
-        let since = Instant::now();
-        let found = self.evaluate(adapter, answers)?;
-        *clock += since.elapsed();
-        Ok(found.map(|found| held(&found, step, epoch)))
-    }
-
-    /// The last evaluation.
-    ///
-    /// # Errors
-    /// A pass that fails.
-    pub(super) fn last(
-        &self,
-        adapter: &TrainedAdapter,
-        answers: &mut Answers,
-    ) -> Result<FinalEvaluation, TrainError> {
-        let found = self.evaluate(adapter, answers)?;
-        Ok(found.map_or(FinalEvaluation::Nothing, |found| {
-            FinalEvaluation::Tasks(Box::new(found))
         }))
     }
 
@@ -136,7 +101,7 @@ impl Judge<'_> {
 }
 
 /// As an evaluation on the way.
-fn held(found: &TaskEvaluation, step: usize, epoch: f64) -> EvalOutput {
+pub(super) fn on_the_way(found: &TaskEvaluation, step: usize, epoch: f64) -> EvalOutput {
     let mut line = head(step as u64, epoch);
     let mut put = |name: &str, value: Option<f64>| {
         if let Some(value) = value {
