@@ -1,4 +1,10 @@
 //! What `app` answers becomes a response: one JSON body, or a stream of events.
+//!
+//! ```text
+//!   chat, completions --command--> app::chat, app::completions --Answering--> respond --> json  (one body)
+//!          |                                                                     ^  \---> sse   (events)
+//!          +------------------ WireFormat: how body and events look -------------+
+//! ```
 
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};

@@ -230,10 +230,7 @@ fn a_model_without_a_template_says_what_to_use() {
 fn a_prompt_that_cannot_fit_is_refused_before_it_is_encoded() {
     let every_byte = every_byte_and("ab");
     let template = ChatTemplate::new("{{ messages[0].content }}</s>", None, None).unwrap();
-    let encode = |text: &str| {
-        let none = TemplateVariables::default();
-        template.encode(&none, 10, &every_byte, &user(text), true)
-    };
+    let encode = |text: &str| template.encode(&none(), 10, &every_byte, &user(text), true);
     assert_eq!(encode(&"ab".repeat(10)).unwrap().len(), 10 + 1);
     let error = encode(&format!("{}a", "ab".repeat(10))).unwrap_err();
     assert!(
@@ -250,10 +247,7 @@ fn a_prompt_that_cannot_fit_is_refused_before_it_is_encoded() {
     // A vocabulary that leaves text out says nothing about its length.
     let ascii = tokenizer(false);
     assert_eq!(ascii.least_tokens(1 << 30), 0);
-    let dropped = {
-        let none = TemplateVariables::default();
-        template.encode(&none, 10, &ascii, &user(&"\u{e9}".repeat(1000)), true)
-    };
+    let dropped = template.encode(&none(), 10, &ascii, &user(&"\u{e9}".repeat(1000)), true);
     assert!(dropped.unwrap().len() <= 1001);
 }
 
