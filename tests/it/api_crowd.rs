@@ -2,13 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use attune::api::connections::ConnectionConfig;
 use attune::api::health_server::HealthServer;
 use attune::api::server::ServerConfig;
 
-use crate::support::socket::{get, Client, Listening};
+use crate::support::socket::{get, Client, Listening, PATIENCE};
 use crate::support::TestServer;
 
 const PLACES: usize = 3;
@@ -82,7 +82,7 @@ async fn a_health_check_is_answered_although_all_places_are_taken() {
     drop(taken);
     let (mut answer, dropped) = (String::new(), Instant::now());
     while !answer.starts_with("HTTP/1.1 200") {
-        assert!(dropped.elapsed() < Duration::from_secs(20), "{answer}");
+        assert!(dropped.elapsed() < PATIENCE, "{answer}");
         answer = listening.ask(get("/v1/models")).await;
         let known = answer.starts_with("HTTP/1.1 200") || answer.contains("too_many_connections");
         assert!(known, "{answer}");
@@ -92,9 +92,7 @@ async fn a_health_check_is_answered_although_all_places_are_taken() {
 /// Asks without a runtime.
 fn ask(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(get(path).as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

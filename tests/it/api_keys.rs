@@ -11,6 +11,7 @@ use axum::http::Request;
 use serde_json::{json, Value};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::support::socket::PATIENCE;
 use crate::support::{keys, Setup, TestServer};
 
 const APP: &str = "sk-app-0123456789abcdef";
@@ -41,7 +42,7 @@ async fn until_accepted(server: &TestServer, key: &str) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), accepted)
+    tokio::time::timeout(PATIENCE, accepted)
         .await
         .expect("the key is not accepted");
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
 
 use attune::app::versions::Expected;
 use attune_adapter::bundle::bundle_dir;
@@ -14,6 +13,7 @@ use serde_json::{json, Value};
 
 use crate::support::bundles::{base, TEXTS};
 use crate::support::http::Reply;
+use crate::support::socket::PATIENCE;
 use crate::support::{Setup, TestServer};
 
 const ADAPTERS: &str = "/v1/admin/adapters";
@@ -150,7 +150,7 @@ async fn a_running_answer_keeps_its_version_in_memory() {
     let others = async {
         crate::support::socket::until("the first step", || server.gate.is_reached()).await;
         // If it were loaded, it would wait for the gate.
-        let refused = tokio::time::timeout(Duration::from_secs(20), ask(&server, &one)).await;
+        let refused = tokio::time::timeout(PATIENCE, ask(&server, &one)).await;
         assert_eq!(refused.expect("it was not refused").status, 503);
         server.gate.open();
     };

@@ -284,7 +284,7 @@ impl TestServer {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), idle)
+        tokio::time::timeout(socket::PATIENCE, idle)
             .await
             .expect("sequences are left in the engine");
     }
