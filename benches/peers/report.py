@@ -70,12 +70,12 @@ def alone(records):
             key = record["cache"], pool
             speed.setdefault(key, {})[record["repeat"]] = numbers["output_tokens_per_s"]
             first.setdefault(key, {})[record["repeat"]] = numbers["ttft_ms"]["p50"]
-    lines = ["**attune alone**, 32 clients, tok/s, medians (and the range); TTFT p50", "",
-             row(["", "no prefix cache", "prefix cache", "the cache gives", "TTFT, no cache", "TTFT, cache"]),
+    lines = ["**attune alone**, 32 clients, tok/s, medians (and the range)", "",
+             row(["", "no prefix cache", "prefix cache", "the cache gives", "TTFT p50, no cache, ms", "TTFT p50, cache, ms"]),
              rule(range(5))]
     for pool in sorted(pools):
         off, on = speed.get(("no cache", pool), {}), speed.get(("cache", pool), {})
-        ttft = [f"{median(list(first.get((cache, pool), {}).values())) or 0:.0f} ms" for cache in ("no cache", "cache")]
+        ttft = [spread(list(first.get((cache, pool), {}).values())) for cache in ("no cache", "cache")]
         lines.append(row([pool, spread(list(off.values())), spread(list(on.values())), percent(on, off), *ttft]))
     lines += ["", row(["", "no prefix cache", "prefix cache"]), rule(range(2))]
     for name, a, b in (("10,000 users beside 1 user", "10,000 users", "1 user"), ("1 user beside bare", "1 user", "bare")):
