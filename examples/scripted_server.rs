@@ -18,8 +18,7 @@ use std::time::Duration;
 
 use anyhow::{ensure, Result};
 use attune::app::boot::{BootError, Loaded};
-use attune::config::raw::Serve;
-use attune::config::resolved::ServeConfig;
+use attune::config::serve::{Serve, ServeConfig};
 use attune::serve;
 use attune::telemetry::{init_logs, LogFormat};
 use attune_adapter::publish;
@@ -65,14 +64,15 @@ struct Cli {
 }
 
 fn main() -> Result<()> {
-    let mut cli = Cli::parse();
+    let cli = Cli::parse();
     // Three answers are written in the script, one per version.
     ensure!(cli.offer <= 3, "--offer {}: at most 3", cli.offer);
     ensure!(cli.kv_blocks > 0, "--kv-blocks 0: at least one block");
-    TINY_LLAMA.clone_into(&mut cli.serve.model.model);
+    let mut settings = cli.serve.settings()?;
+    TINY_LLAMA.clone_into(&mut settings.model.name.model);
     let filter = std::env::var("ATTUNE_LOG").unwrap_or_else(|_| "warn".to_owned());
     init_logs(&filter, LogFormat::Text)?;
-    let config = ServeConfig::new(&cli.serve)?;
+    let config = ServeConfig::new(&settings)?;
     serve::run(
         &config,
         |config| scripted(&cli, config),
@@ -83,11 +83,11 @@ fn main() -> Result<()> {
 
 /// The tiny Llama's texts, and a script in the place of its weights.
 fn scripted(cli: &Cli, config: &ServeConfig) -> Result<Loaded, BootError> {
-    let placement = config.model().placed_on(config.device().open()?);
+    let placement = config.model.placed_on(config.compute.device.open()?);
     let base = base_model::load(TINY_LLAMA, placement)?;
     let hidden = base.decoder.config().hidden_size;
     for says in 0..cli.offer {
-        let folder = config.bundles().join(format!("scripted-{says}"));
+        let folder = config.bundles.join(format!("scripted-{says}"));
         let people: Vec<String> = (0..cli.known).map(|n| format!("soak-{n}")).collect();
         publish::write(&folder, &knowing(&people, says, &base.sha256, hidden))
             .expect("the bundle folder can be written");

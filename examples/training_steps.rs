@@ -9,7 +9,6 @@ use std::io::Write;
 
 use anyhow::{bail, Result};
 use attune::config::train::{TrainCli, TrainCommand};
-use attune::config::training::TrainConfig;
 use attune_adapter::data_until::Reach;
 use attune_adapter::manifest::BaseModel;
 use attune_adapter::peft_export;
@@ -27,7 +26,7 @@ fn main() -> Result<()> {
     let TrainCommand::Pdpo(raw) = TrainCli::parse().command else {
         bail!("give the arguments of `attune-train pdpo`");
     };
-    let config = TrainConfig::new(&raw)?;
+    let config = raw.config()?;
     let settings = config.settings;
     if settings.user_model.is_some() {
         bail!("give --alpha 0: other trainers have no user model");

@@ -2,7 +2,7 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`config`] | what was typed (raw) and what it means (resolved) |
+//! | [`config`] | what was typed, and what it means, checked once |
 //! | [`app`] | the only place where the parts above meet |
 //! | [`api`] | HTTP: the OpenAI surface |
 //! | [`serve`] | a server from its configuration to its last byte |

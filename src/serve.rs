@@ -15,7 +15,7 @@ use crate::api::server::{serve, ServerConfig};
 use crate::app::boot::{self, BootError, Loaded};
 use crate::app::descriptors::connections_within;
 use crate::app::{address, state};
-use crate::config::resolved::ServeConfig;
+use crate::config::serve::ServeConfig;
 use crate::telemetry::TelemetryError;
 
 /// Why a server does not start, or ends before it is told to.
@@ -57,7 +57,7 @@ pub fn run(
     ready: impl FnOnce(SocketAddr) -> io::Result<()>,
 ) -> Result<(), ServeError> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(config.threads())
+        .num_threads(config.compute.threads)
         .build_global()?;
     let metrics = state::new_metrics()?;
     metrics.install()?;
@@ -67,15 +67,15 @@ pub fn run(
         .map_err(ServeError::Start)?;
     runtime.block_on(async {
         // Before the model is loaded: a port that is taken shows at once.
-        let listener = listen(config.address()).await?;
+        let listener = listen(config.http.address).await?;
         let address = listener.local_addr().map_err(ServeError::Start)?;
         let health = config
-            .http()
+            .http
             .health_address
             .map(listen_for_health)
             .transpose()?;
         let state = tokio::task::block_in_place(|| boot::boot_with(config, metrics, load))?;
-        address::publish(config.data_dir(), address, &state.identity).map_err(ServeError::Start)?;
+        address::publish(&config.data_dir, address, &state.identity).map_err(ServeError::Start)?;
         let shutdown = told_to_end().map_err(ServeError::Start)?;
         ready(address).map_err(ServeError::Start)?;
         let http = server_config(config)?;
@@ -85,7 +85,7 @@ pub fn run(
             .map_err(ServeError::Start)?;
         let served = serve(listener, state.clone(), http, shutdown).await;
         // While the store is still held: the next server's word comes after this one is gone.
-        if let Err(error) = address::withdraw(config.data_dir()) {
+        if let Err(error) = address::withdraw(&config.data_dir) {
             tracing::warn!(%error, "the file `address` could not be removed");
         }
         served.map_err(ServeError::Serving)
@@ -109,15 +109,15 @@ fn listen_for_health(address: SocketAddr) -> Result<std::net::TcpListener, Serve
 
 fn server_config(config: &ServeConfig) -> Result<ServerConfig, ServeError> {
     let usual = ServerConfig::default();
-    let cors = CorsOrigins::new(&config.http().cors_origins).map_err(ServeError::Start)?;
+    let cors = CorsOrigins::new(&config.http.cors_origins).map_err(ServeError::Start)?;
     Ok(ServerConfig {
         http: HttpConfig { cors, ..usual.http },
         connections: ConnectionConfig {
             max_connections: connections_within(usual.connections.max_connections),
-            write_timeout: config.http().write_timeout,
+            write_timeout: config.http.write_timeout,
             ..usual.connections
         },
-        drain_timeout: config.shutdown_timeout(),
+        drain_timeout: config.http.shutdown_timeout,
     })
 }
 

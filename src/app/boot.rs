@@ -14,7 +14,7 @@ use super::state::{AppState, Limits};
 use super::store_health::StoreHealth;
 use super::store_threads::StoreThreads;
 use super::versions::{LiveVersions, LoadedBase, Versions, VersionsError};
-use crate::config::resolved::ServeConfig;
+use crate::config::serve::ServeConfig;
 use crate::telemetry::{Metrics, TelemetryError};
 use attune_adapter::loaded::LoadedVersions;
 use attune_base_model::{BaseModel, LoadError};
@@ -83,35 +83,38 @@ pub fn boot_with(
     metrics: Metrics,
     load: impl FnOnce(&ServeConfig) -> Result<Loaded, BootError>,
 ) -> Result<Arc<AppState>, BootError> {
+    let storage = &config.storage;
     let keys = config
-        .api_keys()
+        .http
+        .api_keys
+        .as_deref()
         .map_or_else(|| Ok(KeyRing::open()), KeyRing::from_file)?;
     // The store before the model: a lock held by another process shows at once.
-    let versions = Versions::open(config.data_dir(), now_unix_ms())?;
+    let versions = Versions::open(&config.data_dir, now_unix_ms())?;
     let (base, runner) = load(config)?;
     let alias = Alias::new(ALIAS)?;
-    if config.demo() {
+    if storage.demo {
         versions.install_demo(&base, &alias, now_unix_ms())?;
     }
-    let loaded = LoadedVersions::new(config.adapter_bytes());
-    let bundles = config.bundles().to_owned();
+    let loaded = LoadedVersions::new(config.compute.adapter_bytes);
+    let bundles = config.bundles.clone();
     let versions = LiveVersions::open(versions, LoadedBase::from(&base), bundles, loaded)?;
-    let engine = EngineHandle::spawn(runner, config.engine().clone());
+    let engine = EngineHandle::spawn(runner, config.engine.clone());
     let limits = Limits {
-        strict: config.http().strict,
-        keep_completions: config.keep_completions(),
-        max_stall: config.max_stall(),
-        keep_versions: config.keep_versions(),
-        forget_within: config.forget_within(),
+        strict: config.http.strict,
+        keep_completions: storage.keep_completions,
+        max_stall: config.max_stall,
+        keep_versions: storage.keep_versions,
+        forget_within: storage.forget_within,
         ..Limits::default()
     };
     versions.store().set_quota(TenantQuota {
-        records: config.tenant_max_records().unwrap_or(u64::MAX),
-        bytes: config.tenant_max_bytes().unwrap_or(u64::MAX),
+        records: storage.tenant_max_records.unwrap_or(u64::MAX),
+        bytes: storage.tenant_max_bytes.unwrap_or(u64::MAX),
     });
     versions
         .store()
-        .keep_free(config.min_free_disk(), Arc::new(Disk));
+        .keep_free(storage.min_free_disk, Arc::new(Disk));
     let threads = StoreThreads::start(versions.store().clone()).map_err(BootError::StoreThreads)?;
     Ok(Arc::new(state(
         base, alias, versions, engine, keys, limits, metrics, threads,

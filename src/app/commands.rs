@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 
@@ -13,9 +13,12 @@ use super::keys::{self, Role};
 use super::versions::describe::{describe, summary};
 use super::versions::forgetting::Replaced;
 use super::versions::{Expected, LoadedBase, Versions};
+use crate::config::adapter::{Adapter, AdapterImport};
+use crate::config::data_dir::{BundleFolder, DataDir};
+use crate::config::key::{Key, KeyNew};
+use crate::config::model::Model;
 use crate::config::moment::data_until;
-use crate::config::raw::{Adapter, AdapterImport, DataDir, Key, KeyNew, Model, Store};
-use crate::config::resolved::data_dir;
+use crate::config::store::Store;
 use attune_adapter::bundle;
 use attune_adapter::manifest::BaseModel;
 use attune_adapter::peft::{self, PeftImport};
@@ -80,7 +83,7 @@ pub fn adapter(command: Adapter) -> Result<String> {
             versions.remove(&version)?;
             Ok(format!("retired {version}\n"))
         }
-        Adapter::Forget { bundles, data } => forget(bundles, &data),
+        Adapter::Forget { bundles, data } => forget(&bundles, &data),
         Adapter::List { data } => Ok(describe(&open(&data)?)?),
         Adapter::Export { bundle, out } => {
             peft_export::export(&bundle::contents(&bundle::locate(&bundle)?)?, &out)?;
@@ -184,7 +187,7 @@ pub fn store(command: Store) -> Result<String> {
 }
 
 fn open(data: &DataDir) -> Result<Versions> {
-    Ok(Versions::open(&data_dir(data)?, now_unix_ms())?)
+    Ok(Versions::open(&data.path()?, now_unix_ms())?)
 }
 
 fn promote(versions: &Versions, version: &str, expected: Option<&str>) -> Result<String> {
@@ -287,10 +290,10 @@ fn import_peft(import: &AdapterImport) -> Result<String> {
     ))
 }
 
-fn forget(bundles: Option<PathBuf>, data: &DataDir) -> Result<String> {
+fn forget(bundles: &BundleFolder, data: &DataDir) -> Result<String> {
     let versions = open(data)?;
     let replaced = versions.forget_deleted(now_unix_ms());
-    let folder = bundles.unwrap_or_else(|| versions.data_dir().join("bundles"));
+    let folder = bundles.path(versions.data_dir());
     let offered = versions.forget_in_folder(&folder)?;
     let replaced = replaced?;
     let mut lines = String::new();

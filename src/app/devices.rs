@@ -1,7 +1,7 @@
 //! The model on its device, or on its devices.
 
 use super::boot::{BootError, Loaded};
-use crate::config::resolved::ServeConfig;
+use crate::config::serve::ServeConfig;
 use attune_base_model as base_model;
 use attune_engine::device::memory;
 use attune_engine::model_runner::ModelRunner;
@@ -12,14 +12,14 @@ use attune_engine::model_runner::ModelRunner;
 /// No such device, no such model, or no room for it.
 pub fn load(config: &ServeConfig) -> Result<Loaded, BootError> {
     #[cfg(feature = "nccl")]
-    if config.tensor_parallel() > 1 {
+    if config.compute.tensor_parallel > 1 {
         return over_several(config);
     }
-    let placement = config.model().placed_on(config.device().open()?);
+    let placement = config.model.placed_on(config.compute.device.open()?);
     tracing::info!(device = ?placement.device.location(), dtype = ?placement.dtype, "computing");
-    let base = base_model::load(config.model().name(), placement)?;
-    let rows = config.engine().token_budget;
-    let kv = memory::kv_cache(&base.decoder, config.kv_bytes(), rows)?;
+    let base = base_model::load(&config.model.name, placement)?;
+    let rows = config.engine.token_budget;
+    let kv = memory::kv_cache(&base.decoder, config.compute.kv_bytes, rows)?;
     let runner = ModelRunner::new(base.decoder.clone(), kv);
     Ok((base, Box::new(runner)))
 }
@@ -37,16 +37,16 @@ fn over_several(config: &ServeConfig) -> Result<Loaded, BootError> {
     use attune_model::error::ModelError;
     use attune_model::nccl::Meeting;
 
-    let n_ranks = config.tensor_parallel();
+    let n_ranks = config.compute.tensor_parallel;
     let devices = (0..n_ranks).map(|rank| DeviceChoice::Cuda(rank).open());
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
     // Before anybody waits for anybody: a model that is not there, or cannot be divided.
-    let files = base_model::load::locate(config.model().name());
+    let files = base_model::load::locate(&config.model.name);
     let files = files.map_err(base_model::LoadError::from)?;
     let meeting = Meeting::new();
     let (mut others, mut waiting) = (Vec::new(), Vec::new());
     for (rank, device) in devices.iter().enumerate().skip(1) {
-        let mut placement = config.model().placed_on(device.clone());
+        let mut placement = config.model.placed_on(device.clone());
         let files = files.clone();
         let (n_blocks, decided) = channel();
         waiting.push(n_blocks);
@@ -60,13 +60,13 @@ fn over_several(config: &ServeConfig) -> Result<Loaded, BootError> {
             Ok(ModelRunner::new(decoder, kv))
         })?);
     }
-    let mut placement = config.model().placed_on(devices[0].clone());
+    let mut placement = config.model.placed_on(devices[0].clone());
     let shard = meeting.join(&placement.device, 0, n_ranks);
     placement.shard = Some(shard.map_err(ModelError::from)?);
     tracing::info!(devices = n_ranks, dtype = ?placement.dtype, "computing");
-    let base = base_model::load(config.model().name(), placement)?;
-    let rows = config.engine().token_budget;
-    let kv = memory::kv_cache(&base.decoder, config.kv_bytes(), rows)?;
+    let base = base_model::load(&config.model.name, placement)?;
+    let rows = config.engine.token_budget;
+    let kv = memory::kv_cache(&base.decoder, config.compute.kv_bytes, rows)?;
     let first = ModelRunner::new(base.decoder.clone(), kv);
     for rank in waiting {
         if rank.send(first.n_blocks()).is_err() {

@@ -6,15 +6,15 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use attune::config::train::{Tasks, TrainCli, TrainCommand};
-use attune::config::training::{threads, TrainConfig};
+use attune::config::train::run::TrainConfig;
+use attune::config::train::tasks::Tasks;
+use attune::config::train::{TrainCli, TrainCommand};
 use attune::telemetry::{init_logs, LogFormat};
-use attune_train::commands::entangle::{entangle, EntangleRequest};
-use attune_train::commands::sample::{sample, SampleRequest};
-use attune_train::commands::EvalRequest;
-use attune_train::expo::explain::{explain, ExplainRequest};
-use attune_train::expo::solve::{self, solve, SolveRequest};
-use attune_train::fit_users::{fit_users, FitRequest};
+use attune_train::commands::entangle::entangle;
+use attune_train::commands::sample::sample;
+use attune_train::expo::explain::explain;
+use attune_train::expo::solve::{self, solve};
+use attune_train::fit_users::fit_users;
 use attune_train::run::{run, Outcome};
 use attune_train::task::family::tasks;
 use attune_train::work::options::RunOptions;
@@ -45,33 +45,41 @@ fn main() -> ExitCode {
 
 fn execute(command: TrainCommand) -> Result<()> {
     match command {
-        TrainCommand::Pdpo(raw) => TrainConfig::new(&raw).map_err(Into::into).and_then(train),
-        TrainCommand::ExpDpo(raw) => raw.config().map_err(Into::into).and_then(train),
-        TrainCommand::ExpGrpo(raw) => raw.config().map_err(Into::into).and_then(train),
-        TrainCommand::Eval(raw) => pool(raw.threads)
-            .and_then(|()| Ok(commands::eval(&EvalRequest::try_from(raw)?)?))
-            .and_then(|text| print(&text)),
-        TrainCommand::FitUsers(raw) => pool(raw.threads)
-            .and_then(|()| Ok(fit_users(&FitRequest::try_from(*raw)?)?))
-            .and_then(|text| print(&text)),
-        TrainCommand::Sample(raw) => pool(raw.threads)
-            .and_then(|()| Ok(sample(&SampleRequest::try_from(raw)?)?))
-            .and_then(|text| print(&text)),
-        TrainCommand::Entangle(raw) => pool(raw.threads)
-            .and_then(|()| Ok(entangle(&EntangleRequest::try_from(raw)?)?))
-            .and_then(|text| print(&text)),
-        TrainCommand::Tasks(raw) => write_tasks(&raw)
-            .with_context(|| raw.out.display().to_string())
-            .and_then(|()| print(&format!("{}\n", raw.out.display()))),
-        TrainCommand::Solve(raw) => pool(raw.asking.threads)
-            .and_then(|()| Ok(solve(&SolveRequest::try_from(raw)?)?))
-            .and_then(|text| print(&text)),
-        TrainCommand::Explain(raw) => pool(raw.asking.threads)
-            .and_then(|()| Ok(explain(&ExplainRequest::try_from(raw)?)?))
-            .and_then(|text| print(&text)),
-        TrainCommand::Report { run } => report::report(&run)
-            .context("no report was written")
-            .and_then(|path| print(&format!("{}\n", path.display()))),
+        TrainCommand::Pdpo(raw) => train(raw.config()?),
+        TrainCommand::ExpDpo(raw) => train(raw.config()?),
+        TrainCommand::ExpGrpo(raw) => train(raw.config()?),
+        TrainCommand::Eval(raw) => {
+            pool(raw.base.threads())?;
+            print(&commands::eval(&raw.request()?)?)
+        }
+        TrainCommand::FitUsers(raw) => {
+            pool(raw.base.threads())?;
+            print(&fit_users(&raw.request()?)?)
+        }
+        TrainCommand::Sample(raw) => {
+            pool(raw.base.threads())?;
+            print(&sample(&raw.request()?)?)
+        }
+        TrainCommand::Entangle(raw) => {
+            pool(raw.base.threads())?;
+            print(&entangle(&raw.request()?)?)
+        }
+        TrainCommand::Tasks(raw) => {
+            write_tasks(&raw).with_context(|| raw.out.display().to_string())?;
+            print(&format!("{}\n", raw.out.display()))
+        }
+        TrainCommand::Solve(raw) => {
+            pool(raw.asking.base.threads())?;
+            print(&solve(&raw.request()?)?)
+        }
+        TrainCommand::Explain(raw) => {
+            pool(raw.asking.base.threads())?;
+            print(&explain(&raw.request()?)?)
+        }
+        TrainCommand::Report { run } => {
+            let path = report::report(&run).context("no report was written")?;
+            print(&format!("{}\n", path.display()))
+        }
     }
 }
 
@@ -107,13 +115,13 @@ fn train(config: TrainConfig) -> Result<()> {
             print(&format!("{pairs}{tasks}published {version}\n"))
         }
         Outcome::Stopped { step } => print(&format!(
-            "stopped after step {step}; go on with the same command and --resume\n"
+            "stopped after step {step}; continue with the same command and --resume\n"
         )),
     }
 }
 
 fn write_tasks(raw: &Tasks) -> Result<()> {
-    let tasks = tasks(raw.family.into(), raw.difficulty, raw.n, raw.seed);
+    let tasks = tasks(raw.family, raw.difficulty, raw.n, raw.seed);
     let mut lines = String::new();
     for task in tasks {
         lines += &serde_json::to_string(&task)?;
@@ -123,9 +131,9 @@ fn write_tasks(raw: &Tasks) -> Result<()> {
 }
 
 /// The thread pool of all passes.
-fn pool(typed: usize) -> Result<()> {
+fn pool(threads: usize) -> Result<()> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(threads(typed))
+        .num_threads(threads)
         .build_global()
         .context("the thread pool could not be started")
 }

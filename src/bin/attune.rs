@@ -8,8 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use attune::api::openapi;
 use attune::app::{commands, devices};
-use attune::config::raw::{Cli, Command, Loop, Serve};
-use attune::config::resolved::ServeConfig;
+use attune::config::attune::{Cli, Command};
+use attune::config::learning_loop::Loop;
+use attune::config::serve::{Serve, ServeConfig};
 use attune::learning_loop::repeat::Repeat;
 use attune::serve;
 use attune::telemetry::{init_logs, LogFormat};
@@ -40,8 +41,9 @@ fn main() -> ExitCode {
 }
 
 fn serve_until_told(raw: &Serve) -> Result<()> {
-    logs(raw.log_json)?;
-    let config = ServeConfig::new(raw)?;
+    let settings = raw.settings()?;
+    logs(settings.log_json)?;
+    let config = ServeConfig::new(&settings)?;
     serve::run(&config, devices::load, |address| {
         say(&format!("attune is ready on http://{address}\n"))
     })?;

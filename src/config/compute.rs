@@ -1,57 +1,34 @@
-//! Where trainers compute, and what scoring needs: from what was typed.
+//! Where to compute, as it was typed.
 
-use candle_core::DType;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
-use super::resolved::{parse_device, ConfigError};
-use super::train::{ComputeFlags, Eval};
-use super::training::problem;
+use super::error::{problem, ConfigError};
 use attune_model::device::DeviceChoice;
-use attune_train::commands::EvalRequest;
-use attune_train::compute::Compute;
 
-/// Checks what was typed. The error names the first setting that cannot be used, by its flag.
-impl TryFrom<Eval> for EvalRequest {
-    type Error = ConfigError;
-
-    fn try_from(raw: Eval) -> Result<Self, ConfigError> {
-        Ok(Self {
-            compute: raw.compute.resolve()?,
-            base: raw.base,
-            bundle: raw.bundle,
-            against: raw.against,
-            data: raw.data,
-            json: raw.json,
-            beta: raw.beta,
-            max_prompt: raw.max_prompt,
-            max_length: raw.max_length,
-            seed: raw.seed,
-        })
-    }
+/// Types in which weights can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// As the file has them, quantized blocks included; bf16 on a GPU.
+    Auto,
+    /// 4 bytes: nothing is lost.
+    F32,
+    /// 2 bytes, wide range.
+    Bf16,
+    /// 2 bytes, more precise.
+    F16,
 }
 
-impl ComputeFlags {
-    /// Checks what was typed.
-    ///
-    /// # Errors
-    /// A device or a type that there is not.
-    pub(super) fn resolve(&self) -> Result<Compute, ConfigError> {
-        compute(self.device.as_deref(), self.dtype.as_deref())
-    }
+pub(super) fn device(text: &str) -> Result<DeviceChoice, ConfigError> {
+    text.parse()
+        .map_err(|text: String| problem("--device", text))
 }
 
-pub(super) fn compute(device: Option<&str>, dtype: Option<&str>) -> Result<Compute, ConfigError> {
-    let dtype = match dtype {
-        None | Some("auto") => None,
-        Some("bf16") => Some(DType::BF16),
-        Some("f16") => Some(DType::F16),
-        Some("f32") => Some(DType::F32),
-        Some(other) => {
-            let text = format!("{other:?} is not one of auto, bf16, f16, f32");
-            return Err(problem("--dtype", text));
-        }
-    };
-    Ok(Compute {
-        device: device.map_or(Ok(DeviceChoice::Auto), parse_device)?,
-        dtype,
-    })
+/// 0 means one per core.
+pub(super) fn threads(typed: usize) -> usize {
+    match typed {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n.min(1024),
+    }
 }

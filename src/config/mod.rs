@@ -1,20 +1,27 @@
-//! Configuration in two stages: what was typed, and what it means.
+//! Configuration: what was typed, and what it means, checked once. A file per command:
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`raw`], [`resolved`], [`http`], `sharing` | `attune` |
-//! | [`train`], [`training`], `compute` | `attune-train`, with its TOML files |
-//! | [`train_expo`] | its commands on tasks |
-//! | [`moment`] | moments in time |
-//! | [`learning_loop`] | `attune loop`, which has the settings of `attune-train pdpo`, too |
+//! | [`attune`] | the command line of `attune` |
+//! | [`train`] | `attune-train`: a file per command, and per group of settings that commands share |
+//! | [`serve`] | `attune serve`, with a file per group of settings |
+//! | [`learning_loop`] | `attune loop`, whose runs have the settings of `attune-train pdpo` |
+//! | [`adapter`], [`key`], [`model`], [`store`] | the other commands of `attune` |
+//! | [`layers`] | defaults < settings file < environment < flags |
+//! | [`compute`], [`data_dir`], [`moment`], `sizes` | settings that several commands share |
+//! | [`error`] | a setting that cannot be used; checks that many share |
 
-mod compute;
-pub mod http;
+pub mod adapter;
+pub mod attune;
+pub mod compute;
+pub mod data_dir;
+pub mod error;
+pub mod key;
+pub mod layers;
 pub mod learning_loop;
+pub mod model;
 pub mod moment;
-pub mod raw;
-pub mod resolved;
-mod sharing;
+pub mod serve;
+mod sizes;
+pub mod store;
 pub mod train;
-pub mod train_expo;
-pub mod training;

@@ -2,8 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::resolved::ConfigError;
-use super::training::problem;
+use super::error::{problem, ConfigError};
 use attune_train::settings::DataUntil;
 
 /// What was typed as `--data-until`; nothing: unknown.
@@ -21,7 +20,7 @@ pub fn data_until(typed: Option<&str>) -> Result<DataUntil, ConfigError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     if until.is_after(now) {
-        let text = format!("{text} is still to come: say until when the data really reaches");
+        let text = format!("{text} is in the future: give the moment when the data really ends");
         return Err(problem(setting, text));
     }
     Ok(until)
@@ -46,8 +45,8 @@ mod tests {
             ("2026-11-01", "2026-11-01T00:00:00Z"),
             ("-5", "2026-11-01T00:00:00Z"),
             ("1960-01-01T00:00:00Z", "before 1970"),
-            ("9999-01-01T00:00:00Z", "still to come"),
-            ("18446744073709551615", "still to come"),
+            ("9999-01-01T00:00:00Z", "in the future"),
+            ("18446744073709551615", "in the future"),
         ] {
             let error = data_until(Some(text)).unwrap_err().to_string();
             assert!(error.starts_with("--data-until: "), "{error}");

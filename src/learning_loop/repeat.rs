@@ -8,9 +8,8 @@ use super::target::Target;
 use super::turn::{turn, Turn};
 use super::work_dir::WorkDir;
 use super::LoopError;
-use crate::config::learning_loop::LoopConfig;
-use crate::config::raw::Loop;
-use crate::config::resolved::{data_dir, ConfigError};
+use crate::config::error::ConfigError;
+use crate::config::learning_loop::{Loop, LoopConfig};
 
 /// How often a loop that waits looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(200);
@@ -32,36 +31,34 @@ impl Repeat {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn new(raw: &Loop) -> Result<Self, ConfigError> {
-        let data_dir = data_dir(&raw.data)?;
-        let places = |data_dir: &_| [WorkDir::snapshot_in(data_dir), WorkDir::run_in(data_dir)];
-        let config = LoopConfig::new(raw, places)?;
-        let bundles = raw.bundles.clone();
+        let config = LoopConfig::new(raw, WorkDir::snapshot_in)?;
+        let gate = config.gate;
         Ok(Self {
             every: config.every,
-            threads: config.train.threads,
+            threads: config.threads,
             turn: Turn {
                 target: Target {
-                    bundles: bundles.unwrap_or_else(|| data_dir.join("bundles")),
-                    data_dir,
-                    url: raw.url.clone(),
-                    key: raw.api_key.clone(),
+                    bundles: config.bundles,
+                    data_dir: config.data_dir,
+                    url: config.url,
+                    key: config.api_key,
                 },
                 alias: config.alias,
-                settings: config.train.settings,
-                compute: config.train.compute,
-                max_memory: config.train.max_memory,
+                settings: config.settings,
+                compute: config.compute,
+                max_memory: config.max_memory,
                 rule: Rule {
-                    margin: config.margin,
-                    chance: config.chance,
-                    coalition: config.coalition,
-                    max_losers: config.max_losers,
-                    min_people: raw.min_people,
-                    min_test_pairs: raw.min_test_pairs,
+                    margin: gate.margin,
+                    chance: gate.chance,
+                    coalition: gate.coalition,
+                    max_losers: gate.max_losers,
+                    min_people: gate.min_people,
+                    min_test_pairs: gate.min_test_pairs,
                 },
                 judge: config.judge,
-                fit_users: raw.fit_users,
-                min_pairs: raw.min_pairs,
-                keep_runs: raw.keep_runs.clone(),
+                fit_users: config.fit_users,
+                min_pairs: config.min_pairs,
+                keep_runs: config.keep_runs,
                 progress: true,
             },
         })

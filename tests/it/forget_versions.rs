@@ -8,7 +8,8 @@ use std::time::Duration;
 use attune::app::boot::now_unix_ms;
 use attune::app::state::Limits;
 use attune::app::{commands, housekeeping};
-use attune::config::raw::{Adapter, DataDir};
+use attune::config::adapter::Adapter;
+use attune::config::data_dir::{BundleFolder, DataDir};
 use attune_adapter::bundle::{bundle_dir, BundleContents};
 use attune_adapter::data_until::DataUntil;
 use attune_adapter::manifest::Manifest;
@@ -417,7 +418,7 @@ async fn the_command_does_it_where_no_server_runs() {
         let data = DataDir {
             data_dir: Some(data_dir.path().to_owned()),
         };
-        let bundles = None;
+        let bundles = BundleFolder { bundles: None };
         commands::adapter(Adapter::Forget { bundles, data }).unwrap()
     };
     let said = forget();
@@ -447,7 +448,7 @@ async fn the_command_goes_on_after_a_version_that_is_damaged() {
         let data = DataDir {
             data_dir: Some(data_dir.path().to_owned()),
         };
-        let bundles = None;
+        let bundles = BundleFolder { bundles: None };
         commands::adapter(Adapter::Forget { bundles, data })
     };
     let error = forget().unwrap_err().to_string();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use attune::app::commands;
 use attune::app::keys::{KeyRing, Reach, Role};
-use attune::config::raw::{Cli, Command};
+use attune::config::attune::{Cli, Command};
 use clap::Parser;
 
 /// What the command prints, or says where it fails.

@@ -42,6 +42,7 @@ mod forget_versions;
 mod forgetting;
 mod key_command;
 mod prompts;
+mod settings_file;
 mod store_costs;
 mod store_outage;
 mod support;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attune::config::raw::{Cli, Command};
-use attune::config::resolved::ServeConfig;
+use attune::config::attune::{Cli, Command};
+use attune::config::serve::ServeConfig;
 use attune_base_model::{self as base_model, BaseModel, LoadError};
 use attune_model::hub;
 use attune_model::linear::LinearFormat;
@@ -28,8 +28,8 @@ fn load_for_serving(path: &Path) -> Result<BaseModel, LoadError> {
     let Command::Serve(raw) = Cli::parse_from(typed).command else {
         panic!("not serve")
     };
-    let config = ServeConfig::new(&raw).unwrap();
-    base_model::load(config.model().name(), config.model().format())
+    let config = ServeConfig::new(&raw.settings().unwrap()).unwrap();
+    base_model::load(&config.model.name, config.model.format())
 }
 
 fn problem(path: &Path) -> String {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use attune::app::commands;
 use attune::app::versions::LoadedBase;
-use attune::config::raw::{Cli, Command};
+use attune::config::attune::{Cli, Command};
 use attune_adapter::bundle::{self, Adapter};
 use attune_base_model as base_model;
 use attune_ids::{AdapterVersion, Tenant, UserId, UserKey};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use attune::api::router::{router, HttpConfig};
 use attune::app::boot::boot;
 use attune::app::state::{new_metrics, AppState};
-use attune::config::raw::{Cli, Command};
-use attune::config::resolved::ServeConfig;
+use attune::config::attune::{Cli, Command};
+use attune::config::serve::ServeConfig;
 use axum::body::Body;
 use axum::http::{header, HeaderMap, HeaderValue, Request};
 use axum::middleware::map_request;
@@ -43,7 +43,11 @@ pub fn boot_with(data_dir: &Path, arguments: &[&str]) -> Server {
     let Command::Serve(raw) = Cli::parse_from(typed.iter().chain(arguments)).command else {
         panic!("not serve")
     };
-    let state = boot(&ServeConfig::new(&raw).unwrap(), new_metrics().unwrap()).unwrap();
+    let state = boot(
+        &ServeConfig::new(&raw.settings().unwrap()).unwrap(),
+        new_metrics().unwrap(),
+    )
+    .unwrap();
     Server {
         router: router(state.clone(), HttpConfig::default()).layer(map_request(called_by_a_name)),
         state,

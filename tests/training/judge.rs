@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use attune::config::train::TrainCommand;
-use attune::config::training::TrainConfig;
 use attune_train::baseline::{Baseline, REFERENCE};
 use attune_train::dataset::split::SplitSecret;
 use attune_train::evaluate::{AnswersCompared, Evaluation};
@@ -40,7 +39,7 @@ fn outcome(judge: JudgeSettings, stop: &AtomicBool) -> Outcome {
     let TrainCommand::Pdpo(raw) = parse(&arguments) else {
         panic!("not pdpo")
     };
-    let config = TrainConfig::new(&raw).unwrap();
+    let config = raw.config().unwrap();
     let mut options = options(&config, stop);
     options.against = vec![Baseline::Reference];
     options.judge = Some(judge);
@@ -145,7 +144,7 @@ fn a_turn_does_not_judge_on_pairs_that_chose_its_candidate() {
         let TrainCommand::Pdpo(raw) = parse(&arguments) else {
             panic!("not pdpo")
         };
-        let config = TrainConfig::new(&raw).unwrap();
+        let config = raw.config().unwrap();
         let settings = Settings {
             split_secret,
             ..config.settings.clone()

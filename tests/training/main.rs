@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
+use attune::config::train::run::TrainConfig;
 use attune::config::train::{TrainCli, TrainCommand};
-use attune::config::training::TrainConfig;
 use attune_adapter::bundle::{self, BundleContents};
 use attune_train::run::{run, Outcome};
 use attune_train::work::options::RunOptions;
@@ -96,7 +96,7 @@ impl Bench {
         let TrainCommand::Pdpo(raw) = parse(&arguments) else {
             panic!("not pdpo")
         };
-        let config = TrainConfig::new(&raw).unwrap();
+        let config = raw.config().unwrap();
         let options = options(&config, stop);
         run(&config.settings, &options)
     }

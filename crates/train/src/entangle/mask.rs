@@ -10,15 +10,15 @@
 use serde::{Deserialize, Serialize};
 
 /// Which tokens of a pair count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mask {
-    /// All.
+    /// All tokens count.
     #[default]
     None,
-    /// Those that are not on a longest common subsequence.
+    /// Those that the two responses do not share.
     Lcs,
-    /// Those, and of the others as much as a gate learns, see [`gate`](super::gate).
+    /// Those, and a learned part of the shared ones.
     Learned,
 }
 

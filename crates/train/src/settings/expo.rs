@@ -70,7 +70,7 @@ pub enum Positive {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Explainer {
-    /// The policy's, as it is when they are wanted.
+    /// The policy's, as it is at that moment.
     Current,
     /// Those of the base model that the run begins with.
     Initial,

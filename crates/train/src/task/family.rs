@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::{Task, Verifier};
 
 /// What tasks are about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Sums and products, from left to right: `difficulty` steps.
+    /// Sums and products, from left to right.
     Arithmetic,
-    /// Reach a number with others, each used once: `difficulty` + 1 of them.
+    /// Reach a number with others, each used once.
     Countdown,
-    /// The last letters of `difficulty` + 1 words, joined.
+    /// The last letters of words, joined.
     Letters,
 }
 
@@ -26,7 +26,7 @@ const WORDS: [&str; 24] = [
     "kitten", "meadow", "onion", "puzzle", "tunnel",
 ];
 
-/// `n` tasks of a family. The same arguments give the same tasks, and more of them begin with the same.
+/// `n` tasks of a family, of `difficulty` steps, or of one more number or word. The same arguments give the same tasks, and more of them begin with the same.
 pub fn tasks(family: Family, difficulty: u32, n: usize, seed: u64) -> Vec<Task> {
     let difficulty = difficulty.clamp(1, 12);
     let task = |i: usize| {

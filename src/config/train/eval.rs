@@ -1,0 +1,62 @@
+//! `attune-train eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::base_model::BaseModel;
+use super::lengths::{fixed_max_prompt, Lengths};
+use crate::config::error::ConfigError;
+use attune_train::commands::EvalRequest;
+
+/// `attune-train eval`.
+#[derive(Debug, Clone, Args)]
+#[command(mut_arg("max_prompt", fixed_max_prompt))]
+pub struct Eval {
+    /// The bundle; without it the bare base is scored.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// Bundles to compare with on the same pairs, for example one of plain DPO.
+    #[arg(long, value_delimiter = ',')]
+    pub against: Vec<PathBuf>,
+    /// Pairs.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub data: Vec<PathBuf>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Temperature of the implicit rewards.
+    #[arg(long, default_value_t = 0.5)]
+    pub beta: f64,
+    /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 123)]
+    pub seed: u64,
+    /// The base model.
+    #[command(flatten)]
+    pub base: BaseModel,
+    /// How long prompts and answers may be.
+    #[command(flatten)]
+    pub lengths: Lengths,
+}
+
+impl Eval {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, by its flag.
+    pub fn request(self) -> Result<EvalRequest, ConfigError> {
+        let (max_prompt, max_length) = self.lengths.checked()?;
+        Ok(EvalRequest {
+            compute: self.base.compute()?,
+            base: self.base.base,
+            bundle: self.bundle,
+            against: self.against,
+            data: self.data,
+            json: self.json,
+            beta: self.beta,
+            max_prompt,
+            max_length,
+            seed: self.seed,
+        })
+    }
+}
