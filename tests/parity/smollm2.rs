@@ -49,45 +49,40 @@ fn logits_log_probs_and_greedy_ids() {
     }
 }
 
-/// Keys and values in fewer bits cost less than what is worth a thought: negative log-likelihoods of answers, each
-/// token's by itself and all of them together.
+/// What keys and values in fewer bits may cost: log-probabilities of answers, each token's by itself and all of
+/// them together.
 #[test]
 fn keys_and_values_in_fewer_bits() {
     let decoder = smollm2();
     let records = oracle_json("smollm2/chat.json")["records"].clone();
     for (kv_type, of_token, of_all) in [
-        (KvType::F32, LOGITS, 1e-4),
-        (KvType::F16, 0.02, 1e-3),
-        (KvType::Int8, 0.5, 0.02),
+        (KvType::F32, LOGITS, 1e-3),
+        (KvType::F16, 0.05, 5e-3),
+        (KvType::Int8, 1.0, 0.05),
     ] {
         let (mut all, mut expected) = (0.0, 0.0);
         for record in records.as_array().unwrap() {
-            let (prompt, response) = (
-                ids_of(&record["prompt_ids"]),
-                ids_of(&record["response_ids"]),
-            );
+            let prompt = ids_of(&record["prompt_ids"]);
+            let response = ids_of(&record["response_ids"]);
             let rows = tokens(&[prompt.clone(), response.clone()].concat());
-            let logits = Solo::new(&decoder, 1024, None).kept_as(kv_type).feed(&rows);
+            let mut solo = Solo::new(&decoder, 1024, None).kept_as(kv_type);
+            let logits = solo.feed(&rows);
             let want = floats_of(&record["plain"]["response_logps"]);
             for (i, (id, want)) in response.iter().zip(want).enumerate() {
                 let row = logits.get(prompt.len() - 1 + i).unwrap();
                 let got = log_prob(&row.to_vec1::<f32>().unwrap(), *id);
-                eprintln!(
-                    "{kv_type:?} {} {i}: {got} {want}: {}",
-                    record["name"],
-                    got - want
-                );
+                let error = (got - want).abs();
                 assert!(
-                    (got - want).abs() < of_token,
+                    error < of_token * slack(),
                     "{kv_type:?}: token {i} is {got}, not {want}"
                 );
                 all += got;
                 expected += want;
             }
         }
-        eprintln!("{kv_type:?} {all} {expected} {}", all / expected - 1.0);
+        let share = (all / expected - 1.0).abs();
         assert!(
-            (all / expected - 1.0).abs() < of_all,
+            share < of_all * slack(),
             "{kv_type:?}: {all}, not {expected}"
         );
     }
