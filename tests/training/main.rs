@@ -17,6 +17,7 @@ mod fit;
 mod forgetting;
 mod judge;
 mod personal;
+mod reference;
 mod resume;
 mod versions;
 
