@@ -2,7 +2,7 @@
 //!
 //!   cargo run --release -p attune-engine --example sampling
 
-#![allow(clippy::print_stdout, reason = "an example prints its figures")]
+#![expect(clippy::print_stdout, reason = "its figures are for a terminal")]
 
 use std::sync::Arc;
 use std::time::Instant;
