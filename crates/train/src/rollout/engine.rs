@@ -22,7 +22,7 @@ use attune_engine::thread::{EngineConfig, EngineHandle};
 use attune_model::kernels::paged_attention::BLOCK_SIZE;
 use attune_text::prompt::Prompt;
 
-/// Answers that are made at once.
+/// Answers generated at the same time.
 pub const MAX_RUNNING: usize = 32;
 
 /// How answers are sampled.
