@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{json, Value};
 
 use crate::binary::{chat, get, post, Serving};
-use crate::cli::{fails, import, succeeds, tiny_llama};
+use crate::cli::{attune, fails, import, succeeds, tiny_llama};
 use crate::common::smollm2_gguf;
 
 /// Two people who like what the model finds unlikely: a long answer.
@@ -145,14 +145,19 @@ fn what_a_loop_cannot_use_is_named() {
         (vec!["--judge-timeout", "0"], "--judge-timeout"),
         (vec!["--judge-prompts", "0"], "--judge-prompts"),
         (vec!["--test", "0"], "--test"),
-        (vec!["--out", "x"], "--out"),
-        (vec!["--snapshot", "x"], "--snapshot"),
-        (vec!["--resume"], "--resume"),
         (vec!["--lr", "inf"], "--lr"),
         (vec!["--config", "not-there.toml"], "--config"),
     ] {
         let said = fails(&[&["loop", "--once", "--data-dir", data], &arguments[..]].concat());
         assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+    // What only a training command has is no flag of the loop.
+    for arguments in [&["--out", "x"][..], &["--snapshot", "x"], &["--resume"]] {
+        let output =
+            attune(&[&["loop", "--once", "--data-dir", data], arguments].concat()).output();
+        let said = String::from_utf8(output.unwrap().stderr).unwrap();
+        let expected = format!("unexpected argument '{}'", arguments[0]);
+        assert!(said.contains(&expected), "{said}");
     }
     assert!(is_empty(dir.path()), "a mistake leaves nothing behind");
 }
