@@ -2,8 +2,8 @@
 //!
 //! Queries of neighbouring rows and of all heads that share a key head go together, a tile of a few of
 //! them, once through the keys and values that they see, with a running softmax. What of a context is
-//! added up in which order follows from positions alone: [`tile::CHUNK`] positions by themselves, chunk
-//! after chunk within [`RANGE`] positions, and then range after range, whoever computed them. So a row's
+//! added up in which order follows from positions alone: `tile::CHUNK` positions by themselves, chunk
+//! after chunk within `RANGE` positions, and then range after range, whoever computed them. So a row's
 //! result depends on the sequence's keys, values and the row's position only: not on the chunk of a prompt
 //! it came in, the blocks that hold its context, its neighbours, or the number of threads.
 
