@@ -104,16 +104,8 @@ impl Rule {
 
 #[cfg(test)]
 mod tests {
+    use super::super::simulation::RULE;
     use super::*;
-
-    const RULE: Rule = Rule {
-        margin: 0.02,
-        chance: 0.05,
-        coalition: 0.1,
-        max_losers: 0.2,
-        min_people: 10,
-        min_test_pairs: 20,
-    };
 
     /// People of ten pairs each, who gain so many of them.
     fn people(gains: &[i32]) -> Vec<PersonGain> {

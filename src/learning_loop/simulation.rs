@@ -9,7 +9,7 @@ use super::gate::Rule;
 use attune_train::evaluate::PersonGain;
 
 /// What `attune loop` has where nothing says more.
-const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     margin: 0.02,
     chance: 0.05,
     coalition: 0.1,

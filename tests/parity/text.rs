@@ -52,6 +52,13 @@ fn messages(value: &Value) -> Vec<ChatMessage> {
     value.as_array().unwrap().iter().map(message).collect()
 }
 
+/// The ids of a prompt that asks for an answer, without variables and without a limit.
+fn encoded(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Vec<u32> {
+    let none = TemplateVariables::default();
+    let ids = template.encode(&none, usize::MAX, tokenizer, messages, true);
+    ids.unwrap()
+}
+
 fn streamed(tokenizer: &Arc<Tokenizer>, ids: &[u32], skip_special: bool) -> String {
     let mut detokenizer = Detokenizer::new(tokenizer.clone(), skip_special);
     let mut text: String = ids.iter().map(|&id| detokenizer.push(id)).collect();
@@ -125,15 +132,7 @@ fn smollm2_prompts_are_the_reference_prompts() {
         let messages = messages(&record["messages"]);
         let prompt = template.render(&messages, true).unwrap();
         assert_eq!(prompt, record["prompt"].as_str().unwrap(), "{name}");
-        let safe = template
-            .encode(
-                &TemplateVariables::default(),
-                usize::MAX,
-                &tokenizer,
-                &messages,
-                true,
-            )
-            .unwrap();
+        let safe = encoded(&template, &tokenizer, &messages);
         assert_eq!(safe, ids(&record["prompt_ids"]), "{name}");
         let naive = tokenizer.encode(&prompt, SpecialTokens::Recognise).unwrap();
         assert_eq!(naive, ids(&record["prompt_ids_naive"]), "{name}");
@@ -153,15 +152,7 @@ fn tiny_prompts_are_the_reference_prompts() {
             let messages = messages(&case["messages"]);
             let prompt = template.render(&messages, true).unwrap();
             assert_eq!(prompt, case["prompt"].as_str().unwrap(), "{family}");
-            let safe = template
-                .encode(
-                    &TemplateVariables::default(),
-                    usize::MAX,
-                    &tokenizer,
-                    &messages,
-                    true,
-                )
-                .unwrap();
+            let safe = encoded(&template, &tokenizer, &messages);
             assert_eq!(safe, ids(&case["ids_safe"]), "{family}");
             let naive = tokenizer.encode(&prompt, SpecialTokens::Recognise).unwrap();
             assert_eq!(naive, ids(&case["ids_naive"]), "{family}");
@@ -227,7 +218,7 @@ proptest! {
                 contents.iter().enumerate().map(message).collect()
             };
             let control = |messages: &[ChatMessage]| -> Vec<u32> {
-                let ids = template.encode(&TemplateVariables::default(), usize::MAX, &tokenizer, messages, true).unwrap();
+                let ids = encoded(&template, &tokenizer, messages);
                 let is_control = |&id: &u32| tokenizer.is_special(id) && id != 0;
                 ids.into_iter().filter(is_control).collect()
             };
